@@ -1,0 +1,136 @@
+//! What happens inside a machine and on the way to it: the endpoint shell, the forwards, and the reference image.
+//!
+//! # The guest contract
+//!
+//! An image boots, takes an address by DHCP, and runs an SSH server on port 22 with the account `endpoint`
+//! (password `endpoint`), which may run `sudo /bin/anweddol_container_setup.sh USER PASSWORD PORT`. The script
+//! creates USER with PASSWORD, sets the SSH server's port, locks `endpoint`, and prints nothing when all went well.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use uuid::Uuid;
+
+/// The port of every guest's SSH server, before and after set-up: the port that clients use is the host's.
+pub const GUEST_SSH_PORT: u16 = 22;
+
+/// Gives a machine to its future user.
+pub trait Shell: Send + Sync + 'static {
+    /// Opens the endpoint shell at `at`, runs the set-up script, and makes sure that `endpoint` is locked and the
+    /// user can log in. A machine that is personalised already (a crash came between) is success too.
+    ///
+    /// Takes no longer than `patience`; a guest that does not answer yet is [`ShellError::NotAnswering`].
+    fn personalise(&self, at: SocketAddr, who: &Login, patience: Duration) -> Result<(), ShellError>;
+}
+
+/// The login a machine is personalised with.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The container's UUID, for messages and for fakes.
+    pub uuid: Uuid,
+    /// `user_` and five digits.
+    pub username: String,
+    /// 120 letters and digits.
+    pub password: SecretString,
+}
+
+/// Why a machine could not be personalised.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ShellError {
+    /// Nothing that speaks SSH answers (yet).
+    #[error("no SSH server answers at {at}: {reason}")]
+    NotAnswering {
+        /// Where.
+        at: SocketAddr,
+        /// What was seen.
+        reason: String,
+    },
+    /// It answers, but takes neither the endpoint's login nor the user's.
+    #[error("the guest at {at} refuses the account 'endpoint': the image does not keep the guest contract")]
+    Refused {
+        /// Where.
+        at: SocketAddr,
+    },
+    /// The set-up script failed. What it printed comes from the guest: bounded and stripped of control characters.
+    #[error("the set-up script in the guest at {at} ended with {status}: {output}")]
+    SetUp {
+        /// Where.
+        at: SocketAddr,
+        /// `status 7`, `signal TERM`, or `no status`.
+        status: String,
+        /// What it printed, at most 1 KiB.
+        output: String,
+    },
+    /// After set-up, `endpoint` can still log in.
+    #[error("the guest at {at} did not lock the account 'endpoint': the image does not keep the guest contract")]
+    NotLocked {
+        /// Where.
+        at: SocketAddr,
+    },
+    /// The connection broke.
+    #[error("the connection to the guest at {at} broke: {reason}")]
+    Broken {
+        /// Where.
+        at: SocketAddr,
+        /// How.
+        reason: String,
+    },
+}
+
+/// A machine's way to the outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Its domain.
+    pub uuid: Uuid,
+    /// The host's port that leads to it.
+    pub port: u16,
+    /// Its address, where the network gives one.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// Makes a port of the host lead to a machine's SSH server, and no further than the machine lives.
+pub trait Forwarder: Send + Sync + 'static {
+    /// Where this host reaches the machine's SSH server for set-up; nobody else need reach it there yet.
+    fn admin(&self, forward: &Forward) -> Result<SocketAddr, ForwardError>;
+
+    /// Makes the port lead to the machine. If it does already, that is success.
+    fn publish(&self, forward: &Forward) -> Result<(), ForwardError>;
+
+    /// Makes the port lead nowhere. If it does already, that is success.
+    fn withdraw(&self, forward: &Forward) -> Result<(), ForwardError>;
+
+    /// Whether the port leads to this machine.
+    fn is_published(&self, forward: &Forward) -> Result<bool, ForwardError>;
+
+    /// Every port of ours that leads somewhere.
+    fn list(&self) -> Result<Vec<u16>, ForwardError>;
+
+    /// Whether a port of the host is free to be published.
+    fn is_free(&self, port: u16) -> bool;
+}
+
+/// Why a forward could not be made, seen or removed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ForwardError {
+    /// Something else listens on the port.
+    #[error("port {port} of the host is taken by something else")]
+    Taken {
+        /// Which.
+        port: u16,
+    },
+    /// The machine has no address yet.
+    #[error("the machine behind port {port} has no address")]
+    NoAddress {
+        /// Which.
+        port: u16,
+    },
+    /// It did not work.
+    #[error("forward on port {port}: {reason}")]
+    Failed {
+        /// Which.
+        port: u16,
+        /// Why.
+        reason: String,
+    },
+}

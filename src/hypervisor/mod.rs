@@ -1,0 +1,97 @@
+//! Domains: how they are seen, started and ended. The operator knows this trait; only `daemon` names who keeps it.
+
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use crate::model::{DomainSeen, DomainType, Image, Mark, Memory, Wake};
+
+/// A hypervisor, as the operator needs it. Calls block; every one may be repeated without harm.
+pub trait Hypervisor: Send + Sync + 'static {
+    /// What it is, for people: URI and version.
+    fn describe(&self) -> String;
+
+    /// Every domain with a mark of ours, of any instance, in any state. An error means *unknown*, never *none*.
+    fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError>;
+
+    /// One domain, marked or not. `Ok(None)` is a positive absence.
+    fn find(&self, uuid: Uuid) -> Result<Option<DomainSeen>, HypervisorError>;
+
+    /// Starts a domain. If one with this UUID and mark runs already, that is success.
+    fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError>;
+
+    /// Ends a domain that bears this mark, at once. If there is none, that is success; if it bears another mark
+    /// or none, it is [`HypervisorError::NotOurs`].
+    fn destroy(&self, mark: &Mark) -> Result<(), HypervisorError>;
+
+    /// The address of a domain's card: `Ok(None)` as long as there is none.
+    fn address(&self, uuid: Uuid, mac: &str) -> Result<Option<std::net::Ipv4Addr>, HypervisorError>;
+
+    /// Hints that something changed. A receiver that lags has to look at everything.
+    fn wakes(&self) -> broadcast::Receiver<Wake>;
+}
+
+/// Everything a domain is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainSpec {
+    /// Who it is; its UUID is the mark's `uid`.
+    pub mark: Mark,
+    /// Its network card's address.
+    pub mac: String,
+    /// What it boots.
+    pub image: Image,
+    /// Its memory.
+    pub memory: Memory,
+    /// Its virtual processors.
+    pub vcpus: u32,
+    /// What runs it.
+    pub domain_type: DomainType,
+}
+
+impl DomainSpec {
+    /// Its name in libvirt: unique, recognisable, safe in a path.
+    pub fn domain_name(&self) -> String {
+        domain_name(self.mark.uid)
+    }
+}
+
+/// A domain's name in libvirt.
+pub fn domain_name(uid: Uuid) -> String {
+    format!("anweddol-{uid}")
+}
+
+/// Why the hypervisor does not do something.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HypervisorError {
+    /// It cannot be reached; nothing is known.
+    #[error("libvirt at {uri} cannot be reached: {reason}")]
+    Unreachable {
+        /// Where.
+        uri: String,
+        /// Why.
+        reason: String,
+    },
+    /// The domain is not ours to touch.
+    #[error("domain {uuid} does not bear the mark of this container: it is left alone")]
+    NotOurs {
+        /// Which.
+        uuid: Uuid,
+    },
+    /// The wish itself is impossible: trying again does not help.
+    #[error("{what}: {reason}")]
+    Invalid {
+        /// What was wished for.
+        what: String,
+        /// Why it cannot be.
+        reason: String,
+    },
+    /// It was refused or went wrong; trying again may help.
+    #[error("{what} of domain {uuid} failed: {reason}")]
+    Failed {
+        /// The call.
+        what: &'static str,
+        /// Which domain.
+        uuid: Uuid,
+        /// libvirt's words.
+        reason: String,
+    },
+}

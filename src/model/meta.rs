@@ -1,0 +1,197 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Group and version of every kind here.
+pub const API_VERSION: &str = "anweddol.io/v1alpha1";
+
+/// Where objects live that name no namespace.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// The kinds the operator reconciles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// One machine.
+    Container,
+    /// A number of machines made from one template.
+    ContainerPool,
+    /// Somebody's right to one machine of a pool.
+    ContainerClaim,
+}
+
+impl Kind {
+    /// The resource name: lower case, plural, as in a URL or a store key.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Kind::Container => "containers",
+            Kind::ContainerPool => "containerpools",
+            Kind::ContainerClaim => "containerclaims",
+        }
+    }
+
+    /// The kind whose resource name is `plural`.
+    pub fn from_plural(plural: &str) -> Option<Kind> {
+        [Kind::Container, Kind::ContainerPool, Kind::ContainerClaim].into_iter().find(|kind| kind.plural() == plural)
+    }
+}
+
+/// Names one object: the operator's queue key, and half of its store key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name, unique in the namespace for the kind.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// What every object carries; the fields of Kubernetes' `ObjectMeta` that have a meaning here.
+///
+/// `resourceVersion` is not stored: it is the revision at which the store last wrote the record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectMeta {
+    /// Unique in its namespace for its kind.
+    pub name: String,
+    /// The namespace.
+    pub namespace: String,
+    /// Unique for all time. A container's is also its domain's UUID.
+    pub uid: Uuid,
+    /// Counts changes of the spec.
+    #[serde(default)]
+    pub generation: i64,
+    /// When it was written first.
+    pub creation_timestamp: Timestamp,
+    /// Set once when its end is wished for; it never goes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_timestamp: Option<Timestamp>,
+    /// For selectors.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// For everything else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl ObjectMeta {
+    /// A first-generation object, written now.
+    pub fn new(namespace: &str, name: &str, uid: Uuid, now: Timestamp) -> Self {
+        ObjectMeta {
+            name: name.into(),
+            namespace: namespace.into(),
+            uid,
+            generation: 1,
+            creation_timestamp: now,
+            deletion_timestamp: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    /// Whether its end is wished for.
+    pub fn deleting(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+}
+
+/// A record of one of the [`Kind`]s.
+pub trait Object: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync + 'static {
+    /// Its kind.
+    const KIND: Kind;
+    /// Its metadata.
+    fn meta(&self) -> &ObjectMeta;
+    /// Its metadata, to change.
+    fn meta_mut(&mut self) -> &mut ObjectMeta;
+
+    /// Its name among all objects.
+    fn object_ref(&self) -> ObjectRef {
+        let meta = self.meta();
+        ObjectRef { kind: Self::KIND, namespace: meta.namespace.clone(), name: meta.name.clone() }
+    }
+}
+
+/// One aspect of an object's state, as Kubernetes writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Which aspect, in CamelCase.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Why, one CamelCase word.
+    pub reason: String,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// When `status` last changed.
+    pub last_transition_time: Timestamp,
+}
+
+/// Sets a condition; its transition time moves only when its status does.
+pub fn set_condition(
+    conditions: &mut Vec<Condition>,
+    kind: &str,
+    status: bool,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) {
+    let status = if status { "True" } else { "False" };
+    match conditions.iter_mut().find(|c| c.kind == kind) {
+        Some(found) => {
+            if found.status != status {
+                found.status = status.into();
+                found.last_transition_time = now;
+            }
+            if found.reason != reason || found.message != message {
+                found.reason = reason.into();
+                found.message = message.into();
+            }
+        }
+        None => conditions.push(Condition {
+            kind: kind.into(),
+            status: status.into(),
+            reason: reason.into(),
+            message: message.into(),
+            last_transition_time: now,
+        }),
+    }
+}
+
+/// Whether a condition is there and `True`.
+pub fn condition(conditions: &[Condition], kind: &str) -> bool {
+    conditions.iter().any(|c| c.kind == kind && c.status == "True")
+}
+
+/// Why a name is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{name}' is no valid name: 1 to 63 lower-case letters, digits and '-', beginning and ending with a letter or digit (RFC 1123 label)"
+)]
+pub struct NameError {
+    /// What was given.
+    pub name: String,
+}
+
+/// Checks an RFC 1123 label, the rule for names and namespaces.
+pub fn valid_name(name: &str) -> Result<(), NameError> {
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let bytes = name.as_bytes();
+    let good = (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|&c| plain(c) || c == b'-')
+        && bytes.first().copied().is_some_and(plain)
+        && bytes.last().copied().is_some_and(plain);
+    if good { Ok(()) } else { Err(NameError { name: name.into() }) }
+}

@@ -1,0 +1,26 @@
+//! The records: what people wish for, what is, and what happened. Pure data, no IO, no clock.
+//!
+//! Every kind follows the Kubernetes conventions (`metadata`, `spec`, `status`, conditions): what reads
+//! well with `kubectl` reads well in the store.
+
+mod claim;
+mod container;
+mod event;
+mod meta;
+mod observed;
+mod pool;
+mod template;
+
+#[cfg(test)]
+mod tests;
+
+pub use claim::{ClaimPhase, ClaimSpec, ClaimStatus, ContainerClaim, Origin};
+pub use container::{Container, ContainerSpec, ContainerStatus, Credentials, Machine, Phase};
+pub use event::{Client, Event, EventKind, Wake};
+pub use meta::{
+    API_VERSION, Condition, DEFAULT_NAMESPACE, Kind, NameError, Object, ObjectMeta, ObjectRef, condition,
+    set_condition, valid_name,
+};
+pub use observed::{DomainSeen, DomainState, Mark, Observed, Seen};
+pub use pool::{ContainerPool, PoolSpec, PoolStatus};
+pub use template::{DomainType, Image, Memory, Network, ParseMemoryError, Template};

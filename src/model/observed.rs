@@ -1,0 +1,74 @@
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What was seen of something outside. Nothing is destroyed on doubt: only a positive *absent* counts as gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen<T> {
+    /// It is there.
+    Present(T),
+    /// A look that succeeded did not find it.
+    Absent,
+    /// The look failed, with this cause.
+    Unknown(String),
+}
+
+impl<T> Seen<T> {
+    /// From a look that may fail.
+    pub fn from_look<E: std::fmt::Display>(look: Result<Option<T>, E>) -> Self {
+        match look {
+            Ok(Some(found)) => Seen::Present(found),
+            Ok(None) => Seen::Absent,
+            Err(error) => Seen::Unknown(error.to_string()),
+        }
+    }
+}
+
+/// What a domain of ours bears in its libvirt metadata. A domain without it is somebody else's and never touched.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mark {
+    /// The installation (one state directory) it belongs to.
+    pub instance: Uuid,
+    /// The container's namespace.
+    pub namespace: String,
+    /// The container's name.
+    pub name: String,
+    /// The container's UUID; equals the domain's.
+    pub uid: Uuid,
+}
+
+/// A domain's state, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DomainState {
+    /// Its processors run.
+    Running,
+    /// It stands still: paused, suspended.
+    Paused,
+    /// It is defined, but off, crashed or going down.
+    Off,
+}
+
+/// A domain, as seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainSeen {
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Its name in libvirt.
+    pub name: String,
+    /// Our mark, if it bears one.
+    pub mark: Option<Mark>,
+    /// Its state.
+    pub state: DomainState,
+}
+
+/// Everything a pass for a container looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Its domain, by UUID.
+    pub domain: Seen<DomainSeen>,
+    /// Its address; `Present(None)` on a network that gives none (user networking).
+    pub address: Seen<Option<Ipv4Addr>>,
+    /// Its forward.
+    pub forward: Seen<()>,
+}

@@ -1,0 +1,50 @@
+use super::*;
+
+#[test]
+fn memory_reads_and_writes_kubernetes_quantities() {
+    for (text, bytes, again) in [
+        ("256Mi", 256 << 20, "256Mi"),
+        ("2Gi", 2 << 30, "2Gi"),
+        ("1024Mi", 1 << 30, "1Gi"),
+        ("1000", 1000, "1000"),
+        ("1M", 1_000_000, "1000000"),
+        ("0", 0, "0"),
+    ] {
+        let memory: Memory = text.parse().unwrap();
+        assert_eq!(memory.bytes(), bytes, "{text}");
+        assert_eq!(memory.to_string(), again, "{text}");
+    }
+    for text in ["", "Mi", "1.5Gi", "-1", "256mb", "99999999999Ti", "１Mi"] {
+        assert!(text.parse::<Memory>().is_err(), "{text:?} was taken");
+    }
+}
+
+#[test]
+fn names_are_rfc_1123_labels() {
+    for good in ["a", "0", "a-b", "x1-9z", &"a".repeat(63)] {
+        assert_eq!(valid_name(good), Ok(()), "{good}");
+    }
+    for bad in ["", "-a", "a-", "A", "a_b", "a.b", "a/b", "ä", &"a".repeat(64)] {
+        assert!(valid_name(bad).is_err(), "{bad:?} was taken");
+    }
+}
+
+#[test]
+fn a_conditions_time_moves_only_with_its_status() {
+    let (t0, t1) = (jiff::Timestamp::from_second(1).unwrap(), jiff::Timestamp::from_second(2).unwrap());
+    let mut conditions = Vec::new();
+    set_condition(&mut conditions, "Ready", false, "Booting", "", t0);
+    set_condition(&mut conditions, "Ready", false, "Waiting", "for an address", t1);
+    assert_eq!((conditions[0].last_transition_time, conditions[0].reason.as_str()), (t0, "Waiting"));
+    set_condition(&mut conditions, "Ready", true, "Answering", "", t1);
+    assert_eq!(conditions[0].last_transition_time, t1);
+    assert!(condition(&conditions, "Ready"));
+}
+
+#[test]
+fn event_names_are_what_serde_writes_and_numbers_have_no_gap() {
+    for (index, kind) in EventKind::ALL.into_iter().enumerate() {
+        assert_eq!(usize::from(kind.number()), index + 1);
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+    }
+}

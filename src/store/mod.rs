@@ -1,0 +1,191 @@
+//! Where records live: a small etcd inside the process.
+//!
+//! One global revision grows by one with every transaction that changes something; a transaction compares any
+//! number of keys and writes any number of keys, or nothing; a watch sees every change from a revision on, in
+//! order, a revision never split. What is told (a revision, a change, an answer) is durable before it is told.
+
+use std::pin::Pin;
+
+use futures::Stream;
+use futures::future::BoxFuture;
+
+/// A transaction's outcome as it will be: await it, or `wait` for it from a thread that may block.
+pub struct Commit(BoxFuture<'static, Result<TxnResult, StoreError>>);
+
+impl Commit {
+    /// Wraps the store's answer.
+    pub fn new(answer: BoxFuture<'static, Result<TxnResult, StoreError>>) -> Self {
+        Commit(answer)
+    }
+
+    /// Blocks this thread until the outcome is known. Never from an async task.
+    pub fn wait(self) -> Result<TxnResult, StoreError> {
+        futures::executor::block_on(self.0)
+    }
+}
+
+impl Future for Commit {
+    type Output = Result<TxnResult, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+/// A key's value and its history in two numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kv {
+    /// Where.
+    pub key: String,
+    /// What.
+    pub value: bytes::Bytes,
+    /// The revision that made the key.
+    pub create_rev: u64,
+    /// The revision that last wrote it.
+    pub mod_rev: u64,
+}
+
+/// What has to hold for a transaction to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cond {
+    /// The key does not exist.
+    Absent(String),
+    /// The key was last written by this revision.
+    ModRev(String, u64),
+}
+
+/// What a transaction writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Sets a key.
+    Put {
+        /// Where.
+        key: String,
+        /// What.
+        value: Vec<u8>,
+    },
+    /// Removes a key; removing what is not there changes nothing.
+    Delete {
+        /// Where.
+        key: String,
+    },
+    /// Adds to the log below a prefix: the key becomes `prefix` and the next number, in 20 digits from 1 on,
+    /// without a gap for ever, whatever is deleted.
+    Append {
+        /// The log's prefix, ending in `/`.
+        prefix: String,
+        /// What.
+        value: Vec<u8>,
+    },
+}
+
+/// All conditions hold and all operations are done, or nothing happens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// What has to hold.
+    pub conds: Vec<Cond>,
+    /// What is written.
+    pub ops: Vec<Op>,
+}
+
+/// How a transaction ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TxnResult {
+    /// Done and durable, as of this revision: a new one if anything changed.
+    Committed(u64),
+    /// A condition did not hold and nothing was done.
+    Conflict {
+        /// The revision that was compared against.
+        rev: u64,
+        /// What the conditions' keys hold, in the conditions' order.
+        current: Vec<Option<Kv>>,
+    },
+}
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was set.
+    Put {
+        /// To this.
+        kv: Kv,
+        /// From this.
+        prev: Option<Kv>,
+    },
+    /// It was removed.
+    Delete {
+        /// What it held.
+        prev: Kv,
+    },
+}
+
+impl Change {
+    /// The key that changed.
+    pub fn key(&self) -> &str {
+        match self {
+            Change::Put { kv, .. } => &kv.key,
+            Change::Delete { prev } => &prev.key,
+        }
+    }
+}
+
+/// All changes of one revision below the watched prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The revision.
+    pub rev: u64,
+    /// Its changes.
+    pub changes: Vec<Change>,
+}
+
+/// A stream of changes; it ends with an error, or with the store.
+pub type Watch = Pin<Box<dyn Stream<Item = Result<Batch, StoreError>> + Send>>;
+
+/// The contract, the same for every implementation (`tests/store` runs one suite over all of them).
+///
+/// - The first write makes revision 2. A transaction that changes nothing makes none.
+/// - A key twice in one transaction's operations is [`StoreError::Invalid`].
+/// - A watch from a revision at or below the compacted one gets [`StoreError::Compacted`], in the stream. A slow
+///   reader can meet that too; it never meets a gap.
+/// - Reads see what is durable and nothing else.
+pub trait Store: Send + Sync + 'static {
+    /// A key, and the revision of the whole store at that moment.
+    fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError>;
+    /// All keys below a prefix, in order, and the revision: one snapshot.
+    fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError>;
+    /// Hands a transaction to the committer. It is on its way even if the answer is not waited for.
+    fn txn(&self, txn: Txn) -> Commit;
+    /// Every change below a prefix with a revision of at least `from`. `from` 0 means: from now on.
+    fn watch(&self, prefix: &str, from: u64) -> Watch;
+    /// Forgets changes up to and including a revision; records stay.
+    fn compact(&self, rev: u64) -> Result<(), StoreError>;
+}
+
+/// Why the store does not do something.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The history asked for is forgotten: list again.
+    #[error("revision {rev} is compacted: list again and watch from the list's revision")]
+    Compacted {
+        /// Up to here.
+        rev: u64,
+    },
+    /// The request makes no sense.
+    #[error("invalid store request: {reason}")]
+    Invalid {
+        /// Why.
+        reason: String,
+    },
+    /// It was not done, and cannot be now.
+    #[error("the store takes no more writes: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+    /// It may have been done or not.
+    #[error("the store cannot tell whether the write was done: {reason}")]
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}
