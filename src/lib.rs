@@ -3,6 +3,19 @@
 pub mod guest;
 pub mod hypervisor;
 pub mod model;
+pub mod plan;
 pub mod server;
 pub mod store;
 pub mod wire;
+
+/// An error with its causes, as it is printed once, at the end of its way.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,3 +1,4 @@
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, Kind, Object, ObjectMeta, Template};
@@ -58,7 +59,20 @@ pub struct PoolStatus {
     /// `spec`'s generation these numbers were made for.
     #[serde(default)]
     pub observed_generation: i64,
+    /// Members in a row that failed before they were Ready.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u32,
+    /// Not before then is another one made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    /// Why the last one failed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
     /// `Available`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }

@@ -1,0 +1,156 @@
+//! Makes the records of a new container: everything its later steps need is chosen here, once.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use jiff::Timestamp;
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use super::{Digests, ImageError, Sealer};
+use crate::model::{Container, ContainerPool, ContainerSpec, ContainerStatus, Credentials, Machine, ObjectMeta};
+use crate::store::records::{self, RecordError};
+use crate::store::{Store, Txn};
+
+/// Letters and digits, of which passwords are made.
+pub(super) const ALPHANUMERIC: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+/// Length of a container's password, as the protocol documents it.
+const PASSWORD_LENGTH: usize = 120;
+/// The five digits of a user name, as the protocol documents them.
+const USER_NUMBERS: RangeInclusive<u32> = 10_000..=90_000;
+
+/// Why no container can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BirthError {
+    /// Its image is unusable.
+    #[error("no container can be made")]
+    Image(#[from] ImageError),
+    /// Every port of the range is held or taken.
+    #[error(
+        "no free port in {first}-{last}: every one is held by a container or used by another program; widen 'port_forwarding.range'"
+    )]
+    NoFreePort {
+        /// Of the range.
+        first: u16,
+        /// Of the range.
+        last: u16,
+    },
+    /// The records cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// A container's first records.
+pub struct Birth {
+    /// The container.
+    pub container: Container,
+    /// Writes it, its credentials and its port, if none of them exists.
+    pub txn: Txn,
+}
+
+/// Chooses what is a container's own.
+pub struct Births {
+    sealer: Sealer,
+    digests: Digests,
+    ports: RangeInclusive<u16>,
+    is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
+}
+
+impl Births {
+    /// Takes ports from a range, as far as `is_free` says that nothing else uses them.
+    pub fn new(
+        sealer: Sealer,
+        ports: RangeInclusive<u16>,
+        is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
+    ) -> Self {
+        Births { sealer, digests: Digests::default(), ports, is_free }
+    }
+
+    /// What passwords are sealed with.
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// SHA-256 of an image.
+    pub fn image_sha256(&self, image: &crate::model::Image) -> Result<Arc<str>, ImageError> {
+        self.digests.sha256(image)
+    }
+
+    /// A new container of a pool, for a claim or for whoever comes.
+    pub fn container(
+        &self,
+        store: &dyn Store,
+        pool: &ContainerPool,
+        claim: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Birth, BirthError> {
+        let template = pool.spec.template.clone();
+        let image_sha256 = self.image_sha256(&template.image)?.to_string();
+        let port = self.port(store)?;
+        let uuid = Uuid::new_v4();
+        let namespace = &pool.metadata.namespace;
+        let name = uuid.to_string();
+        let container = Container {
+            metadata: ObjectMeta::new(namespace, &name, uuid, now),
+            spec: ContainerSpec {
+                pool: pool.metadata.name.clone(),
+                claim: claim.map(str::to_owned),
+                template,
+                machine: Machine { mac: mac(uuid), port, image_sha256 },
+            },
+            status: ContainerStatus::default(),
+        };
+        let password = SecretString::from(random_text(ALPHANUMERIC, PASSWORD_LENGTH));
+        let number = USER_NUMBERS.start() + random_below(USER_NUMBERS.end() - USER_NUMBERS.start() + 1);
+        let credentials =
+            Credentials { username: format!("user_{number}"), sealed_password: self.sealer.seal(uuid, &password) };
+        let (credentials_key, port_key) = (records::credentials_key(namespace, &name), records::port_key(port));
+        let txn = Txn::default()
+            .absent(&port_key)
+            .write(&container)
+            .put(&credentials_key, &credentials)
+            .put(&port_key, &uuid);
+        Ok(Birth { container, txn })
+    }
+
+    /// A port that no container holds and nothing listens on; from a random place on, so that one that a machine
+    /// just left is not given to the next at once.
+    fn port(&self, store: &dyn Store) -> Result<u16, BirthError> {
+        let (first, last) = (*self.ports.start(), *self.ports.end());
+        let size = u32::from(last - first) + 1;
+        let from = random_below(size);
+        for step in 0..size {
+            let port = first + ((from + step) % size) as u16;
+            if store.get(&records::port_key(port)).map_err(RecordError::from)?.0.is_none() && (self.is_free)(port) {
+                return Ok(port);
+            }
+        }
+        Err(BirthError::NoFreePort { first, last })
+    }
+}
+
+/// A locally administered unicast address (second-lowest bit set, lowest clear) from a random UUID: 46 random bits
+/// leave no fear of two alike.
+fn mac(uuid: Uuid) -> String {
+    let b = uuid.as_bytes();
+    format!("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", (b[0] & 0xfc) | 0x02, b[1], b[2], b[3], b[4], b[5])
+}
+
+/// Text of so many characters, each drawn evenly from an alphabet of at most 256.
+pub fn random_text(alphabet: &[u8], length: usize) -> String {
+    (0..length).map(|_| char::from(alphabet[random_below(alphabet.len() as u32) as usize])).collect()
+}
+
+/// A number below `bound`, each as likely: draws that would favour the small ones are thrown away.
+fn random_below(bound: u32) -> u32 {
+    let limit = u32::MAX - u32::MAX % bound;
+    loop {
+        let mut draw = [0; 4];
+        rand::fill(&mut draw).expect("the operating system gives random bytes");
+        let draw = u32::from_le_bytes(draw);
+        if draw < limit {
+            return draw % bound;
+        }
+    }
+}

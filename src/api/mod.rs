@@ -1,0 +1,17 @@
+//! The rules: what a client may wish for and what it is told, the same for every transport.
+//!
+//! Nothing here touches a machine. A verb writes desired state, and waits until the operator's commits say what
+//! came of it.
+
+mod births;
+mod images;
+mod seal;
+mod verbs;
+
+#[cfg(test)]
+mod tests;
+
+pub use births::{BirthError, Births, random_text};
+pub use images::{Digests, ImageError};
+pub use seal::{SealError, Sealer};
+pub use verbs::{Api, ApiError, Granted, Stat};

@@ -1,0 +1,392 @@
+//! CREATE, DESTROY and STAT.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use futures::{StreamExt, TryFutureExt};
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use super::births::{BirthError, Births};
+use super::images::hex;
+use super::{SealError, random_text};
+use crate::model::{
+    ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, EventKind, Object,
+    ObjectMeta, ObjectRef, Origin, Phase,
+};
+use crate::plan::container::about;
+use crate::plan::placement::{self, Placement};
+use crate::store::records::{self, RecordError, Versioned};
+use crate::store::{Change, Store, StoreError, Txn, TxnResult};
+
+/// Characters of a client token, as the protocol documents them.
+const TOKEN_ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// Length of a client token.
+const TOKEN_LENGTH: usize = 255;
+/// How long CREATE waits beyond the boot deadline: for the queue before it and the clean-up after it.
+const CREATE_GRACE: SignedDuration = SignedDuration::from_secs(60);
+/// How long DESTROY waits for the machine to be gone. Its end is certain once it is committed.
+const DESTROY_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Why a verb is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// No such container for this token.
+    #[error("the container UUID and the client token do not belong together")]
+    BadAuthentication,
+    /// The pool is full.
+    #[error("all {limit} containers of pool '{pool}' are in use (max_allowed_running_containers)")]
+    Full {
+        /// Which.
+        pool: String,
+        /// `maxContainers`.
+        limit: u32,
+    },
+    /// Nothing can be made now.
+    #[error(transparent)]
+    Birth(#[from] BirthError),
+    /// A machine was made but did not become ready.
+    #[error("the container could not be made ready: {reason}")]
+    NotReady {
+        /// Why.
+        reason: String,
+    },
+    /// The pool to take it from does not exist.
+    #[error("there is no pool '{pool}'")]
+    NoPool {
+        /// Which.
+        pool: String,
+    },
+    /// Records cannot be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A stored secret cannot be read.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        ApiError::Record(error.into())
+    }
+}
+
+/// What a successful CREATE tells.
+#[derive(Debug)]
+pub struct Granted {
+    /// The container.
+    pub uuid: Uuid,
+    /// Needed to destroy it; told once.
+    pub client_token: SecretString,
+    /// Of its image.
+    pub image_sha256: String,
+    /// Its user.
+    pub username: String,
+    /// Its user's password.
+    pub password: SecretString,
+    /// The host's port that leads to its SSH server.
+    pub port: u16,
+}
+
+/// What STAT tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Whole seconds since the start.
+    pub uptime: u64,
+    /// Claims that could still be granted.
+    pub available: u32,
+}
+
+/// The verbs over one pool.
+pub struct Api {
+    store: Arc<dyn Store>,
+    births: Arc<Births>,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    run: Uuid,
+    namespace: String,
+    pool: String,
+    started: Timestamp,
+}
+
+impl Api {
+    /// Verbs of one run of the daemon over one pool.
+    pub fn new(
+        store: Arc<dyn Store>,
+        births: Arc<Births>,
+        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+        run: Uuid,
+        namespace: &str,
+        pool: &str,
+    ) -> Self {
+        let started = clock();
+        Api { store, births, clock, run, namespace: namespace.into(), pool: pool.into(), started }
+    }
+
+    /// Grants a container to a client and waits until it is ready. Dropped before that, it takes its wish back.
+    pub async fn create(self: &Arc<Self>, client: &Client) -> Result<Granted, ApiError> {
+        let token = SecretString::from(random_text(TOKEN_ALPHABET, TOKEN_LENGTH));
+        let mut wish = Wish { api: Arc::clone(self), claim: self.claim(client, &token), granted: false };
+        let (container, rev, boot_deadline) = self.write_claim(&wish.claim).await?;
+        self.bound(&wish.claim, rev, boot_deadline).await?;
+        let granted = self.granted(&container, token)?;
+        wish.granted = true;
+        Ok(granted)
+    }
+
+    fn claim(&self, client: &Client, token: &SecretString) -> ContainerClaim {
+        let uid = Uuid::new_v4();
+        let name = format!("wire-{}", uid.simple());
+        ContainerClaim {
+            metadata: ObjectMeta::new(&self.namespace, &name, uid, (self.clock)()),
+            spec: ClaimSpec {
+                pool: self.pool.clone(),
+                token_sha256: sha256(token.expose_secret()),
+                origin: Origin::Wire { client: client.clone(), run: self.run },
+            },
+            status: ClaimStatus::default(),
+        }
+    }
+
+    /// Writes the claim with its place, in one transaction that holds only if the pool is as it was counted: so the
+    /// limit is exact under any number of clients. Keeps trying as long as others are faster.
+    async fn write_claim(&self, claim: &ContainerClaim) -> Result<(String, u64, SignedDuration), ApiError> {
+        loop {
+            let pool = self.pool()?;
+            let deadline = SignedDuration::from_secs(pool.object.spec.template.boot_deadline_seconds.into());
+            let members = self.members()?;
+            let objects: Vec<Container> = members.iter().map(|member| member.object.clone()).collect();
+            let mut claim = claim.clone();
+            let txn = match placement::place(&pool.object, &objects) {
+                Placement::Full => {
+                    let limit = pool.object.spec.max_containers;
+                    return Err(ApiError::Full { pool: self.pool.clone(), limit });
+                }
+                Placement::Warm(name) => {
+                    claim.status.container = Some(name.clone());
+                    match members.iter().find(|member| member.object.metadata.name == name) {
+                        Some(member) => self.bind(&mut claim, member),
+                        None => continue,
+                    }
+                }
+                Placement::Cold => {
+                    let birth =
+                        self.births.container(&*self.store, &pool.object, Some(&claim.metadata.name), (self.clock)())?;
+                    claim.status.container = Some(birth.container.metadata.name);
+                    let mut counted = pool.object.clone();
+                    counted.status.containers += 1;
+                    birth.txn.unchanged(&pool).write(&counted).write(&claim)
+                }
+            };
+            let container = claim.status.container.clone().unwrap_or_default();
+            if let TxnResult::Committed(rev) = self.store.txn(txn).await? {
+                return Ok((container, rev, deadline));
+            }
+        }
+    }
+
+    /// Binding: claim and container, with the events, or nothing.
+    fn bind(&self, claim: &mut ContainerClaim, member: &Versioned<Container>) -> Txn {
+        let now = (self.clock)();
+        let mut c = member.object.clone();
+        c.spec.claim = Some(claim.metadata.name.clone());
+        c.status.phase = Phase::Bound;
+        c.status.bound_at = Some(now);
+        claim.status.phase = ClaimPhase::Bound;
+        claim.status.bound_at = Some(now);
+        let events = [
+            about(&c, Some(claim), EventKind::CreatedContainer, now),
+            about(&c, Some(claim), EventKind::BoundClaim, now).detail("claim", claim.metadata.name.clone()),
+        ];
+        Txn::default().unchanged(member).write(&c).write(claim).tell(&events)
+    }
+
+    /// Waits until the claim is bound, or can never be.
+    async fn bound(&self, claim: &ContainerClaim, rev: u64, boot: SignedDuration) -> Result<(), ApiError> {
+        let waiting = self.follow(claim, rev);
+        let patience = (boot + CREATE_GRACE).unsigned_abs();
+        let late = || ApiError::NotReady { reason: format!("not within {} s", patience.as_secs()) };
+        tokio::time::timeout(patience, waiting).await.map_err(|_| late())?
+    }
+
+    async fn follow(&self, claim: &ContainerClaim, rev: u64) -> Result<(), ApiError> {
+        let key = records::key(&claim.object_ref());
+        let mut changes = self.store.watch(&key, rev);
+        loop {
+            let current: Option<ContainerClaim> = match changes.next().await {
+                Some(Ok(batch)) => match batch.changes.into_iter().find(|change| change.key() == key) {
+                    Some(Change::Put { kv, .. }) => Some(records::decode(&kv)?.object),
+                    Some(Change::Delete { .. }) => None,
+                    None => continue,
+                },
+                Some(Err(StoreError::Compacted { .. })) => {
+                    // Too slow for the history: what is now says all there is to know.
+                    changes = self.store.watch(&key, 0);
+                    self.read_claim(claim)?
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err(StoreError::Unavailable { reason: "the daemon stops".into() }.into()),
+            };
+            let Some(current) = current else {
+                return Err(ApiError::NotReady { reason: "it was withdrawn".into() });
+            };
+            match current.status.phase {
+                ClaimPhase::Bound => return Ok(()),
+                ClaimPhase::Failed | ClaimPhase::Lost => {
+                    return Err(ApiError::NotReady { reason: current.status.message });
+                }
+                ClaimPhase::Pending => {}
+            }
+        }
+    }
+
+    fn granted(&self, name: &str, client_token: SecretString) -> Result<Granted, ApiError> {
+        let gone = || ApiError::NotReady { reason: "it ended before it could be told".into() };
+        let c = records::get::<Container>(&*self.store, &self.namespace, name)?.ok_or_else(gone)?.object;
+        let credentials = records::credentials(&*self.store, &self.namespace, name)?.ok_or_else(gone)?;
+        let password = self.births.sealer().open(c.uuid(), &credentials.sealed_password)?;
+        Ok(Granted {
+            uuid: c.uuid(),
+            client_token,
+            image_sha256: c.spec.machine.image_sha256,
+            username: credentials.username,
+            password,
+            port: c.spec.machine.port,
+        })
+    }
+
+    /// Ends the container that UUID and token name together, and waits a moment until it is gone.
+    pub async fn destroy(&self, uuid: Uuid, token: &str) -> Result<(), ApiError> {
+        let name = uuid.to_string();
+        let claim = self.authenticate(&name, token)?;
+        self.withdraw(&claim).await?;
+        let key = records::key(&ObjectRef {
+            kind: Container::KIND,
+            namespace: self.namespace.clone(),
+            name: name.clone(),
+        });
+        let mut changes = self.store.watch(&key, 0);
+        if self.store.get(&key)?.0.is_none() {
+            return Ok(());
+        }
+        let gone = async {
+            while let Some(Ok(batch)) = changes.next().await {
+                if batch.changes.iter().any(|change| matches!(change, Change::Delete { .. })) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(DESTROY_PATIENCE, gone).await.is_err() {
+            tracing::info!(container = %uuid, "destroying takes long; it goes on");
+        }
+        Ok(())
+    }
+
+    /// Compares the token's digest in constant time. A UUID that names nothing costs the same comparison.
+    fn authenticate(&self, name: &str, token: &str) -> Result<ContainerClaim, ApiError> {
+        let container = records::get::<Container>(&*self.store, &self.namespace, name)?;
+        let claim = match container.and_then(|container| container.object.spec.claim) {
+            Some(claim) => records::get::<ContainerClaim>(&*self.store, &self.namespace, &claim)?,
+            None => None,
+        };
+        let nobody = "0".repeat(64);
+        let expected = claim.as_ref().map_or(nobody.as_str(), |claim| &claim.object.spec.token_sha256);
+        let same = bool::from(expected.as_bytes().ct_eq(sha256(token).as_bytes()));
+        match claim {
+            Some(claim) if same && !claim.object.metadata.deleting() => Ok(claim.object),
+            _ => Err(ApiError::BadAuthentication),
+        }
+    }
+
+    /// Wishes for the end of a claim and of its machine.
+    async fn withdraw(&self, claim: &ContainerClaim) -> Result<(), ApiError> {
+        loop {
+            let (namespace, name) = (&self.namespace, &claim.metadata.name);
+            let Some(read) = records::get::<ContainerClaim>(&*self.store, namespace, name)? else { return Ok(()) };
+            let now = (self.clock)();
+            let mut gone = read.object.clone();
+            gone.metadata.deletion_timestamp.get_or_insert(now);
+            let mut txn = Txn::default().unchanged(&read).write(&gone);
+            let container = match &gone.status.container {
+                Some(container) => records::get::<Container>(&*self.store, namespace, container)?,
+                None => None,
+            };
+            match container {
+                Some(container) => {
+                    let mut ended = container.object.clone();
+                    ended.metadata.deletion_timestamp.get_or_insert(now);
+                    txn = txn.unchanged(&container).write(&ended);
+                }
+                // A claim without a machine has nothing to wait for.
+                None => txn = Txn::default().unchanged(&read).remove(&read.object),
+            }
+            if let TxnResult::Committed(_) = self.store.txn(txn).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes back a grant whose answer did not reach its client.
+    pub async fn revoke(&self, uuid: Uuid) -> Result<(), ApiError> {
+        let container = records::get::<Container>(&*self.store, &self.namespace, &uuid.to_string())?;
+        let Some(claim) = container.and_then(|container| container.object.spec.claim) else { return Ok(()) };
+        if let Some(claim) = records::get::<ContainerClaim>(&*self.store, &self.namespace, &claim)? {
+            self.withdraw(&claim.object).await?;
+        }
+        Ok(())
+    }
+
+    /// Statistics of this run.
+    pub fn stat(&self) -> Result<Stat, ApiError> {
+        let uptime = (self.clock)().duration_since(self.started).as_secs().max(0).unsigned_abs();
+        let members: Vec<Container> = self.members()?.into_iter().map(|member| member.object).collect();
+        Ok(Stat { uptime, available: placement::available(&self.pool()?.object, &members) })
+    }
+
+    fn pool(&self) -> Result<Versioned<ContainerPool>, ApiError> {
+        records::get(&*self.store, &self.namespace, &self.pool)?
+            .ok_or_else(|| ApiError::NoPool { pool: self.pool.clone() })
+    }
+
+    fn members(&self) -> Result<Vec<Versioned<Container>>, ApiError> {
+        let all: Vec<Versioned<Container>> = records::list(&*self.store, &self.namespace)?;
+        Ok(all.into_iter().filter(|c| c.object.spec.pool == self.pool).collect())
+    }
+
+    fn read_claim(&self, claim: &ContainerClaim) -> Result<Option<ContainerClaim>, ApiError> {
+        let read = records::get::<ContainerClaim>(&*self.store, &self.namespace, &claim.metadata.name)?;
+        Ok(read.map(|claim| claim.object))
+    }
+}
+
+/// A claim on its way. Dropped before it is granted (the client went away, or it failed), it is withdrawn.
+struct Wish {
+    api: Arc<Api>,
+    claim: ContainerClaim,
+    granted: bool,
+}
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        if self.granted {
+            return;
+        }
+        let (api, claim) = (Arc::clone(&self.api), self.claim.clone());
+        // Without a runtime the daemon is on its way out, and the next start withdraws what nobody waits for.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // The claim itself may still be in the committer's queue; behind an empty transaction it is not.
+                let written = async { api.store.txn(Txn::default()).await.map_err(ApiError::from) };
+                if let Err(error) = written.and_then(|_| api.withdraw(&claim)).await {
+                    tracing::warn!(claim = claim.metadata.name, error = crate::error_chain(&error), "withdraw");
+                }
+            });
+        }
+    }
+}
+
+fn sha256(text: &str) -> String {
+    hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
+}

@@ -1,0 +1,87 @@
+//! Taking one step. No decisions here: what an error means for the container, `plan::container::note` says.
+
+use crate::guest::{ForwardError, Login, ShellError};
+use crate::hypervisor::{DomainSpec, HypervisorError};
+use crate::model::Container;
+use crate::plan::container::{Outcome, Step};
+use crate::store::records;
+
+use super::observe::forward;
+use super::{Operator, SHELL_PATIENCE};
+
+impl Operator {
+    pub(super) fn apply(&self, c: &Container, step: Step) -> Outcome {
+        match step {
+            Step::CreateDomain => self.hypervisor.create(&self.domain(c)).map_or_else(hypervisor_outcome, done),
+            Step::DestroyDomain => self.hypervisor.destroy(&self.mark(c)).map_or_else(hypervisor_outcome, done),
+            Step::Personalise => self.personalise(c),
+            Step::Publish => self.forwarder.publish(&forward(c)).map_or_else(forward_outcome, done),
+            Step::Withdraw => self.forwarder.withdraw(&forward(c)).map_or_else(forward_outcome, done),
+        }
+    }
+
+    fn domain(&self, c: &Container) -> DomainSpec {
+        let template = &c.spec.template;
+        DomainSpec {
+            mark: self.mark(c),
+            mac: c.spec.machine.mac.clone(),
+            image: template.image.clone(),
+            memory: template.memory,
+            vcpus: template.vcpus,
+            domain_type: template.domain_type,
+        }
+    }
+
+    fn personalise(&self, c: &Container) -> Outcome {
+        let login = match self.login(c) {
+            Ok(login) => login,
+            Err(outcome) => return outcome,
+        };
+        let at = match self.forwarder.admin(&forward(c)) {
+            Ok(at) => at,
+            Err(error) => return forward_outcome(error),
+        };
+        match self.shell.personalise(at, &login, SHELL_PATIENCE) {
+            Ok(()) => Outcome::Done,
+            Err(error @ ShellError::NotAnswering { .. }) => Outcome::NotYet(error.to_string()),
+            // A machine that broke off in the middle may have been set up or not; the next attempt finds out.
+            Err(error @ (ShellError::Broken { .. } | ShellError::SetUp { .. })) => Outcome::Failed(error.to_string()),
+            Err(error @ (ShellError::Refused { .. } | ShellError::NotLocked { .. })) => {
+                Outcome::Impossible(error.to_string())
+            }
+        }
+    }
+
+    fn login(&self, c: &Container) -> Result<Login, Outcome> {
+        let (namespace, name) = (&c.metadata.namespace, &c.metadata.name);
+        let credentials = records::credentials(&*self.store, namespace, name)
+            .map_err(|error| Outcome::Failed(error.to_string()))?
+            .ok_or_else(|| Outcome::Impossible("its credentials are not recorded".into()))?;
+        let password = self
+            .births
+            .sealer()
+            .open(c.uuid(), &credentials.sealed_password)
+            .map_err(|error| Outcome::Impossible(error.to_string()))?;
+        Ok(Login { uuid: c.uuid(), username: credentials.username, password })
+    }
+}
+
+fn done(_: ()) -> Outcome {
+    Outcome::Done
+}
+
+fn hypervisor_outcome(error: HypervisorError) -> Outcome {
+    match error {
+        // Not the container's fault: the next look says what is.
+        HypervisorError::Unreachable { .. } => Outcome::NotYet(error.to_string()),
+        HypervisorError::Failed { .. } => Outcome::Failed(error.to_string()),
+        HypervisorError::NotOurs { .. } | HypervisorError::Invalid { .. } => Outcome::Impossible(error.to_string()),
+    }
+}
+
+fn forward_outcome(error: ForwardError) -> Outcome {
+    match error {
+        ForwardError::NoAddress { .. } => Outcome::NotYet(error.to_string()),
+        ForwardError::Taken { .. } | ForwardError::Failed { .. } => Outcome::Failed(error.to_string()),
+    }
+}

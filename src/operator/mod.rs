@@ -1,0 +1,112 @@
+//! The operator: drives what is towards what is wished for, one pass and at most one step at a time.
+//!
+//! # Promises
+//!
+//! 1. What was acknowledged to a client survives `kill -9`, at any instant.
+//! 2. Without new input the world reaches a fixed point: `decide` gives no step.
+//! 3. No domain, forward, port or credential of ours outlives its record.
+//! 4. A deleted container is never started again, and a bound claim is never silently given another machine.
+//! 5. Every committed phase change has its events, once and in order.
+//! 6. Two passes for one object never overlap.
+//! 7. Domains without our mark are never touched, and nothing is destroyed on doubt.
+//!
+//! 2, 3, 4, 5 and 7 are checked by `tests::random_histories_converge_and_keep_the_promises` over histories with a
+//! crash at every point; 1 by the store's kill test; 6 by the queue's `no_two_passes_of_a_key_overlap`.
+//!
+//! # A pass
+//!
+//! ```text
+//! read record ─► observe ─► plan::decide ─► commit ─► apply one step ─► plan::note ─► commit
+//! ```
+//!
+//! Nothing is remembered between passes. A crash is a pass that ended early: the intent was committed before the
+//! step, and every step may be taken again.
+
+mod apply;
+mod observe;
+mod pass;
+mod pool;
+pub mod queue;
+mod recover;
+mod run;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::api::Births;
+use crate::guest::{Forwarder, Shell};
+use crate::hypervisor::Hypervisor;
+use crate::model::{Container, Mark};
+use crate::store::{RecordError, Store, StoreError};
+
+pub use run::run;
+
+/// Tells the time. Tests bring their own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How long one set-up attempt may keep a pass: a guest that says nothing gives its place to others after that.
+pub const SHELL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(8);
+
+/// Everything a pass works with. All of it is behind traits; only `daemon` knows what is.
+pub struct Operator {
+    /// The records.
+    pub store: Arc<dyn Store>,
+    /// The domains.
+    pub hypervisor: Arc<dyn Hypervisor>,
+    /// The guests.
+    pub shell: Arc<dyn Shell>,
+    /// The ports.
+    pub forwarder: Arc<dyn Forwarder>,
+    /// Makes the records of new containers.
+    pub births: Arc<Births>,
+    /// The time.
+    pub clock: Clock,
+    /// This installation, which its domains bear.
+    pub instance: Uuid,
+    /// Whether machines get addresses of their own (a NAT network) or none (user networking).
+    pub addressed: bool,
+}
+
+/// When an object wants its next pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requeue {
+    /// When it changes.
+    OnChange,
+    /// After this long, or when it changes.
+    After(SignedDuration),
+}
+
+/// Why a pass ended early. The next one starts from what is then.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// Records cannot be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+impl From<StoreError> for PassError {
+    fn from(error: StoreError) -> Self {
+        PassError::Record(error.into())
+    }
+}
+
+impl Operator {
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// What this container's domain bears.
+    fn mark(&self, c: &Container) -> Mark {
+        Mark {
+            instance: self.instance,
+            namespace: c.metadata.namespace.clone(),
+            name: c.metadata.name.clone(),
+            uid: c.uuid(),
+        }
+    }
+}

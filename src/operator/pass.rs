@@ -1,0 +1,134 @@
+//! One pass for one container.
+
+use jiff::SignedDuration;
+
+use super::{Operator, PassError, Requeue};
+use crate::model::{Container, ContainerClaim, ContainerPool, Kind, ObjectRef, Origin, Phase};
+use crate::plan::backoff;
+use crate::plan::container::{self, Decision, Next, Step};
+use crate::store::records::{self, Versioned};
+use crate::store::{Txn, TxnResult};
+
+const AT_ONCE: Requeue = Requeue::After(SignedDuration::ZERO);
+
+/// A container's records, as read together.
+struct Read {
+    container: Versioned<Container>,
+    claim: Option<Versioned<ContainerClaim>>,
+}
+
+impl Read {
+    fn claim(&self) -> Option<&ContainerClaim> {
+        self.claim.as_ref().map(|claim| &claim.object)
+    }
+}
+
+impl Operator {
+    /// One pass for one object: blocks as long as its one step takes.
+    pub fn pass(&self, object: &ObjectRef) -> Result<Requeue, PassError> {
+        match object.kind {
+            Kind::Container => self.pass_container(&object.namespace, &object.name),
+            Kind::ContainerPool => self.pass_pool(&object.namespace, &object.name),
+            // What a claim needs done is done by its container's passes.
+            Kind::ContainerClaim => Ok(Requeue::OnChange),
+        }
+    }
+
+    fn pass_container(&self, namespace: &str, name: &str) -> Result<Requeue, PassError> {
+        let Some(read) = self.read(namespace, name)? else { return Ok(Requeue::OnChange) };
+        let c = &read.container.object;
+        let seen = self.observe(c);
+        let decision = container::decide(c, read.claim(), &self.mark(c), &seen, self.now());
+        let step = match decision.next {
+            Next::Remove => return self.remove(&read, &decision),
+            Next::Step(step) => Some(step),
+            Next::Look(_) | Next::Rest => None,
+        };
+        // Intent before effect: what the step is about to do is durable before it is done.
+        let Some(committed) = self.commit(&read, &decision)? else { return Ok(AT_ONCE) };
+        match step {
+            Some(step) => self.take(committed, step),
+            None => Ok(requeue(decision.next)),
+        }
+    }
+
+    fn take(&self, c: Container, step: Step) -> Result<Requeue, PassError> {
+        let (namespace, name) = (c.metadata.namespace.as_str(), c.metadata.name.as_str());
+        let outcome = self.apply(&c, step);
+        tracing::debug!(container = name, step = step.name(), ?outcome, "step");
+        // The record may have changed while the step ran (its deletion, say): what happened is noted on what is.
+        loop {
+            let Some(read) = self.read(namespace, name)? else { return Ok(Requeue::OnChange) };
+            let noted = container::note(&read.container.object, read.claim(), step, &outcome, self.now());
+            if self.commit(&read, &noted)?.is_some() {
+                return Ok(requeue(noted.next));
+            }
+        }
+    }
+
+    fn read(&self, namespace: &str, name: &str) -> Result<Option<Read>, PassError> {
+        let Some(container) = records::get::<Container>(&*self.store, namespace, name)? else { return Ok(None) };
+        let claim = match &container.object.spec.claim {
+            Some(claim) => records::get(&*self.store, namespace, claim)?,
+            None => None,
+        };
+        Ok(Some(Read { container, claim }))
+    }
+
+    /// Writes a decision's status and events; the container as written, or `None` if somebody else was faster.
+    fn commit(&self, read: &Read, decision: &Decision) -> Result<Option<Container>, PassError> {
+        let mut c = read.container.object.clone();
+        if c.status == decision.status && decision.claim.is_none() && decision.events.is_empty() {
+            return Ok(Some(c));
+        }
+        c.status = decision.status.clone();
+        let mut txn = Txn::default().unchanged(&read.container).write(&c).tell(&decision.events);
+        if let (Some(read), Some(status)) = (&read.claim, &decision.claim) {
+            let claim = ContainerClaim { status: status.clone(), ..read.object.clone() };
+            txn = txn.unchanged(read).write(&claim);
+        }
+        Ok(match self.store.txn(txn).wait()? {
+            TxnResult::Committed(_) => Some(c),
+            TxnResult::Conflict { .. } => None,
+        })
+    }
+
+    /// Removes everything that is recorded of a container, in one transaction with its last events.
+    fn remove(&self, read: &Read, decision: &Decision) -> Result<Requeue, PassError> {
+        let c = &read.container.object;
+        let (namespace, name) = (&c.metadata.namespace, &c.metadata.name);
+        let mut txn = Txn::default()
+            .unchanged(&read.container)
+            .remove(c)
+            .delete(&records::credentials_key(namespace, name))
+            .delete(&records::port_key(c.spec.machine.port))
+            .tell(&decision.events);
+        if let Some(claim) = &read.claim {
+            match claim.object.spec.origin {
+                // Nobody but its client knows the claim, and the client's machine is gone.
+                Origin::Wire { .. } => txn = txn.unchanged(claim).remove(&claim.object),
+            }
+        }
+        if let Some(pool) = records::get::<ContainerPool>(&*self.store, namespace, &c.spec.pool)? {
+            let mut counted = pool.object.clone();
+            counted.status.containers = counted.status.containers.saturating_sub(1);
+            if c.spec.claim.is_none() && decision.status.phase == Phase::Failed {
+                counted.status.failures += 1;
+                counted.status.retry_at = Some(self.now() + backoff::after(counted.status.failures));
+                counted.status.message = decision.status.message.clone();
+            }
+            txn = txn.unchanged(&pool).write(&counted);
+        }
+        Ok(match self.store.txn(txn).wait()? {
+            TxnResult::Committed(_) => Requeue::OnChange,
+            TxnResult::Conflict { .. } => AT_ONCE,
+        })
+    }
+}
+
+fn requeue(next: Next) -> Requeue {
+    match next {
+        Next::Look(after) => Requeue::After(after),
+        Next::Rest | Next::Remove | Next::Step(_) => Requeue::OnChange,
+    }
+}

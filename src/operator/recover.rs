@@ -1,0 +1,111 @@
+//! After a start, and now and then: what has no record is removed, what has nobody who waits for it is withdrawn.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::{Operator, PassError};
+use crate::guest::Forward;
+use crate::model::{
+    ClaimPhase, Container, ContainerClaim, DEFAULT_NAMESPACE, DomainState, Event, EventKind, Origin, Phase,
+};
+use crate::plan::container::about;
+use crate::store::Txn;
+use crate::store::records::{self, Versioned};
+
+impl Operator {
+    /// Runs once before the first pass. `run` is this run of the daemon.
+    pub fn recover(&self, run: Uuid) -> Result<(), PassError> {
+        self.withdraw_unawaited(run)?;
+        self.tell_adoptions()?;
+        self.sweep()
+    }
+
+    /// A wire claim of an earlier run that is not Bound: its client cannot be answered any more.
+    fn withdraw_unawaited(&self, run: Uuid) -> Result<(), PassError> {
+        for claim in records::list::<ContainerClaim>(&*self.store, DEFAULT_NAMESPACE)? {
+            let Origin::Wire { run: made_by, .. } = &claim.object.spec.origin;
+            if *made_by == run || claim.object.status.phase == ClaimPhase::Bound || claim.object.metadata.deleting() {
+                continue;
+            }
+            let mut gone = claim.object.clone();
+            gone.metadata.deletion_timestamp = Some(self.now());
+            self.store.txn(Txn::default().unchanged(&claim).write(&gone)).wait()?;
+        }
+        Ok(())
+    }
+
+    /// Says which machines in use were found as they were left. What is not as it should be, its next pass mends
+    /// or takes down.
+    fn tell_adoptions(&self) -> Result<(), PassError> {
+        let mut events = Vec::new();
+        for Versioned { object: c, .. } in records::list::<Container>(&*self.store, DEFAULT_NAMESPACE)? {
+            if !matches!(c.status.phase, Phase::Ready | Phase::Bound) || c.metadata.deleting() {
+                continue;
+            }
+            let refusal = match self.hypervisor.find(c.uuid()) {
+                Err(_) => continue,
+                Ok(None) => Some("its domain is gone"),
+                Ok(Some(domain)) if domain.mark.as_ref() != Some(&self.mark(&c)) => Some("its domain is not ours"),
+                Ok(Some(domain)) if domain.state == DomainState::Off => Some("its domain is off"),
+                Ok(Some(_)) => None,
+            };
+            let event = match refusal {
+                None => about(&c, None, EventKind::Adopted, self.now()),
+                Some(reason) => about(&c, None, EventKind::AdoptionRefused, self.now()).message(reason),
+            };
+            events.push(event);
+        }
+        if !events.is_empty() {
+            self.store.txn(Txn::default().tell(&events)).wait()?;
+        }
+        Ok(())
+    }
+
+    /// Ends what bears our mark and has no record. The world is listed before the records are read: whatever is
+    /// made meanwhile has its record first.
+    pub fn sweep(&self) -> Result<(), PassError> {
+        let domains = self.hypervisor.list();
+        let ports = self.forwarder.list();
+        let (mut uuids, mut held) = (HashSet::new(), HashSet::new());
+        for c in records::list::<Container>(&*self.store, DEFAULT_NAMESPACE)? {
+            uuids.insert(c.object.uuid());
+            held.insert(c.object.spec.machine.port);
+        }
+        match domains {
+            Ok(domains) => {
+                for domain in domains {
+                    let Some(mark) = domain.mark else { continue };
+                    if mark.instance != self.instance || mark.uid != domain.uuid || uuids.contains(&domain.uuid) {
+                        continue;
+                    }
+                    match self.hypervisor.destroy(&mark) {
+                        Ok(()) => self.tell_orphan(domain.uuid)?,
+                        Err(error) => tracing::warn!(domain = %domain.uuid, %error, "a domain without record stays"),
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "domains cannot be listed; they are looked at again later"),
+        }
+        match ports {
+            Ok(ports) => {
+                for port in ports.into_iter().filter(|port| !held.contains(port)) {
+                    let forward = Forward { uuid: Uuid::nil(), port, address: None };
+                    if let Err(error) = self.forwarder.withdraw(&forward) {
+                        tracing::warn!(port, %error, "a forward without record stays");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "forwards cannot be listed; they are looked at again later"),
+        }
+        Ok(())
+    }
+
+    fn tell_orphan(&self, uuid: Uuid) -> Result<(), PassError> {
+        let event = Event::new(EventKind::AdoptionRefused, self.now())
+            .message("a domain of ours without a record was removed")
+            .detail("container_uuid", uuid.to_string());
+        self.store.txn(Txn::default().tell(&[event])).wait()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,460 @@
+//! One container: from what is recorded and seen to what is committed and the one next step.
+//!
+//! ```text
+//! record ─┐
+//! claim  ─┼─► decide ─► status, claim, events (one commit) ─► Next::Step ─► outcome ─► note ─► status, events
+//! seen   ─┘                                                  └ Wait / Remove
+//! ```
+//!
+//! Rules kept here, each by a test in `tests.rs` and over random histories in `operator/tests`:
+//!
+//! - Nothing is destroyed on doubt: with the domain or the forward *unknown*, the only answer is to wait.
+//! - A deleted container gets no step that starts or opens anything.
+//! - A port is closed before its machine is ended, and opened only after the endpoint account is locked.
+//! - At the fixed point there is no step: deciding again on the same input changes nothing.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::backoff;
+use crate::model::{
+    ClaimPhase, ClaimStatus, Client, Container, ContainerClaim, ContainerStatus, DomainState, Event, EventKind, Mark,
+    Observed, Origin, Phase, Seen, condition, set_condition,
+};
+
+/// Failed steps in a row, on the way up, after which a container is given up.
+pub const MOST_FAILURES: u32 = 5;
+/// How soon a machine without address is looked at again; networks tell no one about a lease.
+pub const ADDRESS_POLL: SignedDuration = SignedDuration::from_millis(100);
+/// How soon something unknown is looked at again; a restored connection wakes it earlier.
+pub const UNKNOWN_POLL: SignedDuration = SignedDuration::from_secs(1);
+
+/// Conditions of a container.
+pub mod conditions {
+    /// Its domain was started.
+    pub const STARTED: &str = "Started";
+    /// Its user exists and `endpoint` is locked.
+    pub const PERSONALISED: &str = "Personalised";
+    /// Its port leads to it.
+    pub const PUBLISHED: &str = "Published";
+    /// It can be used.
+    pub const READY: &str = "Ready";
+}
+
+use conditions::{PERSONALISED, PUBLISHED, READY, STARTED};
+
+/// One effect on the world. Each may be taken again without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Start the domain.
+    CreateDomain,
+    /// Make the user, lock the endpoint account.
+    Personalise,
+    /// Open the port.
+    Publish,
+    /// Close the port.
+    Withdraw,
+    /// End the domain.
+    DestroyDomain,
+}
+
+impl Step {
+    /// Its name in events and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::CreateDomain => "create domain",
+            Step::Personalise => "personalise",
+            Step::Publish => "publish",
+            Step::Withdraw => "withdraw",
+            Step::DestroyDomain => "destroy domain",
+        }
+    }
+
+    fn going_up(self) -> bool {
+        match self {
+            Step::CreateDomain | Step::Personalise | Step::Publish => true,
+            Step::Withdraw | Step::DestroyDomain => false,
+        }
+    }
+}
+
+/// What comes after the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Take this step.
+    Step(Step),
+    /// Look again after this long.
+    Look(SignedDuration),
+    /// Nothing, until something changes.
+    Rest,
+    /// Nothing is left of it: remove its records, in the same commit as the events.
+    Remove,
+}
+
+/// What a pass commits, and what it does then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The container's status from now on.
+    pub status: ContainerStatus,
+    /// Its claim's status from now on, where it changes.
+    pub claim: Option<ClaimStatus>,
+    /// What happened.
+    pub events: Vec<Event>,
+    /// What comes then.
+    pub next: Next,
+}
+
+/// How a step ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// The world is not ready for it: no failure, to be tried again soon.
+    NotYet(String),
+    /// It failed and may be tried again.
+    Failed(String),
+    /// It can never succeed.
+    Impossible(String),
+}
+
+/// Decides for one container. `claim` is the record its `spec.claim` names, if there is one.
+pub fn decide(c: &Container, claim: Option<&ContainerClaim>, mark: &Mark, seen: &Observed, now: Timestamp) -> Decision {
+    let mut d = Draft::new(c, claim, now);
+    let next = d.decide(mark, seen);
+    d.finish(next)
+}
+
+/// Records how a step ended. `next` says only when to look again.
+pub fn note(c: &Container, claim: Option<&ContainerClaim>, step: Step, outcome: &Outcome, now: Timestamp) -> Decision {
+    let mut d = Draft::new(c, claim, now);
+    let next = d.note(step, outcome);
+    d.finish(next)
+}
+
+struct Draft<'a> {
+    c: &'a Container,
+    claim: Option<&'a ContainerClaim>,
+    now: Timestamp,
+    status: ContainerStatus,
+    claim_status: Option<ClaimStatus>,
+    events: Vec<Event>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(c: &'a Container, claim: Option<&'a ContainerClaim>, now: Timestamp) -> Self {
+        Draft { c, claim, now, status: c.status.clone(), claim_status: None, events: Vec::new() }
+    }
+
+    fn finish(self, next: Next) -> Decision {
+        Decision { status: self.status, claim: self.claim_status, events: self.events, next }
+    }
+
+    fn decide(&mut self, mark: &Mark, seen: &Observed) -> Next {
+        self.end_if_wished();
+        match self.status.phase {
+            Phase::Failed | Phase::Terminating => self.go_down(mark, seen),
+            Phase::Pending | Phase::Booting => self.go_up(mark, seen),
+            Phase::Ready | Phase::Bound => self.stay(mark, seen),
+        }
+    }
+
+    fn end_if_wished(&mut self) {
+        if self.status.phase == Phase::Terminating {
+            return;
+        }
+        if self.c.metadata.deleting() {
+            self.terminate("Deleted", "its end was asked for");
+        } else if self.c.spec.claim.is_some() && self.claim.is_none_or(|claim| claim.metadata.deleting()) {
+            self.terminate("ClaimGone", "its claim was withdrawn");
+        }
+    }
+
+    // --- down ---
+
+    fn go_down(&mut self, mark: &Mark, seen: &Observed) -> Next {
+        match &seen.forward {
+            Seen::Present(()) => return self.step(Step::Withdraw),
+            Seen::Unknown(why) => return self.unknown("its forward", why),
+            Seen::Absent => {}
+        }
+        if condition(&self.status.conditions, PUBLISHED) {
+            set_condition(&mut self.status.conditions, PUBLISHED, false, "Withdrawn", "", self.now);
+            let event = self.event(EventKind::ForwardRemoved).detail("port", self.c.spec.machine.port);
+            self.events.push(event);
+        }
+        match &seen.domain {
+            Seen::Present(domain) if domain.mark.as_ref() == Some(mark) => return self.step(Step::DestroyDomain),
+            Seen::Unknown(why) => return self.unknown("its domain", why),
+            // Somebody else's domain with our UUID was never ours to end, so nothing of ours is left either.
+            Seen::Present(_) | Seen::Absent => {}
+        }
+        if self.status.started_at.is_some() {
+            let event = self.event(EventKind::DestroyedContainer).message(self.status.message.clone());
+            self.events.push(event.detail("reason", self.status.reason.clone()));
+        }
+        Next::Remove
+    }
+
+    // --- up ---
+
+    fn go_up(&mut self, mark: &Mark, seen: &Observed) -> Next {
+        if let Some(started) = self.status.started_at {
+            let deadline = SignedDuration::from_secs(self.c.spec.template.boot_deadline_seconds.into());
+            if self.now.duration_since(started) > deadline {
+                let waited = if condition(&self.status.conditions, PERSONALISED) {
+                    "was not published"
+                } else {
+                    "did not answer"
+                };
+                let message = format!(
+                    "the machine {waited} within {} s of its start (bootDeadlineSeconds){}",
+                    deadline.as_secs(),
+                    if self.status.message.is_empty() { String::new() } else { format!(": {}", self.status.message) },
+                );
+                return self.fail("BootDeadline", &message, mark, seen);
+            }
+        }
+        let domain = match &seen.domain {
+            Seen::Unknown(why) => return self.unknown("its domain", why),
+            Seen::Absent if condition(&self.status.conditions, STARTED) => {
+                return self.fail("DomainGone", "its domain ended while it booted", mark, seen);
+            }
+            Seen::Absent => return self.start(),
+            Seen::Present(domain) => domain,
+        };
+        if domain.mark.as_ref() != Some(mark) {
+            return self.fail("UuidTaken", "a domain that is not ours bears its UUID", mark, seen);
+        }
+        if domain.state != DomainState::Running {
+            return self.fail("DomainStopped", "its domain stopped while it booted", mark, seen);
+        }
+        self.status.phase = Phase::Booting;
+        self.status.started_at.get_or_insert(self.now);
+        match &seen.address {
+            Seen::Unknown(why) => return self.unknown("its address", why),
+            Seen::Absent => return Next::Look(ADDRESS_POLL),
+            Seen::Present(address) => self.status.address = *address,
+        }
+        if !condition(&self.status.conditions, PERSONALISED) {
+            return self.step(Step::Personalise);
+        }
+        match &seen.forward {
+            Seen::Unknown(why) => self.unknown("its forward", why),
+            Seen::Absent => self.step(Step::Publish),
+            Seen::Present(()) => self.ready(),
+        }
+    }
+
+    fn start(&mut self) -> Next {
+        if self.status.phase == Phase::Pending {
+            self.status.phase = Phase::Booting;
+            self.status.started_at = Some(self.now);
+            if self.claim.is_some() {
+                let event = self.event(EventKind::CreatedContainer);
+                self.events.push(event);
+            }
+        }
+        self.step(Step::CreateDomain)
+    }
+
+    fn ready(&mut self) -> Next {
+        self.mark_published();
+        self.status.ready_at = Some(self.now);
+        self.status.reason.clear();
+        self.status.message.clear();
+        set_condition(&mut self.status.conditions, READY, true, "Answering", "", self.now);
+        let event = self.event(EventKind::ReadyContainer);
+        self.events.push(event);
+        self.status.phase = Phase::Ready;
+        if let Some(claim) = self.claim {
+            self.status.phase = Phase::Bound;
+            self.status.bound_at = Some(self.now);
+            self.claim_status = Some(ClaimStatus {
+                phase: ClaimPhase::Bound,
+                container: Some(self.c.metadata.name.clone()),
+                message: String::new(),
+                bound_at: Some(self.now),
+            });
+            let event = self.event(EventKind::BoundClaim).detail("claim", claim.metadata.name.clone());
+            self.events.push(event);
+        }
+        Next::Rest
+    }
+
+    // --- there ---
+
+    fn stay(&mut self, mark: &Mark, seen: &Observed) -> Next {
+        let domain = match &seen.domain {
+            Seen::Unknown(why) => return self.unknown("its domain", why),
+            Seen::Absent => return self.lose("its machine ended", mark, seen),
+            Seen::Present(domain) if domain.mark.as_ref() != Some(mark) => {
+                return self.lose("its machine was replaced by a domain that is not ours", mark, seen);
+            }
+            Seen::Present(domain) => domain,
+        };
+        match domain.state {
+            DomainState::Off => return self.lose("its machine was switched off", mark, seen),
+            // Whoever paused it may resume it; a machine in use is not ended for that.
+            DomainState::Paused | DomainState::Running => {}
+        }
+        match &seen.forward {
+            Seen::Unknown(why) => self.unknown("its forward", why),
+            Seen::Absent => self.step(Step::Publish),
+            Seen::Present(()) => {
+                self.mark_published();
+                self.status.message.clear();
+                Next::Rest
+            }
+        }
+    }
+
+    fn lose(&mut self, message: &str, mark: &Mark, seen: &Observed) -> Next {
+        if self.claim.is_some() {
+            self.claim_ends(ClaimPhase::Lost, message);
+        }
+        self.terminate("DomainGone", message);
+        self.go_down(mark, seen)
+    }
+
+    // --- steps and their outcomes ---
+
+    fn note(&mut self, step: Step, outcome: &Outcome) -> Next {
+        match outcome {
+            Outcome::Done => {
+                self.status.failures = 0;
+                self.status.retry_at = None;
+                match step {
+                    Step::CreateDomain => {
+                        set_condition(&mut self.status.conditions, STARTED, true, "Created", "", self.now)
+                    }
+                    Step::Personalise => {
+                        self.status.message.clear();
+                        set_condition(&mut self.status.conditions, PERSONALISED, true, "LoginChecked", "", self.now);
+                        let event = self.event(EventKind::CreatedEndpointShell);
+                        self.events.push(event);
+                    }
+                    Step::Publish => self.mark_published(),
+                    // What these did is told when it is seen.
+                    Step::Withdraw | Step::DestroyDomain => {}
+                }
+                Next::Look(SignedDuration::ZERO)
+            }
+            Outcome::NotYet(why) => {
+                self.status.message = why.clone();
+                Next::Look(ADDRESS_POLL)
+            }
+            Outcome::Failed(why) => {
+                self.status.failures += 1;
+                let wait = backoff::after(self.status.failures);
+                self.status.retry_at = Some(self.now + wait);
+                self.status.message = why.clone();
+                self.runtime_error(step, why);
+                if step.going_up() && self.still_rising() && self.status.failures >= MOST_FAILURES {
+                    self.give_up(step, why);
+                    return Next::Look(SignedDuration::ZERO);
+                }
+                Next::Look(wait)
+            }
+            Outcome::Impossible(why) => {
+                self.runtime_error(step, why);
+                if self.still_rising() {
+                    self.give_up(step, why);
+                    return Next::Look(SignedDuration::ZERO);
+                }
+                self.status.failures += 1;
+                let wait = backoff::after(self.status.failures);
+                self.status.retry_at = Some(self.now + wait);
+                Next::Look(wait)
+            }
+        }
+    }
+
+    /// A machine in use is not ended because a step failed; one on its way up is.
+    fn still_rising(&self) -> bool {
+        matches!(self.status.phase, Phase::Pending | Phase::Booting)
+    }
+
+    fn give_up(&mut self, step: Step, why: &str) {
+        let message = format!("{}: {why}", step.name());
+        self.set_failed("StepFailed", &message);
+    }
+
+    fn step(&mut self, step: Step) -> Next {
+        match self.status.retry_at {
+            Some(at) if at > self.now => Next::Look(at.duration_since(self.now)),
+            _ => Next::Step(step),
+        }
+    }
+
+    fn unknown(&mut self, what: &str, why: &str) -> Next {
+        self.status.message = format!("{what} cannot be seen: {why}");
+        Next::Look(UNKNOWN_POLL)
+    }
+
+    fn fail(&mut self, reason: &str, message: &str, mark: &Mark, seen: &Observed) -> Next {
+        self.set_failed(reason, message);
+        self.go_down(mark, seen)
+    }
+
+    fn set_failed(&mut self, reason: &str, message: &str) {
+        self.leave(Phase::Failed, reason, message);
+        let event = self.event(EventKind::FailedContainer).message(message).detail("reason", reason);
+        self.events.push(event);
+        if self.claim.is_some() {
+            self.claim_ends(ClaimPhase::Failed, message);
+        }
+    }
+
+    fn terminate(&mut self, reason: &str, message: &str) {
+        self.leave(Phase::Terminating, reason, message);
+    }
+
+    fn leave(&mut self, phase: Phase, reason: &str, message: &str) {
+        self.status.phase = phase;
+        self.status.reason = reason.into();
+        self.status.message = message.into();
+        self.status.failures = 0;
+        self.status.retry_at = None;
+        set_condition(&mut self.status.conditions, READY, false, reason, message, self.now);
+    }
+
+    fn claim_ends(&mut self, phase: ClaimPhase, message: &str) {
+        let before = self.claim.map(|claim| claim.status.clone()).unwrap_or_default();
+        self.claim_status = Some(ClaimStatus { phase, message: message.into(), ..before });
+    }
+
+    fn mark_published(&mut self) {
+        if !condition(&self.status.conditions, PUBLISHED) {
+            set_condition(&mut self.status.conditions, PUBLISHED, true, "Forwarded", "", self.now);
+            let event = self.event(EventKind::ForwardAdded).detail("port", self.c.spec.machine.port);
+            self.events.push(event);
+        }
+    }
+
+    fn runtime_error(&mut self, step: Step, why: &str) {
+        let event = self.event(EventKind::RuntimeError).message(why).detail("name", step.name());
+        self.events.push(event);
+    }
+
+    fn event(&self, kind: EventKind) -> Event {
+        about(self.c, self.claim, kind, self.now)
+    }
+}
+
+/// An event about a container, with what every such event tells.
+pub fn about(c: &Container, claim: Option<&ContainerClaim>, kind: EventKind, now: Timestamp) -> Event {
+    use crate::model::Object;
+    let event = Event::new(kind, now).regarding(c.object_ref()).detail("container_uuid", c.uuid().to_string());
+    match claim.and_then(client) {
+        Some(client) => event.client(client),
+        None => event,
+    }
+}
+
+fn client(claim: &ContainerClaim) -> Option<&Client> {
+    match &claim.spec.origin {
+        Origin::Wire { client, .. } => Some(client),
+    }
+}
+
+#[cfg(test)]
+mod tests;

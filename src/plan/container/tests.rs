@@ -1,0 +1,309 @@
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::model::{
+    ClaimSpec, ClaimStatus as Claimed, ContainerSpec, DomainSeen, Image, Machine, ObjectMeta, Template,
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+fn container(claimed: bool) -> Container {
+    let uuid = Uuid::from_u128(7);
+    Container {
+        metadata: ObjectMeta::new("default", &uuid.to_string(), uuid, at(0)),
+        spec: ContainerSpec {
+            pool: "default".into(),
+            claim: claimed.then(|| "wire-1".into()),
+            template: Template::of(Image::Iso("/image.iso".into())),
+            machine: Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: String::new() },
+        },
+        status: ContainerStatus::default(),
+    }
+}
+
+fn claim() -> ContainerClaim {
+    ContainerClaim {
+        metadata: ObjectMeta::new("default", "wire-1", Uuid::from_u128(8), at(0)),
+        spec: ClaimSpec {
+            pool: "default".into(),
+            token_sha256: String::new(),
+            origin: Origin::Wire {
+                client: Client { ip: std::net::Ipv4Addr::LOCALHOST.into(), id: "1234567".into() },
+                run: Uuid::from_u128(9),
+            },
+        },
+        status: Claimed::default(),
+    }
+}
+
+fn mark() -> Mark {
+    Mark { instance: Uuid::from_u128(1), namespace: "default".into(), name: "c".into(), uid: Uuid::from_u128(7) }
+}
+
+fn domain(state: DomainState) -> Seen<DomainSeen> {
+    Seen::Present(DomainSeen { uuid: Uuid::from_u128(7), name: "d".into(), mark: Some(mark()), state })
+}
+
+fn foreign() -> Seen<DomainSeen> {
+    Seen::Present(DomainSeen { uuid: Uuid::from_u128(7), name: "d".into(), mark: None, state: DomainState::Running })
+}
+
+fn seen(domain: Seen<DomainSeen>, forward: Seen<()>) -> Observed {
+    Observed { domain, address: Seen::Present(None), forward }
+}
+
+fn kinds(events: &[Event]) -> Vec<EventKind> {
+    events.iter().map(|event| event.kind).collect()
+}
+
+/// Walks a container through decide and note as the operator does, and tells every event on the way.
+struct Walk {
+    c: Container,
+    claim: Option<ContainerClaim>,
+    told: Vec<EventKind>,
+}
+
+impl Walk {
+    fn new(claimed: bool) -> Self {
+        Walk { c: container(claimed), claim: claimed.then(claim), told: Vec::new() }
+    }
+
+    fn take(&mut self, d: Decision) -> Next {
+        self.c.status = d.status;
+        if let (Some(claim), Some(status)) = (&mut self.claim, d.claim) {
+            claim.status = status;
+        }
+        self.told.extend(kinds(&d.events));
+        d.next
+    }
+
+    fn decide(&mut self, seen: &Observed, now: i64) -> Next {
+        let d = decide(&self.c, self.claim.as_ref(), &mark(), seen, at(now));
+        self.take(d)
+    }
+
+    fn note(&mut self, step: Step, outcome: Outcome, now: i64) -> Next {
+        let d = note(&self.c, self.claim.as_ref(), step, &outcome, at(now));
+        self.take(d)
+    }
+
+    fn up(&mut self) {
+        let nothing = seen(Seen::Absent, Seen::Absent);
+        assert_eq!(self.decide(&nothing, 1), Next::Step(Step::CreateDomain));
+        self.note(Step::CreateDomain, Outcome::Done, 1);
+        let runs = seen(domain(DomainState::Running), Seen::Absent);
+        assert_eq!(self.decide(&runs, 2), Next::Step(Step::Personalise));
+        self.note(Step::Personalise, Outcome::Done, 3);
+        assert_eq!(self.decide(&runs, 3), Next::Step(Step::Publish));
+        self.note(Step::Publish, Outcome::Done, 3);
+        assert_eq!(self.decide(&seen(domain(DomainState::Running), Seen::Present(())), 4), Next::Rest);
+    }
+}
+
+#[test]
+fn a_cold_container_goes_up_with_its_events_in_order_and_binds_its_claim() {
+    let mut walk = Walk::new(true);
+    walk.up();
+    assert_eq!(walk.c.status.phase, Phase::Bound);
+    assert_eq!(walk.claim.unwrap().status.phase, ClaimPhase::Bound);
+    assert_eq!(
+        walk.told,
+        [
+            EventKind::CreatedContainer,
+            EventKind::CreatedEndpointShell,
+            EventKind::ForwardAdded,
+            EventKind::ReadyContainer,
+            EventKind::BoundClaim
+        ]
+    );
+}
+
+#[test]
+fn a_pool_member_is_ready_and_not_told_as_created_for_a_client() {
+    let mut walk = Walk::new(false);
+    walk.up();
+    assert_eq!(walk.c.status.phase, Phase::Ready);
+    assert_eq!(walk.told, [EventKind::CreatedEndpointShell, EventKind::ForwardAdded, EventKind::ReadyContainer]);
+}
+
+#[test]
+fn a_deleted_container_closes_its_port_then_ends_its_machine_then_goes() {
+    let mut walk = Walk::new(true);
+    walk.up();
+    walk.told.clear();
+    walk.c.metadata.deletion_timestamp = Some(at(5));
+    let (runs, off) = (domain(DomainState::Running), Seen::Absent);
+    assert_eq!(walk.decide(&seen(runs.clone(), Seen::Present(())), 5), Next::Step(Step::Withdraw));
+    assert_eq!(walk.decide(&seen(runs, Seen::Absent), 5), Next::Step(Step::DestroyDomain));
+    assert_eq!(walk.decide(&seen(off, Seen::Absent), 6), Next::Remove);
+    assert_eq!(walk.told, [EventKind::ForwardRemoved, EventKind::DestroyedContainer]);
+}
+
+#[test]
+fn a_guest_that_shuts_down_ends_its_container_and_loses_its_claim() {
+    let mut walk = Walk::new(true);
+    walk.up();
+    walk.told.clear();
+    assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Present(())), 9), Next::Step(Step::Withdraw));
+    assert_eq!(walk.claim.as_ref().unwrap().status.phase, ClaimPhase::Lost);
+    assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), 9), Next::Remove);
+    assert_eq!(walk.told, [EventKind::ForwardRemoved, EventKind::DestroyedContainer]);
+}
+
+#[test]
+fn a_guest_that_never_answers_is_given_up_at_its_deadline() {
+    let mut walk = Walk::new(true);
+    walk.decide(&seen(Seen::Absent, Seen::Absent), 1);
+    walk.note(Step::CreateDomain, Outcome::Done, 1);
+    let silent = seen(domain(DomainState::Running), Seen::Absent);
+    for now in [10, 60, 120] {
+        assert_eq!(walk.decide(&silent, now), Next::Step(Step::Personalise), "at {now}");
+        walk.note(Step::Personalise, Outcome::NotYet("silence".into()), now);
+    }
+    assert_eq!(walk.decide(&silent, 122), Next::Step(Step::DestroyDomain));
+    assert_eq!(walk.c.status.phase, Phase::Failed);
+    let claim = walk.claim.unwrap();
+    assert_eq!(claim.status.phase, ClaimPhase::Failed);
+    assert!(claim.status.message.contains("within 120 s") && claim.status.message.contains("silence"));
+}
+
+#[test]
+fn a_step_that_keeps_failing_waits_longer_and_is_then_given_up() {
+    let mut walk = Walk::new(true);
+    let nothing = seen(Seen::Absent, Seen::Absent);
+    let mut now = 1;
+    for attempt in 1..=MOST_FAILURES {
+        assert_eq!(walk.decide(&nothing, now), Next::Step(Step::CreateDomain), "attempt {attempt}");
+        let next = walk.note(Step::CreateDomain, Outcome::Failed("no memory".into()), now);
+        if attempt < MOST_FAILURES {
+            assert_eq!(next, Next::Look(backoff::after(attempt)));
+            assert!(matches!(walk.decide(&nothing, now), Next::Look(_)), "it did not wait");
+        }
+        now += 10;
+    }
+    assert_eq!(walk.c.status.phase, Phase::Failed);
+    assert_eq!(walk.decide(&nothing, now), Next::Remove);
+    let count = |kind| walk.told.iter().filter(|&&told| told == kind).count();
+    assert_eq!(count(EventKind::CreatedContainer), 1);
+    assert_eq!(count(EventKind::RuntimeError), MOST_FAILURES as usize);
+    assert_eq!(count(EventKind::FailedContainer), 1);
+    assert_eq!(count(EventKind::DestroyedContainer), 1);
+}
+
+#[test]
+fn what_can_never_succeed_is_given_up_at_once() {
+    let mut walk = Walk::new(true);
+    walk.decide(&seen(Seen::Absent, Seen::Absent), 1);
+    walk.note(Step::CreateDomain, Outcome::Impossible("no such image".into()), 1);
+    assert_eq!(walk.c.status.phase, Phase::Failed);
+}
+
+#[test]
+fn a_machine_in_use_is_not_ended_because_a_repair_fails() {
+    let mut walk = Walk::new(true);
+    walk.up();
+    let broken = seen(domain(DomainState::Running), Seen::Absent);
+    for round in 0..20 {
+        let now = 100 + round * 60;
+        assert_eq!(walk.decide(&broken, now), Next::Step(Step::Publish));
+        walk.note(Step::Publish, Outcome::Failed("nft".into()), now);
+    }
+    assert_eq!(walk.c.status.phase, Phase::Bound);
+}
+
+#[test]
+fn a_claim_that_was_withdrawn_ends_its_container() {
+    for withdrawn in [None, Some(at(2))] {
+        let mut walk = Walk::new(true);
+        walk.decide(&seen(Seen::Absent, Seen::Absent), 1);
+        match withdrawn {
+            None => walk.claim = None,
+            Some(_) => walk.claim.as_mut().unwrap().metadata.deletion_timestamp = withdrawn,
+        }
+        let next = walk.decide(&seen(domain(DomainState::Running), Seen::Absent), 3);
+        assert_eq!(next, Next::Step(Step::DestroyDomain));
+    }
+}
+
+#[test]
+fn a_domain_that_is_not_ours_is_never_ended() {
+    let mut walk = Walk::new(true);
+    walk.c.metadata.deletion_timestamp = Some(at(1));
+    assert_eq!(walk.decide(&seen(foreign(), Seen::Absent), 2), Next::Remove);
+
+    let mut walk = Walk::new(true);
+    assert_eq!(walk.decide(&seen(foreign(), Seen::Absent), 2), Next::Remove);
+    assert_eq!(walk.c.status.reason, "UuidTaken");
+}
+
+fn any_seen() -> impl Strategy<Value = Observed> {
+    let domains = prop_oneof![
+        Just(Seen::Absent),
+        Just(Seen::Unknown("?".into())),
+        Just(domain(DomainState::Running)),
+        Just(domain(DomainState::Paused)),
+        Just(domain(DomainState::Off)),
+        Just(foreign()),
+    ];
+    let forwards = prop_oneof![Just(Seen::Absent), Just(Seen::Present(())), Just(Seen::Unknown("?".into()))];
+    let addresses = prop_oneof![Just(Seen::Absent), Just(Seen::Present(None)), Just(Seen::Unknown("?".into()))];
+    (domains, addresses, forwards).prop_map(|(domain, address, forward)| Observed { domain, address, forward })
+}
+
+fn any_outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        4 => Just(Outcome::Done),
+        1 => Just(Outcome::NotYet("soon".into())),
+        1 => Just(Outcome::Failed("no".into())),
+        1 => Just(Outcome::Impossible("never".into())),
+    ]
+}
+
+proptest! {
+    /// Promises 4 and 7 over every history: no step that starts or opens anything for a deleted container, and no
+    /// end for a machine on a look that failed.
+    #[test]
+    fn no_history_destroys_on_doubt_or_restarts_what_is_deleted(
+        claimed: bool,
+        history in prop::collection::vec((any_seen(), any_outcome(), 0..50_i64, prop::bool::weighted(0.1)), 1..40),
+    ) {
+        let mut walk = Walk::new(claimed);
+        let mut now = 0;
+        for (seen, outcome, wait, delete) in history {
+            now += wait;
+            if delete {
+                walk.c.metadata.deletion_timestamp.get_or_insert(at(now));
+            }
+            let before = walk.c.status.phase;
+            let next = walk.decide(&seen, now);
+            match next {
+                Next::Step(step) => {
+                    prop_assert!(!(step.going_up() && walk.c.metadata.deleting()), "{step:?} of a deleted container");
+                    if step == Step::DestroyDomain {
+                        prop_assert!(matches!(&seen.domain, Seen::Present(d) if d.mark == Some(mark())));
+                        prop_assert_eq!(&seen.forward, &Seen::Absent);
+                    }
+                    if step == Step::Publish {
+                        prop_assert!(condition(&walk.c.status.conditions, PERSONALISED));
+                    }
+                    walk.note(step, outcome, now);
+                }
+                Next::Remove => {
+                    prop_assert!(!matches!(seen.domain, Seen::Unknown(_)) && seen.forward == Seen::Absent);
+                    return Ok(());
+                }
+                Next::Look(_) | Next::Rest => {
+                    // Deciding again on the same input changes nothing: the fixed point.
+                    let again = decide(&walk.c, walk.claim.as_ref(), &mark(), &seen, at(now));
+                    prop_assert_eq!(&again.status, &walk.c.status);
+                    prop_assert!(again.events.is_empty());
+                }
+            }
+            let after = walk.c.status.phase;
+            prop_assert!(after >= before || (before == Phase::Failed && after == Phase::Terminating) , "{before:?} to {after:?}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Records as the store holds them: JSON under keys that read like a Kubernetes URL.
+//!
+//! | key | what |
+//! | --- | --- |
+//! | `registry/KIND/NAMESPACE/NAME` | an object |
+//! | `registry/credentials/NAMESPACE/NAME` | the login of the container of that name |
+//! | `registry/ports/PORT` | the UUID of the container that holds a port of the host |
+//! | `events/NUMBER` | what happened |
+//! | `instance` | this installation's UUID, which its domains bear |
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::{Cond, Kv, Op, Store, StoreError, Txn, TxnResult};
+use crate::model::{Credentials, Event, Kind, Object, ObjectRef};
+
+/// Below it: everything that is reconciled.
+pub const REGISTRY: &str = "registry/";
+/// Below it: the event log.
+pub const EVENTS: &str = "events/";
+const INSTANCE: &str = "instance";
+
+/// An object and the revision that last wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Versioned<T> {
+    /// The object.
+    pub object: T,
+    /// For [`Txn::unchanged`].
+    pub rev: u64,
+}
+
+/// Why records cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The store's own trouble.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record that is not what its key says.
+    #[error("record '{key}' cannot be read")]
+    Unreadable {
+        /// Which.
+        key: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// An object's key.
+pub fn key(object: &ObjectRef) -> String {
+    format!("{REGISTRY}{}/{}/{}", object.kind.plural(), object.namespace, object.name)
+}
+
+/// The object a key names, if it names one.
+pub fn parse_key(key: &str) -> Option<ObjectRef> {
+    let mut parts = key.strip_prefix(REGISTRY)?.split('/');
+    let (kind, namespace, name) = (Kind::from_plural(parts.next()?)?, parts.next()?, parts.next()?);
+    parts.next().is_none().then(|| ObjectRef { kind, namespace: namespace.into(), name: name.into() })
+}
+
+/// The key of a container's credentials.
+pub fn credentials_key(namespace: &str, name: &str) -> String {
+    format!("{REGISTRY}credentials/{namespace}/{name}")
+}
+
+/// The key that holds a port.
+pub fn port_key(port: u16) -> String {
+    format!("{REGISTRY}ports/{port}")
+}
+
+/// One object, if it is there.
+pub fn get<T: Object>(store: &dyn Store, namespace: &str, name: &str) -> Result<Option<Versioned<T>>, RecordError> {
+    let key = key(&ObjectRef { kind: T::KIND, namespace: namespace.into(), name: name.into() });
+    store.get(&key)?.0.map(|kv| decode(&kv)).transpose()
+}
+
+/// All objects of a kind in a namespace, in the order of their names.
+pub fn list<T: Object>(store: &dyn Store, namespace: &str) -> Result<Vec<Versioned<T>>, RecordError> {
+    let prefix = format!("{REGISTRY}{}/{namespace}/", T::KIND.plural());
+    store.list(&prefix)?.0.iter().map(decode).collect()
+}
+
+/// A container's credentials, if they are there.
+pub fn credentials(store: &dyn Store, namespace: &str, name: &str) -> Result<Option<Credentials>, RecordError> {
+    let kv = store.get(&credentials_key(namespace, name))?.0;
+    Ok(kv.map(|kv| decode::<Credentials>(&kv)).transpose()?.map(|versioned| versioned.object))
+}
+
+/// What a key holds.
+pub fn decode<T: DeserializeOwned>(kv: &Kv) -> Result<Versioned<T>, RecordError> {
+    let object = serde_json::from_slice(&kv.value)
+        .map_err(|source| RecordError::Unreadable { key: kv.key.clone(), source })?;
+    Ok(Versioned { object, rev: kv.mod_rev })
+}
+
+/// This installation's UUID, made on first use.
+pub fn instance(store: &dyn Store, fresh: Uuid) -> Result<Uuid, RecordError> {
+    let first = Txn::default().absent(INSTANCE).put(INSTANCE, &fresh);
+    match store.txn(first).wait()? {
+        TxnResult::Committed(_) => Ok(fresh),
+        TxnResult::Conflict { current, .. } => match current.into_iter().flatten().next() {
+            Some(kv) => Ok(decode(&kv)?.object),
+            None => Err(StoreError::Invalid { reason: "the instance key vanished".into() }.into()),
+        },
+    }
+}
+
+/// Transactions over records, written as they read.
+impl Txn {
+    /// Only if there is no such key.
+    pub fn absent(mut self, key: &str) -> Self {
+        self.conds.push(Cond::Absent(key.into()));
+        self
+    }
+
+    /// Only if this object is as it was read.
+    pub fn unchanged<T: Object>(mut self, read: &Versioned<T>) -> Self {
+        self.conds.push(Cond::ModRev(key(&read.object.object_ref()), read.rev));
+        self
+    }
+
+    /// Writes anything.
+    pub fn put<T: Serialize>(mut self, key: &str, value: &T) -> Self {
+        self.ops.push(Op::Put { key: key.into(), value: json(value) });
+        self
+    }
+
+    /// Writes an object.
+    pub fn write<T: Object>(self, object: &T) -> Self {
+        let key = key(&object.object_ref());
+        self.put(&key, object)
+    }
+
+    /// Removes a key.
+    pub fn delete(mut self, key: &str) -> Self {
+        self.ops.push(Op::Delete { key: key.into() });
+        self
+    }
+
+    /// Removes an object.
+    pub fn remove<T: Object>(self, object: &T) -> Self {
+        let key = key(&object.object_ref());
+        self.delete(&key)
+    }
+
+    /// Tells events, in this order.
+    pub fn tell(mut self, events: &[Event]) -> Self {
+        let appends = events.iter().map(|event| Op::Append { prefix: EVENTS.into(), value: json(event) });
+        self.ops.extend(appends);
+        self
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    // Records are structs, strings and numbers; only maps with keys that are no strings could fail.
+    serde_json::to_vec(value).expect("records serialise")
+}
