@@ -1,0 +1,191 @@
+//! What this user was granted, and which servers they know: files only they can read.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::private_file;
+
+/// A container as it was granted to this user.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Saved {
+    /// `HOST:PORT` of the server.
+    pub server: String,
+    /// The container.
+    pub container_uuid: String,
+    /// Needed to destroy it.
+    pub client_token: String,
+    /// SHA-256 of its image.
+    pub container_iso_sha256: String,
+    /// Its user.
+    pub container_username: String,
+    /// Its user's password.
+    pub container_password: String,
+    /// The server's port that leads to its SSH server.
+    pub container_listen_port: u16,
+}
+
+impl Saved {
+    /// The host to connect SSH to: the server's.
+    pub fn host(&self) -> &str {
+        self.server.rsplit_once(':').map_or(self.server.as_str(), |(host, _)| host.trim_matches(['[', ']']))
+    }
+}
+
+/// Why saved credentials cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// A file.
+    #[error("'{path}'")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of another kind.
+    #[error("'{path}' holds no saved container")]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// No such container.
+    #[error("no saved container begins with '{wanted}': 'anweddol list' shows those of this user")]
+    NotFound {
+        /// What was asked for.
+        wanted: String,
+    },
+    /// More than one such container.
+    #[error("{count} saved containers match: name one of {names}")]
+    Ambiguous {
+        /// How many.
+        count: usize,
+        /// Which.
+        names: String,
+    },
+    /// The server is not the one it was.
+    #[error(
+        "the key of {server} changed: it was {known} and is {seen} now. Either it was installed anew, or somebody \
+         stands between you and it. If you know that it is right, remove its line from {path}"
+    )]
+    Changed {
+        /// Which.
+        server: String,
+        /// The fingerprint it had.
+        known: String,
+        /// The fingerprint it has.
+        seen: String,
+        /// The file of known servers.
+        path: PathBuf,
+    },
+}
+
+/// This user's directory.
+pub struct Credentials {
+    dir: PathBuf,
+}
+
+impl Credentials {
+    /// `$XDG_DATA_HOME/anweddol`, or the same in the home directory.
+    pub fn of_user() -> Self {
+        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/share");
+        Credentials { dir: std::env::var_os("XDG_DATA_HOME").map_or_else(home, PathBuf::from).join("anweddol") }
+    }
+
+    /// In another directory.
+    pub fn at(dir: &Path) -> Self {
+        Credentials { dir: dir.into() }
+    }
+
+    fn containers(&self) -> PathBuf {
+        self.dir.join("containers")
+    }
+
+    /// Where a container's file is.
+    pub fn path(&self, uuid: &str) -> PathBuf {
+        self.containers().join(format!("{uuid}.json"))
+    }
+
+    /// Where SSH remembers a container's host key.
+    pub fn known_hosts(&self, uuid: &str) -> PathBuf {
+        self.containers().join(format!("{uuid}.known_hosts"))
+    }
+
+    /// Remembers a container.
+    pub fn save(&self, saved: &Saved) -> Result<PathBuf, CredentialsError> {
+        let path = self.path(&saved.container_uuid);
+        let text = serde_json::to_vec_pretty(saved)
+            .map_err(|source| CredentialsError::Content { path: path.clone(), source })?;
+        private_file::write(&path, &text).map_err(|source| CredentialsError::File { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    /// Forgets a container.
+    pub fn forget(&self, uuid: &str) {
+        for path in [self.path(uuid), self.known_hosts(uuid)] {
+            // What is not there need not be removed; what cannot be, a later listing shows.
+            fs::remove_file(path).ok();
+        }
+    }
+
+    /// Everything remembered, in the order of UUIDs.
+    pub fn list(&self) -> Result<Vec<Saved>, CredentialsError> {
+        let dir = self.containers();
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|source| CredentialsError::File { path: dir, source })?,
+        };
+        let mut paths: Vec<PathBuf> =
+            entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json")).collect();
+        paths.sort();
+        paths.iter().map(|path| read(path)).collect()
+    }
+
+    /// The one whose UUID begins so; without a word, the only one.
+    pub fn find(&self, wanted: Option<&str>) -> Result<Saved, CredentialsError> {
+        let wanted = wanted.unwrap_or_default();
+        let mut found = self.list()?;
+        found.retain(|saved| saved.container_uuid.starts_with(wanted));
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => Err(CredentialsError::NotFound { wanted: wanted.into() }),
+            count => {
+                let names: Vec<_> = found.iter().map(|saved| saved.container_uuid.as_str()).collect();
+                Err(CredentialsError::Ambiguous { count, names: names.join(", ") })
+            }
+        }
+    }
+
+    /// Compares a server's fingerprint with the one it had, and remembers it on first use.
+    pub fn check_server(&self, server: &str, seen: &str) -> Result<(), CredentialsError> {
+        let path = self.dir.join("known_servers");
+        let file = |source| CredentialsError::File { path: path.clone(), source };
+        let known = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            known => known.map_err(file)?,
+        };
+        let line = known.lines().filter_map(|line| line.split_once(' ')).find(|(name, _)| *name == server);
+        match line {
+            Some((_, fingerprint)) if fingerprint == seen => Ok(()),
+            Some((_, fingerprint)) => Err(CredentialsError::Changed {
+                server: server.into(),
+                known: fingerprint.into(),
+                seen: seen.into(),
+                path: path.clone(),
+            }),
+            None => private_file::write(&path, format!("{known}{server} {seen}\n").as_bytes()).map_err(file),
+        }
+    }
+}
+
+/// One saved container.
+pub fn read(path: &Path) -> Result<Saved, CredentialsError> {
+    let text = fs::read(path).map_err(|source| CredentialsError::File { path: path.into(), source })?;
+    serde_json::from_slice(&text).map_err(|source| CredentialsError::Content { path: path.into(), source })
+}

@@ -1,0 +1,92 @@
+//! What happened, as it is told: logged, counted, and passed on to whoever listens.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::StreamExt;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use super::EventSink;
+use crate::model::{Event, EventKind};
+use crate::store::records::{self, EVENTS};
+use crate::store::{Change, Store, StoreError};
+
+/// Events a slow listener may be behind before it misses some.
+const BACKLOG: usize = 1024;
+
+/// Takes events from connections and from the store, and tells them.
+pub struct Bus {
+    listeners: broadcast::Sender<Event>,
+    runtime_errors: AtomicU64,
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Bus { listeners: broadcast::channel(BACKLOG).0, runtime_errors: AtomicU64::new(0) }
+    }
+}
+
+impl Bus {
+    /// Everything that happens from now on.
+    pub fn listen(&self) -> broadcast::Receiver<Event> {
+        self.listeners.subscribe()
+    }
+
+    /// `RUNTIME_ERROR` events so far.
+    pub fn runtime_errors(&self) -> u64 {
+        self.runtime_errors.load(Ordering::Relaxed)
+    }
+
+    /// Tells what is committed to the event log, from now on, until cancelled. Call it before the first pass.
+    pub fn follow(self: &std::sync::Arc<Self>, store: &dyn Store, cancel: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        let mut log = store.watch(EVENTS, 0);
+        let bus = std::sync::Arc::clone(self);
+        async move {
+            loop {
+                let batch = tokio::select! {
+                    biased;
+                    batch = log.next() => batch,
+                    () = cancel.cancelled() => return,
+                };
+                match batch {
+                    Some(Ok(batch)) => batch.changes.iter().for_each(|change| bus.committed(change)),
+                    Some(Err(StoreError::Compacted { rev })) => {
+                        tracing::warn!(rev, "the teller of events was too slow and missed some; the log has them");
+                        return;
+                    }
+                    Some(Err(error)) => {
+                        tracing::error!(%error, "events cannot be followed");
+                        return;
+                    }
+                    None => return,
+                }
+            }
+        }
+    }
+
+    fn committed(&self, change: &Change) {
+        let Change::Put { kv, .. } = change else { return };
+        match records::decode::<Event>(kv) {
+            Ok(event) => self.emit(event.object),
+            Err(error) => tracing::warn!(error = crate::error_chain(&error), "event"),
+        }
+    }
+}
+
+impl EventSink for Bus {
+    fn emit(&self, event: Event) {
+        let client = event.client.as_ref().map(|client| format!("{} ({})", client.id, client.ip));
+        let details = (!event.details.is_empty()).then(|| serde_json::Value::Object(event.details.clone()));
+        let (number, name) = (event.kind.number(), event.kind.name());
+        let client = client.as_deref().map(tracing::field::display);
+        let details = details.as_ref().map(tracing::field::display);
+        if event.kind == EventKind::RuntimeError {
+            self.runtime_errors.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(target: "anweddol::event", number, client, details, "{name} {}", event.message);
+        } else {
+            tracing::info!(target: "anweddol::event", number, client, details, "{name} {}", event.message);
+        }
+        // Nobody needs to listen.
+        self.listeners.send(event).ok();
+    }
+}
