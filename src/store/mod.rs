@@ -3,11 +3,27 @@
 //! One global revision grows by one with every transaction that changes something; a transaction compares any
 //! number of keys and writes any number of keys, or nothing; a watch sees every change from a revision on, in
 //! order, a revision never split. What is told (a revision, a change, an answer) is durable before it is told.
+//!
+//! ```text
+//!  txn() ──► queue ──► committer (one thread) ──► Journal: memory | sled ──► published ──► get, list
+//!                      conditions and writes      one durable write          snapshot      (a pointer)
+//!                      of a whole round           for the whole round        + history ──► watch (pulls)
+//! ```
+//!
+//! [`memory`] and [`open`] give the same engine with another journal below it: there is one set of rules. Records
+//! are all in memory, and so is the history: after a start, everything up to the current revision counts as
+//! compacted, because whoever watched before has to list again anyway, and a log on disk would double every write.
 
 use std::pin::Pin;
 
 use futures::Stream;
 use futures::future::BoxFuture;
+
+mod engine;
+mod sled;
+
+pub use engine::{HistoryLimits, LocalStore, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, memory, memory_with};
+pub use sled::{OpenError, Options, open};
 
 /// A transaction's outcome as it will be: await it, or `wait` for it from a thread that may block.
 pub struct Commit(BoxFuture<'static, Result<TxnResult, StoreError>>);
@@ -143,11 +159,14 @@ pub type Watch = Pin<Box<dyn Stream<Item = Result<Batch, StoreError>> + Send>>;
 
 /// The contract, the same for every implementation (`tests/store` runs one suite over all of them).
 ///
-/// - The first write makes revision 2. A transaction that changes nothing makes none.
+/// - The first write makes revision 2. A transaction that changes nothing makes none. A put is a change even if the
+///   value is the same, as in etcd.
 /// - A key twice in one transaction's operations is [`StoreError::Invalid`].
 /// - A watch from a revision at or below the compacted one gets [`StoreError::Compacted`], in the stream. A slow
 ///   reader can meet that too; it never meets a gap.
 /// - Reads see what is durable and nothing else.
+/// - Keys, values and transactions have limits ([`MAX_KEY`], [`MAX_VALUE`], [`MAX_TXN`], [`MAX_OPS`]); beyond them a
+///   transaction is [`StoreError::Invalid`].
 pub trait Store: Send + Sync + 'static {
     /// A key, and the revision of the whole store at that moment.
     fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError>;

@@ -1,0 +1,161 @@
+//! What a transaction does to the records. Pure: no thread, no disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use imbl::OrdMap;
+
+use super::check::{DIGITS, invalid, twice};
+use crate::store::{Batch, Change, Cond, Kv, Op, StoreError, Txn, TxnResult};
+
+/// Everything the store holds at one revision. A clone costs a few pointers and shares the rest, so a round works on
+/// a clone and a failed round is just dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    /// The revision; 1 before the first write.
+    pub(crate) revision: u64,
+    /// The sum of the records' `mod_rev`, wrapping. Together with their number it tells a journal at the next start
+    /// whether it got back what it was given: any lost or left-over write changes it.
+    pub(crate) mod_rev_sum: u64,
+    records: OrdMap<Arc<str>, Arc<Kv>>,
+    /// The last number of every log.
+    counters: OrdMap<Arc<str>, u64>,
+}
+
+/// What a round changes.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    /// Its revisions, in order and without a gap.
+    pub(crate) batches: Vec<Arc<Batch>>,
+    /// The logs it appends to, with their new last numbers.
+    pub(crate) counters: BTreeMap<Arc<str>, u64>,
+}
+
+impl Snapshot {
+    /// A store that was never written.
+    pub(crate) fn new() -> Self {
+        Snapshot { revision: 1, mod_rev_sum: 0, records: OrdMap::new(), counters: OrdMap::new() }
+    }
+
+    /// How many records there are.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// One record.
+    pub(crate) fn get(&self, key: &str) -> Option<&Arc<Kv>> {
+        self.records.get(key)
+    }
+
+    /// All records whose key begins with `prefix`, in order.
+    pub(crate) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Kv> {
+        let (from, to) = (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded);
+        let records = self.records.range::<_, str>((from, to));
+        records.map(|(_, kv)| &**kv).take_while(move |kv| kv.key.starts_with(prefix))
+    }
+
+    /// Puts a record in place and returns the one that was there.
+    pub(crate) fn put(&mut self, kv: Kv) -> Option<Arc<Kv>> {
+        self.mod_rev_sum = self.mod_rev_sum.wrapping_add(kv.mod_rev);
+        let prev = self.records.insert(kv.key.as_str().into(), Arc::new(kv));
+        self.forget(prev)
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Arc<Kv>> {
+        let prev = self.records.remove(key);
+        self.forget(prev)
+    }
+
+    fn forget(&mut self, prev: Option<Arc<Kv>>) -> Option<Arc<Kv>> {
+        if let Some(prev) = &prev {
+            self.mod_rev_sum = self.mod_rev_sum.wrapping_sub(prev.mod_rev);
+        }
+        prev
+    }
+
+    /// Sets a log's last number.
+    pub(crate) fn count(&mut self, prefix: Arc<str>, last: u64) {
+        self.counters.insert(prefix, last);
+    }
+
+    /// Does a transaction, or nothing at all.
+    pub(super) fn apply(&mut self, txn: Txn, round: &mut Round) -> Result<TxnResult, StoreError> {
+        if !txn.conds.iter().all(|cond| self.holds(cond)) {
+            let current = txn.conds.iter().map(|cond| {
+                let (Cond::Absent(key) | Cond::ModRev(key, _)) = cond;
+                self.get(key).map(|kv| Kv::clone(kv))
+            });
+            return Ok(TxnResult::Conflict { rev: self.revision, current: current.collect() });
+        }
+        let (writes, counters) = self.resolve(txn.ops)?;
+
+        let rev = self.revision + 1;
+        let changes: Vec<Change> = writes.into_iter().filter_map(|(key, value)| self.write(rev, key, value)).collect();
+        if changes.is_empty() {
+            return Ok(TxnResult::Committed(self.revision));
+        }
+        for (prefix, last) in counters {
+            self.count(Arc::clone(&prefix), last);
+            round.counters.insert(prefix, last);
+        }
+        self.revision = rev;
+        round.batches.push(Arc::new(Batch { rev, changes }));
+        Ok(TxnResult::Committed(rev))
+    }
+
+    fn holds(&self, cond: &Cond) -> bool {
+        match cond {
+            Cond::Absent(key) => self.get(key).is_none(),
+            Cond::ModRev(key, rev) => self.get(key).is_some_and(|kv| kv.mod_rev == *rev),
+        }
+    }
+
+    /// Gives appended values their keys. Nothing is changed yet, so that what fails here has done nothing.
+    fn resolve(&self, ops: Vec<Op>) -> Result<(Vec<Write>, BTreeMap<Arc<str>, u64>), StoreError> {
+        let mut counters: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        let mut appended = BTreeSet::new();
+        let mut writes = Vec::with_capacity(ops.len());
+        for op in ops {
+            writes.push(match op {
+                Op::Put { key, value } => (key, Some(value)),
+                Op::Delete { key } => (key, None),
+                Op::Append { prefix, value } => {
+                    let prefix: Arc<str> = prefix.into();
+                    let before = counters.get(&prefix).or_else(|| self.counters.get(&*prefix));
+                    let number = before.copied().unwrap_or(0) + 1;
+                    let key = format!("{prefix}{number:0DIGITS$}");
+                    if self.get(&key).is_some() {
+                        return Err(invalid(format!("'{key}' was not written by an append but is in its place")));
+                    }
+                    counters.insert(prefix, number);
+                    appended.insert(key.clone());
+                    (key, Some(value))
+                }
+            });
+        }
+        // Keys that were given are distinct already; only an appended one can coincide with one of them.
+        let mut keys = BTreeSet::new();
+        if !appended.is_empty()
+            && let Some((key, _)) = writes.iter().find(|(key, _)| !keys.insert(key.as_str()))
+        {
+            return Err(twice(key));
+        }
+        Ok((writes, counters))
+    }
+
+    fn write(&mut self, rev: u64, key: String, value: Option<Vec<u8>>) -> Option<Change> {
+        match value {
+            Some(value) => {
+                let create_rev = self.get(&key).map_or(rev, |prev| prev.create_rev);
+                let kv = Kv { key, value: Bytes::from(value), create_rev, mod_rev: rev };
+                let prev = self.put(kv.clone()).map(Arc::unwrap_or_clone);
+                Some(Change::Put { kv, prev })
+            }
+            None => self.remove(&key).map(|prev| Change::Delete { prev: Arc::unwrap_or_clone(prev) }),
+        }
+    }
+}
+
+/// A key and what it shall hold.
+type Write = (String, Option<Vec<u8>>);

@@ -1,0 +1,99 @@
+//! The thread that writes.
+
+use std::sync::mpsc::Receiver;
+
+use tokio::sync::{oneshot, watch};
+
+use super::apply::Round;
+use super::published::Published;
+use super::{Journal, JournalError, Snapshot, chain};
+use crate::store::{StoreError, Txn, TxnResult};
+
+/// Transactions in one round: more would make the first of them wait too long.
+const ROUND_TXNS: usize = 1024;
+/// Bytes in one round, passed by its last transaction at most.
+const ROUND_BYTES: usize = 1024 * 1024;
+
+/// A transaction on its way.
+pub(super) struct Request {
+    pub(super) txn: Txn,
+    pub(super) size: usize,
+    pub(super) answer: oneshot::Sender<Result<TxnResult, StoreError>>,
+}
+
+/// Works until nobody can send any more and the queue is empty.
+pub(super) fn run(
+    requests: Receiver<Request>,
+    mut journal: impl Journal,
+    published: &Published,
+    told: &watch::Sender<u64>,
+) {
+    let mut broken: Option<StoreError> = None;
+    while let Ok(first) = requests.recv() {
+        let round = gather(first, &requests);
+        if let Some(error) = &broken {
+            refuse(round, error);
+        } else if let Err(error) = journal.ready() {
+            refuse(round, &StoreError::Unavailable { reason: chain(&*error) });
+        } else if let Err(error) = commit(round, &mut journal, published, told) {
+            let reason = format!("an earlier write failed: {}", chain(&*error));
+            tracing::error!(error = %chain(&*error), "the store could not write and takes no more writes");
+            broken = Some(StoreError::Unavailable { reason });
+        }
+    }
+}
+
+fn gather(first: Request, requests: &Receiver<Request>) -> Vec<Request> {
+    let mut bytes = first.size;
+    let mut round = vec![first];
+    while round.len() < ROUND_TXNS && bytes < ROUND_BYTES {
+        let Ok(next) = requests.try_recv() else { break };
+        bytes += next.size;
+        round.push(next);
+    }
+    round
+}
+
+fn refuse(round: Vec<Request>, error: &StoreError) {
+    for request in round {
+        answer(request.answer, Err(error.clone()));
+    }
+}
+
+/// Does a round and tells everybody, in this order: readers, watchers, waiters. Whoever waits for an answer thus
+/// reads his own write, and nobody is told what is not durable: that includes conflicts, since what a condition was
+/// compared with may have been written earlier in the same round.
+fn commit(
+    requests: Vec<Request>,
+    journal: &mut impl Journal,
+    published: &Published,
+    told: &watch::Sender<u64>,
+) -> Result<(), JournalError> {
+    let mut state = Snapshot::clone(&published.snapshot());
+    let mut round = Round::default();
+    let mut answers = Vec::with_capacity(requests.len());
+    for Request { txn, answer, .. } in requests {
+        answers.push((answer, state.apply(txn, &mut round)));
+    }
+    if !round.batches.is_empty() {
+        if let Err(error) = journal.write(&state, &round) {
+            let reason = chain(&*error);
+            for (waiter, result) in answers {
+                answer(waiter, result.and_then(|_| Err(StoreError::Unknown { reason: reason.clone() })));
+            }
+            return Err(error);
+        }
+        let revision = state.revision;
+        published.publish(state, round.batches);
+        told.send_replace(revision);
+    }
+    for (waiter, result) in answers {
+        answer(waiter, result);
+    }
+    Ok(())
+}
+
+fn answer(waiter: oneshot::Sender<Result<TxnResult, StoreError>>, result: Result<TxnResult, StoreError>) {
+    // Nobody has to wait for the answer.
+    let _ = waiter.send(result);
+}

@@ -1,0 +1,115 @@
+//! What readers and watchers see: the last durable snapshot, and the changes that led to it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::apply::Snapshot;
+use super::check::invalid;
+use crate::store::{Batch, Change, Kv, StoreError};
+
+/// How much of the past is kept for watchers. Beyond either limit the oldest revision is forgotten.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryLimits {
+    /// At most this many revisions.
+    pub revisions: usize,
+    /// At most about this many bytes of keys and values; the newest revision is kept whatever its size.
+    pub bytes: usize,
+}
+
+impl Default for HistoryLimits {
+    fn default() -> Self {
+        HistoryLimits { revisions: 65_536, bytes: 32 * 1024 * 1024 }
+    }
+}
+
+/// Snapshot and history change together, under one lock that is held only to move pointers.
+pub(super) struct Published {
+    limits: HistoryLimits,
+    now: Mutex<Now>,
+}
+
+struct Now {
+    snapshot: Arc<Snapshot>,
+    /// The revisions after `compacted` up to the snapshot's, each once.
+    history: VecDeque<Arc<Batch>>,
+    /// The history's size.
+    bytes: usize,
+    /// Everything up to here is forgotten.
+    compacted: u64,
+}
+
+impl Published {
+    pub(super) fn new(state: Snapshot, limits: HistoryLimits) -> Self {
+        // A store that was never written has forgotten nothing: any watch is good.
+        let compacted = if state.revision == 1 { 0 } else { state.revision };
+        let now = Now { snapshot: Arc::new(state), history: VecDeque::new(), bytes: 0, compacted };
+        Published { limits, now: Mutex::new(now) }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        // Nothing in here panics between two states that belong together.
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.now().snapshot)
+    }
+
+    /// Shows a durable round: records and changes at once, so that whoever is told of a change can read it.
+    pub(super) fn publish(&self, state: Snapshot, batches: Vec<Arc<Batch>>) {
+        let mut now = self.now();
+        now.snapshot = Arc::new(state);
+        now.bytes += batches.iter().map(|batch| size(batch)).sum::<usize>();
+        now.history.extend(batches);
+        // The newest stays whatever its size: a watcher that keeps up shall see it.
+        while now.history.len() > 1
+            && (now.history.len() > self.limits.revisions || now.bytes > self.limits.bytes)
+        {
+            now.forget_oldest();
+        }
+    }
+
+    pub(super) fn compact(&self, rev: u64) -> Result<(), StoreError> {
+        let mut now = self.now();
+        let revision = now.snapshot.revision;
+        if rev > revision {
+            return Err(invalid(format!("compacting up to {rev}, but the store is at revision {revision}")));
+        }
+        while now.history.front().is_some_and(|batch| batch.rev <= rev) {
+            now.forget_oldest();
+        }
+        now.compacted = now.compacted.max(rev);
+        Ok(())
+    }
+
+    /// At most `count` revisions from `from` on, or the revision up to which all is forgotten.
+    pub(super) fn pull(&self, from: u64, count: usize) -> Result<Vec<Arc<Batch>>, u64> {
+        let now = self.now();
+        if from <= now.compacted {
+            return Err(now.compacted);
+        }
+        // Revisions have no gap, so a revision's place follows from the first one's.
+        let first = now.history.front().map_or(from, |batch| batch.rev);
+        let skip = usize::try_from(from.saturating_sub(first)).unwrap_or(usize::MAX);
+        Ok(now.history.iter().skip(skip).take(count).cloned().collect())
+    }
+}
+
+impl Now {
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.history.pop_front() {
+            self.bytes -= size(&oldest);
+            self.compacted = self.compacted.max(oldest.rev);
+        }
+    }
+}
+
+/// What a revision weighs in memory, roughly.
+fn size(batch: &Batch) -> usize {
+    let record = |kv: &Kv| kv.key.len() + kv.value.len() + size_of::<Kv>();
+    let change = |change: &Change| match change {
+        Change::Put { kv, prev } => record(kv) + prev.as_ref().map_or(0, record),
+        Change::Delete { prev } => record(prev),
+    };
+    size_of::<Batch>() + batch.changes.iter().map(change).sum::<usize>()
+}

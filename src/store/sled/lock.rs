@@ -1,0 +1,57 @@
+//! One process a store: `flock` on a file that names its holder. sled locks its log itself, but only after it has
+//! begun to work on its directory, and its message names nobody.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::error::OpenError;
+
+pub(super) const FILE: &str = "lock";
+/// A process number and a line's end fit.
+const TEXT_MAX: u64 = 16;
+
+/// Held until dropped, or until the process ends in whatever way.
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    pub(super) fn take(dir: &Path) -> Result<Lock, OpenError> {
+        let path = dir.join(FILE);
+        let io = |source| OpenError::from_io(&path, source);
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(OpenError::Locked { dir: dir.into(), pid: holder(&mut file) }),
+            Err(error) => return Err(io(error.into())),
+        }
+        // The file stays when the lock is gone: removing it would let two processes lock two files of one name.
+        sign(&mut file).map_err(io)?;
+        Ok(Lock { _file: file })
+    }
+}
+
+fn sign(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+/// Who holds it; he may not have signed yet.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(TEXT_MAX).read_to_string(&mut text).ok()?;
+    text.trim_end().parse().ok()
+}

@@ -1,0 +1,201 @@
+//! Records on disk: a journal over sled 0.34.7, which is fast and sound as long as these rules are kept.
+//!
+//! | sled's trap | the rule here |
+//! | --- | --- |
+//! | `flush` alone does not survive a power cut | after it, `fdatasync` on the `db` file itself, before anything is told |
+//! | `flush_async` hangs from seven callers on | never used: one thread writes, and flushes blocking |
+//! | a kill while opening leaves `snap.X.generating`, and no open works again | such files are removed first ([`layout`]) |
+//! | subscribers block writers and deadlock when dropped | never used: watchers read the engine's history |
+//! | pages larger than a segment go to files that are never synced | a segment holds any page ([`SEGMENT`]) |
+//! | a full disk is an error for good, and the store does not open | writes are refused while there is still room |
+//!
+//! # A round is whole or absent after a crash
+//!
+//! Read in sled's source: `Tree::apply_batch` reserves a `BatchManifest` message in the log before the batch's first
+//! write and fills in the log position of its last one when it is sealed. Recovery that meets a manifest whose
+//! position lies beyond the end of the intact log stops *before* the manifest (`LogIter::next`, "cutting recovery
+//! short due to torn batch"). So a batch in one tree is atomic, and a round is exactly one batch: records, log
+//! counters and the totals in [`codec::Meta`]. The end of the intact log is found by checksums of messages and by
+//! links between segments; should a power cut ever lose an early part of an unsynced round and keep a later one,
+//! the totals do not fit the records and the store says so instead of opening with half a round.
+
+mod codec;
+mod error;
+mod layout;
+mod lock;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::engine::{HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
+use super::{Change, Kv};
+use codec::{Entry, Meta};
+use lock::Lock;
+
+pub use error::OpenError;
+
+/// Memory for sled's pages. Reads never come here, so it only has to hold what is being changed.
+const CACHE: u64 = 64 * 1024 * 1024;
+
+/// The log's unit. Leaves split above 16 entries, and a few more can gather before that: 20 of the largest keys and
+/// values have to fit, since a page that does not becomes a file of its own that sled never syncs.
+const SEGMENT: usize = 2 * 1024 * 1024;
+
+/// How long sled's own lock may still be held after we have ours: its threads let go of a database that this very
+/// process has just closed a little after the close.
+const SLED_LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const SLED_LOCK_RETRY: Duration = Duration::from_millis(5);
+
+/// How a store on disk is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Writes are refused while the file system has less than this many bytes left.
+    pub reserve: u64,
+    /// How much of the past is kept for watchers.
+    pub history: HistoryLimits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { reserve: 64 * 1024 * 1024, history: HistoryLimits::default() }
+    }
+}
+
+/// Opens the store in `dir`, and makes it if there is nothing yet. Blocks.
+///
+/// Nobody else can open it until the store is closed or dropped, or the process has ended.
+pub fn open(dir: &Path, options: Options) -> Result<Arc<LocalStore>, OpenError> {
+    open_probed(dir, options, |file| {
+        let space = rustix::fs::fstatvfs(file)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    })
+}
+
+fn open_probed(
+    dir: &Path,
+    options: Options,
+    free: impl FnMut(&File) -> io::Result<u64> + Send + 'static,
+) -> Result<Arc<LocalStore>, OpenError> {
+    layout::make_dir(dir)?;
+    let lock = Lock::take(dir)?;
+    let (db, file) = if layout::is_new(dir)? { create(dir)? } else { reopen(dir)? };
+    let state = load(dir, &db)?;
+    let journal = Sled { db, file, free: Box::new(free), reserve: options.reserve, dir: dir.into(), _lock: lock };
+    LocalStore::start(journal, state, options.history).map_err(|source| OpenError::from_io(dir, source))
+}
+
+fn create(dir: &Path) -> Result<(::sled::Db, File), OpenError> {
+    layout::begin_new(dir)?;
+    let (db, file) = open_sled(dir)?;
+    let empty = Meta::of(&Snapshot::new()).encode();
+    let written = db.insert(codec::META, empty).and_then(|_| sync(&db, &file));
+    written.map_err(|error| OpenError::from_sled(dir, error))?;
+    layout::finish_new(dir)?;
+    Ok((db, file))
+}
+
+fn reopen(dir: &Path) -> Result<(::sled::Db, File), OpenError> {
+    layout::check_format(dir)?;
+    layout::remove_partial_snapshots(dir).map_err(|source| OpenError::from_io(dir, source))?;
+    open_sled(dir)
+}
+
+fn open_sled(dir: &Path) -> Result<(::sled::Db, File), OpenError> {
+    let data = layout::data(dir);
+    let config = ::sled::Config::new().path(&data).cache_capacity(CACHE).segment_size(SEGMENT);
+    let begin = Instant::now();
+    let db = loop {
+        match config.open() {
+            Ok(db) => break db,
+            Err(::sled::Error::Io(e))
+                if e.to_string().contains("could not acquire lock") && begin.elapsed() < SLED_LOCK_PATIENCE =>
+            {
+                std::thread::sleep(SLED_LOCK_RETRY);
+            }
+            Err(error) => return Err(OpenError::from_sled(dir, error)),
+        }
+    };
+    let file = File::options().read(true).write(true).open(data.join("db"));
+    Ok((db, file.map_err(|source| OpenError::from_io(&data.join("db"), source))?))
+}
+
+/// Reads everything, and makes sure that it is everything.
+fn load(dir: &Path, db: &::sled::Db) -> Result<Snapshot, OpenError> {
+    let damaged = |what: String| OpenError::Damaged { dir: dir.into(), source: what.into() };
+    let mut state = Snapshot::new();
+    let mut meta = None;
+    for pair in db.iter() {
+        let (key, value) = pair.map_err(|e| OpenError::from_sled(dir, e))?;
+        match codec::decode(&key, &value).map_err(|e| OpenError::from_codec(dir, e))? {
+            Entry::Meta(found) => meta = Some(found),
+            Entry::Counter { prefix, last } => state.count(prefix.into(), last),
+            Entry::Record(kv) => {
+                state.put(kv);
+            }
+        }
+    }
+    let meta = meta.ok_or_else(|| damaged("it holds no revision".into()))?;
+    state.revision = meta.revision;
+    let found = Meta::of(&state);
+    if found != meta {
+        return Err(damaged(format!("it should hold {meta}, but holds {found}")));
+    }
+    Ok(state)
+}
+
+struct Sled {
+    db: ::sled::Db,
+    /// sled's own log file, a second time, to sync it.
+    file: File,
+    free: Box<dyn FnMut(&File) -> io::Result<u64> + Send>,
+    reserve: u64,
+    dir: PathBuf,
+    /// Let go of last, since fields are dropped in this order.
+    _lock: Lock,
+}
+
+impl Journal for Sled {
+    fn ready(&mut self) -> Result<(), JournalError> {
+        let free = (self.free)(&self.file)?;
+        if free >= self.reserve {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes / (1024 * 1024);
+        Err(format!(
+            "only {} MiB are free in {}, and {} MiB are kept in reserve: free some space there",
+            mib(free),
+            self.dir.display(),
+            mib(self.reserve)
+        )
+        .into())
+    }
+
+    fn write(&mut self, state: &Snapshot, round: &Round) -> Result<(), JournalError> {
+        let mut batch = ::sled::Batch::default();
+        // A key written twice in a round ends as its last write: a sled batch holds one write a key.
+        for change in round.batches.iter().flat_map(|batch| &batch.changes) {
+            match change {
+                Change::Put { kv, .. } => batch.insert(codec::record_key(&kv.key), codec::encode_record(kv)),
+                Change::Delete { prev: Kv { key, .. } } => batch.remove(codec::record_key(key)),
+            }
+        }
+        for (prefix, last) in &round.counters {
+            batch.insert(codec::counter_key(prefix), codec::encode_counter(*last));
+        }
+        batch.insert(codec::META, Meta::of(state).encode());
+        self.db.apply_batch(batch)?;
+        Ok(sync(&self.db, &self.file)?)
+    }
+}
+
+/// `flush` brings sled's buffers to the file, `fdatasync` the file to the disk.
+fn sync(db: &::sled::Db, file: &File) -> Result<(), ::sled::Error> {
+    db.flush()?;
+    rustix::fs::fdatasync(file).map_err(|error| ::sled::Error::Io(error.into()))
+}

@@ -1,0 +1,62 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::store::{Op, Store, StoreError, Txn, TxnResult};
+
+fn put(key: &str, value: Vec<u8>) -> Txn {
+    Txn { conds: vec![], ops: vec![Op::Put { key: key.into(), value }] }
+}
+
+#[test]
+fn writes_are_refused_while_space_is_low_and_taken_again_after() {
+    const MIB: u64 = 1024 * 1024;
+    let dir = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(12 * MIB));
+    let probe = Arc::clone(&free);
+    let store = open_probed(dir.path(), Options::default(), move |_| Ok(probe.load(Ordering::SeqCst))).unwrap();
+
+    let Err(StoreError::Unavailable { reason }) = store.txn(put("a", vec![1])).wait() else { panic!("not refused") };
+    assert!(reason.contains("12 MiB are free") && reason.contains("64 MiB"), "{reason}");
+    assert_eq!(store.get("a").unwrap(), (None, 1));
+
+    free.store(64 * MIB, Ordering::SeqCst);
+    assert_eq!(store.txn(put("a", vec![1])).wait().unwrap(), TxnResult::Committed(2));
+}
+
+#[test]
+fn the_largest_values_need_no_file_of_their_own() {
+    use crate::store::{MAX_KEY, MAX_VALUE};
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options::default()).unwrap();
+    for round in 0..3 {
+        for i in 0..100 {
+            // Written in no particular order, so that leaves split and fill up everywhere.
+            let key = format!("{:0width$}", i * 37 % 100, width = MAX_KEY);
+            store.txn(put(&key, vec![round; MAX_VALUE])).wait().unwrap();
+        }
+    }
+    let blobs = std::fs::read_dir(layout::data(dir.path()).join("blobs")).unwrap().count();
+    assert_eq!(blobs, 0, "sled keeps pages in files that it never syncs");
+}
+
+#[test]
+fn records_that_do_not_fit_the_totals_are_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let tamperings: [fn(&::sled::Db); 4] = [
+        |db| drop(db.remove(codec::record_key("a"))),
+        |db| drop(db.insert(codec::record_key("c"), db.get(codec::record_key("a")).unwrap().unwrap())),
+        |db| drop(db.insert(codec::record_key("b"), db.get(codec::record_key("a")).unwrap().unwrap())),
+        |db| drop(db.remove(codec::META)),
+    ];
+    for tamper in tamperings {
+        let dir = dir.path().join(format!("{:?}", tamper as *const ()));
+        let store = open(&dir, Options::default()).unwrap();
+        store.txn(put("a", vec![1])).wait().unwrap();
+        store.txn(put("b", vec![2])).wait().unwrap();
+        drop(store);
+        let (db, _file) = open_sled(&dir).unwrap();
+        tamper(&db);
+        drop((db, _file));
+        assert!(matches!(open(&dir, Options::default()), Err(OpenError::Damaged { .. })));
+    }
+}
