@@ -348,7 +348,10 @@ impl Hypervisor {
         let parsed = self.subnet.split_once('/').and_then(|(a, p)| Some((a.parse().ok()?, p.parse().ok()?)));
         parsed.ok_or_else(|| ConfigError::Value {
             key: "hypervisor.subnet",
-            reason: format!("'{}' is no subnet: write the host's address and a prefix, as 192.168.127.1/24", self.subnet),
+            reason: format!(
+                "'{}' is no subnet: write the host's address and a prefix, as 192.168.127.1/24",
+                self.subnet
+            ),
         })
     }
 }

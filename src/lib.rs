@@ -1,9 +1,14 @@
 //! Temporary, SSH-reachable virtual machines.
 
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod guest;
 pub mod hypervisor;
 pub mod model;
+pub mod operator;
 pub mod plan;
+pub mod private_file;
 pub mod server;
 pub mod store;
 pub mod wire;

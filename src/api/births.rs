@@ -59,11 +59,7 @@ pub struct Births {
 
 impl Births {
     /// Takes ports from a range, as far as `is_free` says that nothing else uses them.
-    pub fn new(
-        sealer: Sealer,
-        ports: RangeInclusive<u16>,
-        is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
-    ) -> Self {
+    pub fn new(sealer: Sealer, ports: RangeInclusive<u16>, is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>) -> Self {
         Births { sealer, digests: Digests::default(), ports, is_free }
     }
 

@@ -15,7 +15,9 @@ use crate::model::Image;
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// A file of it is missing or cannot be read.
-    #[error("image file '{path}' cannot be read: build one with 'anweddol image build', or name another in 'container.image'")]
+    #[error(
+        "image file '{path}' cannot be read: build one with 'anweddol image build', or name another in 'container.image'"
+    )]
     Unreadable {
         /// Which.
         path: PathBuf,

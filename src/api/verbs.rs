@@ -172,8 +172,12 @@ impl Api {
                     }
                 }
                 Placement::Cold => {
-                    let birth =
-                        self.births.container(&*self.store, &pool.object, Some(&claim.metadata.name), (self.clock)())?;
+                    let birth = self.births.container(
+                        &*self.store,
+                        &pool.object,
+                        Some(&claim.metadata.name),
+                        (self.clock)(),
+                    )?;
                     claim.status.container = Some(birth.container.metadata.name);
                     let mut counted = pool.object.clone();
                     counted.status.containers += 1;
@@ -262,11 +266,8 @@ impl Api {
         let name = uuid.to_string();
         let claim = self.authenticate(&name, token)?;
         self.withdraw(&claim).await?;
-        let key = records::key(&ObjectRef {
-            kind: Container::KIND,
-            namespace: self.namespace.clone(),
-            name: name.clone(),
-        });
+        let key =
+            records::key(&ObjectRef { kind: Container::KIND, namespace: self.namespace.clone(), name: name.clone() });
         let mut changes = self.store.watch(&key, 0);
         if self.store.get(&key)?.0.is_none() {
             return Ok(());

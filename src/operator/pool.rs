@@ -30,9 +30,7 @@ impl Operator {
                 let txn = Txn::default().unchanged(&read).remove(&read.object);
                 Ok(if self.done(txn)? { Requeue::OnChange } else { AT_ONCE })
             }
-            pool::Next::Look(after) => {
-                Ok(if self.save(&read, &decided)? { Requeue::After(after) } else { AT_ONCE })
-            }
+            pool::Next::Look(after) => Ok(if self.save(&read, &decided)? { Requeue::After(after) } else { AT_ONCE }),
             pool::Next::Rest => Ok(if self.save(&read, &decided)? { Requeue::OnChange } else { AT_ONCE }),
         }
     }

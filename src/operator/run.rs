@@ -99,7 +99,7 @@ fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch) {
             Change::Put { kv, .. } => kv,
             Change::Delete { prev } => prev,
         };
-        for related in related(&object, last) {
+        if let Some(related) = related(&object, last) {
             queue.add(related);
         }
         queue.add(object);

@@ -38,7 +38,11 @@ impl Bus {
     }
 
     /// Tells what is committed to the event log, from now on, until cancelled. Call it before the first pass.
-    pub fn follow(self: &std::sync::Arc<Self>, store: &dyn Store, cancel: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+    pub fn follow(
+        self: &std::sync::Arc<Self>,
+        store: &dyn Store,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let mut log = store.watch(EVENTS, 0);
         let bus = std::sync::Arc::clone(self);
         async move {

@@ -20,9 +20,11 @@ use futures::Stream;
 use futures::future::BoxFuture;
 
 mod engine;
+pub mod records;
 mod sled;
 
 pub use engine::{HistoryLimits, LocalStore, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, memory, memory_with};
+pub use records::RecordError;
 pub use sled::{OpenError, Options, open};
 
 /// A transaction's outcome as it will be: await it, or `wait` for it from a thread that may block.

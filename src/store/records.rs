@@ -89,8 +89,8 @@ pub fn credentials(store: &dyn Store, namespace: &str, name: &str) -> Result<Opt
 
 /// What a key holds.
 pub fn decode<T: DeserializeOwned>(kv: &Kv) -> Result<Versioned<T>, RecordError> {
-    let object = serde_json::from_slice(&kv.value)
-        .map_err(|source| RecordError::Unreadable { key: kv.key.clone(), source })?;
+    let object =
+        serde_json::from_slice(&kv.value).map_err(|source| RecordError::Unreadable { key: kv.key.clone(), source })?;
     Ok(Versioned { object, rev: kv.mod_rev })
 }
 
