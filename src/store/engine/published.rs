@@ -62,9 +62,7 @@ impl Published {
         now.bytes += batches.iter().map(|batch| size(batch)).sum::<usize>();
         now.history.extend(batches);
         // The newest stays whatever its size: a watcher that keeps up shall see it.
-        while now.history.len() > 1
-            && (now.history.len() > self.limits.revisions || now.bytes > self.limits.bytes)
-        {
+        while now.history.len() > 1 && (now.history.len() > self.limits.revisions || now.bytes > self.limits.bytes) {
             now.forget_oldest();
         }
     }

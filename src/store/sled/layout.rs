@@ -87,7 +87,8 @@ pub(super) fn check_format(dir: &Path) -> Result<(), OpenError> {
     let path = data(dir).join(FORMAT_FILE);
     let mut text = String::new();
     let read = File::open(&path).and_then(|file| file.take(FORMAT_MAX).read_to_string(&mut text));
-    let damaged = |what: &str| OpenError::Damaged { dir: dir.into(), source: format!("{what} its file 'format'").into() };
+    let damaged =
+        |what: &str| OpenError::Damaged { dir: dir.into(), source: format!("{what} its file 'format'").into() };
     match read {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged("it lacks")),

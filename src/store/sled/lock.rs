@@ -24,14 +24,8 @@ impl Lock {
     pub(super) fn take(dir: &Path) -> Result<Lock, OpenError> {
         let path = dir.join(FILE);
         let io = |source| OpenError::from_io(&path, source);
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io)?;
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(io)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(OpenError::Locked { dir: dir.into(), pid: holder(&mut file) }),
