@@ -29,7 +29,7 @@ pub(crate) struct Round {
     /// Its revisions, in order and without a gap.
     pub(crate) batches: Vec<Arc<Batch>>,
     /// The logs it appends to, with their new last numbers.
-    pub(crate) counters: BTreeMap<Arc<str>, u64>,
+    pub(crate) counters: Counters,
 }
 
 impl Snapshot {
@@ -112,8 +112,8 @@ impl Snapshot {
     }
 
     /// Gives appended values their keys. Nothing is changed yet, so that what fails here has done nothing.
-    fn resolve(&self, ops: Vec<Op>) -> Result<(Vec<Write>, BTreeMap<Arc<str>, u64>), StoreError> {
-        let mut counters: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+    fn resolve(&self, ops: Vec<Op>) -> Result<(Vec<Write>, Counters), StoreError> {
+        let mut counters = Counters::new();
         let mut appended = BTreeSet::new();
         let mut writes = Vec::with_capacity(ops.len());
         for op in ops {
@@ -157,5 +157,7 @@ impl Snapshot {
     }
 }
 
+/// Logs and their last numbers.
+type Counters = BTreeMap<Arc<str>, u64>;
 /// A key and what it shall hold.
 type Write = (String, Option<Vec<u8>>);

@@ -13,7 +13,8 @@ fn writes_are_refused_while_space_is_low_and_taken_again_after() {
     let dir = tempfile::tempdir().unwrap();
     let free = Arc::new(AtomicU64::new(12 * MIB));
     let probe = Arc::clone(&free);
-    let store = open_probed(dir.path(), Options::default(), move |_| Ok(probe.load(Ordering::SeqCst))).unwrap();
+    let probe = Box::new(move |_: &File| Ok(probe.load(Ordering::SeqCst)));
+    let store = open_probed(dir.path(), Options::default(), probe).unwrap();
 
     let Err(StoreError::Unavailable { reason }) = store.txn(put("a", vec![1])).wait() else { panic!("not refused") };
     assert!(reason.contains("12 MiB are free") && reason.contains("64 MiB"), "{reason}");
@@ -29,11 +30,10 @@ fn the_largest_values_need_no_file_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), Options::default()).unwrap();
     for round in 0..3 {
-        for i in 0..100 {
-            // Written in no particular order, so that leaves split and fill up everywhere.
-            let key = format!("{:0width$}", i * 37 % 100, width = MAX_KEY);
-            store.txn(put(&key, vec![round; MAX_VALUE])).wait().unwrap();
-        }
+        // Written in no particular order, so that leaves split and fill up everywhere, and many to a batch.
+        let key = |i: usize| format!("{:0width$}", i * 37 % 100, width = MAX_KEY);
+        let commits: Vec<_> = (0..100).map(|i| store.txn(put(&key(i), vec![round; MAX_VALUE]))).collect();
+        commits.into_iter().for_each(|commit| drop(commit.wait().unwrap()));
     }
     let blobs = std::fs::read_dir(layout::data(dir.path()).join("blobs")).unwrap().count();
     assert_eq!(blobs, 0, "sled keeps pages in files that it never syncs");

@@ -1,0 +1,71 @@
+//! What a store keeps, whatever it is made of, and what the one on disk keeps through crashes.
+
+mod conformance;
+mod disk;
+mod kill;
+mod model;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anweddol::store::{self, Cond, HistoryLimits, LocalStore, Op, Options, Store, StoreError, Txn, TxnResult};
+use tempfile::TempDir;
+
+/// A store, and what has to live as long.
+struct Fixture {
+    store: Arc<LocalStore>,
+    _dir: Option<TempDir>,
+}
+
+/// Makes an empty store.
+type Make = fn(HistoryLimits) -> Fixture;
+
+fn memory(limits: HistoryLimits) -> Fixture {
+    Fixture { store: store::memory_with(limits), _dir: None }
+}
+
+fn sled(history: HistoryLimits) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store::open(dir.path(), Options { history, ..Options::default() }).unwrap();
+    Fixture { store, _dir: Some(dir) }
+}
+
+fn open(dir: &Path) -> Arc<LocalStore> {
+    store::open(dir, Options::default()).unwrap()
+}
+
+fn put(key: &str, value: &str) -> Op {
+    Op::Put { key: key.into(), value: value.into() }
+}
+
+fn delete(key: &str) -> Op {
+    Op::Delete { key: key.into() }
+}
+
+fn append(prefix: &str, value: &str) -> Op {
+    Op::Append { prefix: prefix.into(), value: value.into() }
+}
+
+fn number(prefix: &str, n: u64) -> String {
+    format!("{prefix}{n:020}")
+}
+
+trait Write {
+    /// Does it now, whatever is there, and returns the revision.
+    fn write<const N: usize>(&self, ops: [Op; N]) -> u64;
+    /// Does it now if the conditions hold.
+    fn attempt(&self, conds: Vec<Cond>, ops: Vec<Op>) -> Result<TxnResult, StoreError>;
+}
+
+impl Write for LocalStore {
+    fn write<const N: usize>(&self, ops: [Op; N]) -> u64 {
+        match self.attempt(vec![], ops.into()) {
+            Ok(TxnResult::Committed(rev)) => rev,
+            other => panic!("not written: {other:?}"),
+        }
+    }
+
+    fn attempt(&self, conds: Vec<Cond>, ops: Vec<Op>) -> Result<TxnResult, StoreError> {
+        self.txn(Txn { conds, ops }).wait()
+    }
+}
