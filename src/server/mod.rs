@@ -1,5 +1,8 @@
 //! Sockets: who connects, what they ask, what they are told. Knows the rules only through [`Verbs`].
 
+pub mod key;
+pub mod tcp;
+
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 

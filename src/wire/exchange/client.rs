@@ -4,7 +4,7 @@ use super::inbox::Inbox;
 use super::{acknowledged, size_within};
 use crate::wire::frame::{self, ACK, SIZE};
 use crate::wire::session::{BLOCK, packet_limit};
-use crate::wire::{Element, Generation, Limits, Malformed, PrivateKey, PublicKey, Response, Session, WireError};
+use crate::wire::{Element, Fingerprint, Generation, Limits, Malformed, PrivateKey, PublicKey, Response, Session, WireError};
 
 /// The client's side of the key exchange.
 ///
@@ -24,9 +24,9 @@ enum State {
     KeyAck,
     KeySize,
     Key,
-    Wrapping,
-    SessionAck,
-    SessionKey,
+    Wrapping(Fingerprint),
+    SessionAck(Fingerprint),
+    SessionKey(Fingerprint),
     Over,
 }
 
@@ -41,7 +41,12 @@ pub enum ClientStep {
     /// [`ClientExchange::wrapped`], send what that returns, then read on.
     Wrap(Box<PublicKey>),
     /// The session key that the server sent: unwrap it, send `1`, and go on with the request.
-    Unwrap(Vec<u8>),
+    Unwrap {
+        /// The wrapped session key.
+        wrapped: Vec<u8>,
+        /// Whose server it is.
+        server: Fingerprint,
+    },
 }
 
 impl ClientExchange {
@@ -82,17 +87,17 @@ impl ClientExchange {
             }
             State::Key => {
                 let key = PublicKey::from_pem(&element, &self.limits).map_err(WireError::PublicKey)?;
-                self.state = State::Wrapping;
+                self.state = State::Wrapping(key.fingerprint());
                 Ok(ClientStep::Wrap(Box::new(key)))
             }
-            State::SessionAck => {
+            State::SessionAck(server) => {
                 acknowledged(Element::SessionKey, element[0])?;
-                self.then(State::SessionKey, self.key.modulus_length());
+                self.then(State::SessionKey(server), self.key.modulus_length());
                 Ok(ClientStep::More)
             }
-            State::SessionKey => Ok(ClientStep::Unwrap(element)),
+            State::SessionKey(server) => Ok(ClientStep::Unwrap { wrapped: element, server }),
             // Neither expects bytes, so neither gets any.
-            State::Wrapping | State::Over => Ok(ClientStep::More),
+            State::Wrapping(_) | State::Over => Ok(ClientStep::More),
         }
     }
 
@@ -100,7 +105,9 @@ impl ClientExchange {
     pub fn wrapped(&mut self, wrapped: &[u8]) -> Vec<u8> {
         let mut reply = vec![ACK];
         reply.extend_from_slice(wrapped);
-        self.then(State::SessionAck, 1);
+        if let State::Wrapping(server) = self.state {
+            self.then(State::SessionAck(server), 1);
+        }
         reply
     }
 
