@@ -3,8 +3,10 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod client;
 pub mod guest;
 pub mod hypervisor;
+mod link;
 pub mod model;
 pub mod operator;
 pub mod plan;

@@ -1,2 +1,228 @@
-//! x
+//! The command line: what is typed, what is printed, which exit code.
+//!
+//! | exit code | when |
+//! | --- | --- |
+//! | 0 | done |
+//! | 1 | it failed; standard error says why |
+//! | 2 | the command itself was wrong |
+//! | 3 | the server answered no |
+
+mod admin;
+mod client;
 pub mod credentials;
+mod serve;
+mod ssh;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Temporary, SSH-reachable virtual machines.
+///
+/// `anweddol serve` runs the daemon; everybody else asks it for machines:
+///
+///   anweddol serve --simulate &        try it without any virtual machine
+///   anweddol create --server HOST      a machine of your own
+///   anweddol ssh                       log in to it
+///   anweddol destroy                   give it back
+#[derive(Parser)]
+#[command(name = "anweddol", version, verbatim_doc_comment, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground
+    Serve(serve::ServeArgs),
+    /// Ask a server for a machine, wait until it is ready, remember its login
+    Create(CreateArgs),
+    /// Log in to a machine, or run a command on it
+    Ssh(SshArgs),
+    /// Give a machine back
+    Destroy(DestroyArgs),
+    /// List the machines this user was granted
+    List(OutputArgs),
+    /// Ask a server for its statistics
+    Stat(StatArgs),
+    /// Make the reference image that machines boot
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Print the fingerprint of this host's server key
+    Fingerprint(ConfigArgs),
+    /// Write or check the daemon's configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the completion script of a shell
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which server, and how.
+#[derive(Args, Clone)]
+struct ServerArgs {
+    /// The server: HOST or HOST:PORT
+    #[arg(long, short, env = "ANWEDDOL_SERVER", default_value = "127.0.0.1:6150", value_name = "HOST[:PORT]")]
+    server: String,
+    /// The fingerprint its key must have; without it, the one it had on first use
+    #[arg(long, value_name = "SHA256")]
+    fingerprint: Option<String>,
+    /// Generation of the wire protocol; 1 for the oldest Python servers
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2), value_name = "1|2")]
+    generation: u8,
+}
+
+/// How results are printed.
+#[derive(Args, Clone, Copy)]
+struct OutputArgs {
+    /// How the result is printed
+    #[arg(long, short, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Args)]
+struct CreateArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Seconds to wait for the machine
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    timeout: u64,
+    /// Log in as soon as it is ready
+    #[arg(long)]
+    ssh: bool,
+}
+
+#[derive(Args)]
+struct SshArgs {
+    /// The machine: its UUID or the beginning of it; not needed if there is only one
+    container: Option<String>,
+    /// A command to run on it instead of a shell
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+#[derive(Args)]
+struct DestroyArgs {
+    /// The machine: its UUID or the beginning of it; not needed if there is only one
+    container: Option<String>,
+    /// Generation of the wire protocol; 1 for the oldest Python servers
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2), value_name = "1|2")]
+    generation: u8,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Args)]
+struct StatArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Subcommand)]
+enum ImageCommand {
+    /// Build it from this host's Debian packages, without installing any of them
+    Build(ImageBuildArgs),
+}
+
+#[derive(Args)]
+struct ImageBuildArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Where it is put; default: images/ in the state directory
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Which configuration.
+#[derive(Args, Clone)]
+struct ConfigArgs {
+    /// The configuration file; default: /etc/anweddol/config.yaml if there is one
+    #[arg(long, short, env = "ANWEDDOL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The state directory, whatever the configuration says
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Write a file with every key, its default and what it does; '-' for standard output
+    Init {
+        /// Where to; it must not exist yet
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Check a file; say what is wrong, where, and what would be right
+    Check {
+        /// Which
+        #[arg(default_value = "/etc/anweddol/config.yaml")]
+        file: PathBuf,
+    },
+}
+
+/// Runs the program and says its exit code.
+pub fn main() -> ExitCode {
+    // SSH runs this program to ask for a password; see `ssh`.
+    if let Some(code) = ssh::askpass() {
+        return code;
+    }
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{} {}", paint_error(), crate::error_chain(&*error));
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn paint_error() -> &'static str {
+    use std::io::IsTerminal;
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" }
+}
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Serve(args) => serve::serve(args),
+        Command::Create(args) => block_on(client::create(args)),
+        Command::Ssh(args) => ssh::ssh(args.container.as_deref(), &args.command),
+        Command::Destroy(args) => block_on(client::destroy(args)),
+        Command::List(args) => client::list(args),
+        Command::Stat(args) => block_on(client::stat(args)),
+        Command::Image(ImageCommand::Build(args)) => admin::image_build(args),
+        Command::Fingerprint(args) => admin::fingerprint(args),
+        Command::Config(ConfigCommand::Init { file }) => admin::config_init(&file),
+        Command::Config(ConfigCommand::Check { file }) => admin::config_check(&file),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "anweddol", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 pub mod events;
 pub mod health;
+pub mod key;
+pub mod tcp;
 
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};

@@ -1,0 +1,105 @@
+//! A TCP connection as the wire protocol needs it, for both ends.
+//!
+//! The protocol writes twice and then reads. With Nagle's algorithm on one side and delayed acknowledgements on
+//! the other each such turn costs 40 ms, so both are off: `TCP_NODELAY` for good, `TCP_QUICKACK` again after each read,
+//! because the kernel takes it back.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// How much is read at once. Small: an element is at most 64 KiB, and most are a byte.
+const CHUNK: usize = 4096;
+/// How long [`Link::close`] waits for the peer to have read the last word.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection.
+pub(crate) struct Link {
+    stream: TcpStream,
+    /// Bytes that came before they were asked for: kept by [`Link::gone`], which looks but must not lose them.
+    early: Vec<u8>,
+}
+
+impl Link {
+    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        rearm(&stream);
+        Ok(Link { stream, early: Vec::new() })
+    }
+
+    /// Reads at most `want` bytes; an end of the stream is an error of kind `UnexpectedEof`.
+    pub(crate) async fn read(&mut self, want: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+        if !self.early.is_empty() {
+            let count = want.min(self.early.len());
+            return Ok(Zeroizing::new(self.early.drain(..count).collect()));
+        }
+        let mut buffer = Zeroizing::new(vec![0; want.min(CHUNK)]);
+        let count = self.stream.read(&mut buffer).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        rearm(&self.stream);
+        buffer.truncate(count);
+        Ok(buffer)
+    }
+
+    /// Reads one byte.
+    pub(crate) async fn read_byte(&mut self) -> io::Result<u8> {
+        Ok(self.read(1).await?[0])
+    }
+
+    /// Sends all of it.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// Ends when the peer is gone. One byte that it sends ahead is kept: the protocol has no use for more, and
+    /// who sends more than `patience` bytes of it is treated as gone.
+    ///
+    /// May be dropped and called again at any point.
+    pub(crate) async fn gone(&mut self, mut patience: usize) {
+        let mut buffer = [0; CHUNK];
+        loop {
+            match self.stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) if count > patience => return,
+                Ok(count) => {
+                    patience -= count;
+                    if self.early.is_empty() {
+                        self.early.push(buffer[0]);
+                    }
+                    rearm(&self.stream);
+                }
+            }
+        }
+    }
+
+    /// Closes so that the last word arrives: a socket closed with unread bytes in it would be reset, and the reset
+    /// could overtake what was sent.
+    pub(crate) async fn close(mut self) {
+        let last = async {
+            self.stream.shutdown().await?;
+            let mut buffer = [0; CHUNK];
+            while self.stream.read(&mut buffer).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Whoever does not read it in time will not.
+        let _ = timeout(LINGER, last).await;
+    }
+}
+
+/// A hint for speed: a kernel without it is none the worse.
+fn rearm(stream: &TcpStream) {
+    let _ = rustix::net::sockopt::set_tcp_quickack(stream, true);
+}
+
+/// Random bytes for keys and IVs.
+pub(crate) fn random<const N: usize>() -> io::Result<Zeroizing<[u8; N]>> {
+    let mut bytes = Zeroizing::new([0; N]);
+    aws_lc_rs::rand::fill(&mut bytes[..]).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    Ok(bytes)
+}

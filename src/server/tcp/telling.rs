@@ -1,0 +1,52 @@
+//! Events of connections.
+
+use std::error::Error;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::model::{Client, Event, EventKind};
+
+/// A client, by its address.
+pub(super) fn client(ip: IpAddr) -> Client {
+    // A socket for both families shows IPv4 clients as ::ffff:a.b.c.d.
+    let ip = ip.to_canonical();
+    let digest = Sha256::digest(ip.to_string());
+    let mut id: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    id.truncate(7);
+    Client { ip, id }
+}
+
+/// Something about a client.
+pub(super) fn about(kind: EventKind, client: &Client) -> Event {
+    Event::new(kind, Timestamp::now()).client(client)
+}
+
+/// A task failed.
+pub(super) fn runtime_error(task: &str, kind: &str, error: &dyn Error, client: Option<&Client>) -> Event {
+    let chain: Vec<Value> = std::iter::successors(Some(error), |&error| error.source())
+        .map(|error| Value::from(error.to_string()))
+        .collect();
+    let mut event = Event::new(EventKind::RuntimeError, Timestamp::now())
+        .message(error.to_string())
+        .detail("task", task)
+        .detail("error", kind)
+        .detail("chain", chain);
+    event.client = client.cloned();
+    event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_the_same_in_both_address_families() {
+        let plain = client("192.0.2.7".parse().unwrap());
+        // printf 192.0.2.7 | sha256sum
+        assert_eq!(plain.id, "37dad67");
+        assert_eq!(client("::ffff:192.0.2.7".parse().unwrap()), plain);
+    }
+}
