@@ -1,5 +1,11 @@
 //! Domains: how they are seen, started and ended. The operator knows this trait; only `daemon` names who keeps it.
 
+pub mod accel;
+pub mod account;
+
+pub mod libvirt;
+pub mod xml;
+
 use tokio::sync::broadcast;
 use uuid::Uuid;
 

@@ -1,0 +1,409 @@
+//! libvirt: domains that run QEMU, in one of two ways.
+//!
+//! - **Embedded** (`qemu:///embed?root=DIR`): libvirt's driver inside this process. No service, no root. Guests are
+//!   connected by QEMU's user networking and outlive the process.
+//! - **System** (`qemu:///system`): the host's libvirtd, a NAT network, forwards by nftables.
+//!
+//! Domains are transient: a domain that ended leaves no definition behind. Whose they are is written in each one's
+//! metadata, so that nothing has to be remembered: the mark is read again before anything is done to a domain.
+
+mod embedded;
+mod events;
+mod ffi;
+mod link;
+mod network;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+use uuid::Uuid;
+use virt::connect::Connect;
+use virt::domain::{Domain, DomainState as Raw};
+use virt::enumutil::Enum;
+use virt::error::{Error, ErrorNumber};
+
+use super::accel::{self, Device};
+use super::account::Account;
+use super::xml::{self, Attachment, Host, Reach};
+use super::{DomainSpec, Hypervisor, HypervisorError, domain_name};
+use crate::model::{DomainSeen, DomainState, DomainType, Mark, Network, Wake};
+use embedded::Runner;
+use link::{CallError, Link};
+
+pub use network::{NatNetwork, ParseSubnetError, Subnet};
+
+/// libvirtd takes five requests of one client at once and holds back the rest, keep-alives too.
+const CALLS_AT_ONCE: usize = 4;
+/// Seconds between keep-alives.
+const KEEPALIVE_SECONDS: i32 = 5;
+/// Keep-alives without answer after which a connection is dead.
+const KEEPALIVES_MISSED: u32 = 3;
+
+/// Which libvirt, and how guests are connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Which libvirt.
+    pub mode: Mode,
+    /// What guests may reach by themselves.
+    pub reach: Reach,
+}
+
+/// Which libvirt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Inside this process.
+    Embedded {
+        /// Its directory: short (see the error if not), of one process at a time. Where this process is root, other
+        /// users have to be able to pass through it, because QEMU runs as one of them.
+        root: PathBuf,
+    },
+    /// A daemon of the host.
+    System {
+        /// Where.
+        uri: String,
+        /// The network of its guests; made if there is none of this name.
+        network: NatNetwork,
+    },
+}
+
+impl Config {
+    /// libvirt inside this process.
+    pub fn embedded(root: impl Into<PathBuf>) -> Self {
+        Config { mode: Mode::Embedded { root: root.into() }, reach: Reach::Isolated }
+    }
+
+    /// The host's libvirtd.
+    pub fn system() -> Self {
+        let mode = Mode::System { uri: "qemu:///system".into(), network: NatNetwork::default() };
+        Config { mode, reach: Reach::Isolated }
+    }
+
+    /// The URI that is opened.
+    pub fn uri(&self) -> String {
+        match &self.mode {
+            Mode::Embedded { root } => embedded::uri(root),
+            Mode::System { uri, .. } => uri.clone(),
+        }
+    }
+
+    /// The only network that guests can have here.
+    pub fn network(&self) -> Network {
+        match &self.mode {
+            Mode::Embedded { .. } => Network::User,
+            Mode::System { .. } => Network::Nat,
+        }
+    }
+}
+
+/// A libvirt.
+pub struct Libvirt {
+    config: Config,
+    link: Link,
+    host: Host,
+    accelerator: accel::Choice,
+    device: accel::Facts,
+    /// Who runs QEMU, where that is known for sure.
+    runner: Option<Runner>,
+    version: String,
+}
+
+impl Libvirt {
+    /// Opens it. What is wrong is told at once; a connection that breaks later comes back by itself.
+    pub fn connect(config: Config) -> Result<Arc<Libvirt>, HypervisorError> {
+        let uri = config.uri();
+        let unreachable = |reason| HypervisorError::Unreachable { uri: uri.clone(), reason };
+        let (runner, attachment, limit) = match &config.mode {
+            Mode::Embedded { root } => {
+                let runner = Runner::of_this_process()?;
+                embedded::prepare(root, &runner)?;
+                (Some(runner), Attachment::User(config.reach), None)
+            }
+            Mode::System { network, .. } => (None, Attachment::Network(network.name.clone()), Some(CALLS_AT_ONCE)),
+        };
+        events::start().map_err(unreachable)?;
+        let opener = config.clone();
+        let link = Link::open(uri.clone(), limit, Box::new(move || open(&opener)))?;
+        let qemu = match &runner {
+            Some(runner) => runner.account().cloned(),
+            None => Account::of_qemu(),
+        };
+        let device = accel::probe(qemu.as_ref());
+        let accelerator = accel::decide(&device);
+        let version = link.call(version).map_err(|error| failed("asking the version", Uuid::nil(), error))?;
+        let host = Host { auto: accelerator.accelerator, attachment };
+        let this = Libvirt { config, link, host, accelerator, device, runner, version };
+        match &this.config.mode {
+            Mode::Embedded { .. } => {}
+            Mode::System { network, .. } => {
+                let reach = this.config.reach;
+                // Its errors are words already; the inner result carries them past the link's own.
+                this.link
+                    .call(|connect| Ok(network::ensure(connect, network, reach)))
+                    .map_err(|error| failed("making the network", Uuid::nil(), error))??;
+            }
+        }
+        tracing::info!(libvirt = this.describe(), "connected");
+        Ok(Arc::new(this))
+    }
+
+    /// The only network that guests can have here.
+    pub fn network(&self) -> Network {
+        self.config.network()
+    }
+
+    /// What it was opened with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Sends a command to the monitor of a container's domain: `Ok(None)` if there is no such domain.
+    pub(crate) fn monitor(&self, uuid: Uuid, command: &str) -> Result<Option<String>, HypervisorError> {
+        let answer = self.on_domain(uuid, |domain| {
+            if domain_mark(domain)?.is_none_or(|mark| mark.uid != uuid) {
+                return Ok(Err(HypervisorError::NotOurs { uuid }));
+            }
+            domain.qemu_monitor_command(command, virt::sys::VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP).map(Ok)
+        });
+        answer.map_err(|error| failed("monitor command", uuid, error))?.transpose()
+    }
+
+    /// Does something with a domain. One that is not there, or goes away meanwhile, is `None`.
+    fn on_domain<T>(&self, uuid: Uuid, act: impl FnOnce(&Domain) -> Result<T, Error>) -> Result<Option<T>, CallError> {
+        let outcome = self.link.call(|connect| act(&connect.lookup_domain_by_uuid(uuid)?));
+        match outcome {
+            Ok(done) => Ok(Some(done)),
+            Err(CallError::Refused(error)) if is(&error, ErrorNumber::NoDomain) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn check_wish(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        let invalid = |what: String, reason: String| Err(HypervisorError::Invalid { what, reason });
+        match (spec.domain_type, &self.device.device) {
+            (DomainType::Kvm, Device::Missing | Device::Closed { .. }) => {
+                return invalid("domain type kvm".into(), self.accelerator.reason.clone());
+            }
+            (DomainType::Kvm, Device::Opens) | (DomainType::Auto | DomainType::Qemu, _) => {}
+        }
+        for file in spec.image.files() {
+            let found = match &self.runner {
+                Some(runner) => embedded::check_readable(file, runner),
+                // libvirtd may see what this process may not; but what is not there is there for nobody.
+                None => match fs::metadata(file) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(error.to_string()),
+                    Ok(_) | Err(_) => Ok(()),
+                },
+            };
+            if let Err(reason) = found {
+                return invalid(format!("image {}", file.display()), reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a domain stands in the way of one to be made.
+    fn already(&self, spec: &DomainSpec) -> Result<Already, HypervisorError> {
+        let uuid = spec.mark.uid;
+        Ok(match self.find(uuid)? {
+            None => Already::No,
+            Some(seen) if seen.mark.as_ref() != Some(&spec.mark) => return Err(HypervisorError::NotOurs { uuid }),
+            Some(seen) => match seen.state {
+                DomainState::Running => Already::Runs,
+                DomainState::Paused | DomainState::Off => {
+                    let reason = format!("it exists already and is {:?}", seen.state).to_lowercase();
+                    return Err(HypervisorError::Failed { what: "start", uuid, reason });
+                }
+            },
+        })
+    }
+
+    /// Removes what libvirt leaves behind of a domain that is gone.
+    fn sweep(&self, uuid: Uuid) {
+        match &self.config.mode {
+            Mode::Embedded { root } => remove_log(root, uuid),
+            // The system's own log rotation looks after its logs.
+            Mode::System { .. } => {}
+        }
+    }
+}
+
+enum Already {
+    No,
+    Runs,
+}
+
+fn remove_log(root: &Path, uuid: Uuid) {
+    let path = embedded::log_file(root, &domain_name(uuid));
+    match fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(path = %path.display(), %error, "a domain's log stays behind"),
+    }
+}
+
+impl Hypervisor for Libvirt {
+    fn describe(&self) -> String {
+        let kind = match self.accelerator.accelerator {
+            xml::Accelerator::Kvm => "KVM",
+            xml::Accelerator::Tcg => "software emulation",
+        };
+        format!("{}, {}, {kind} by default ({})", self.config.uri(), self.version, self.accelerator.reason)
+    }
+
+    fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError> {
+        let look = |connect: &Connect| {
+            let mut seen = Vec::new();
+            for domain in connect.list_all_domains(0)? {
+                match see(&domain) {
+                    Ok(domain) => seen.push(domain),
+                    // It ended between the list and the look.
+                    Err(error) if is(&error, ErrorNumber::NoDomain) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(seen)
+        };
+        let seen = self.link.call(look).map_err(|error| failed("listing", Uuid::nil(), error))?;
+        Ok(seen.into_iter().filter(|domain| domain.mark.is_some()).collect())
+    }
+
+    fn find(&self, uuid: Uuid) -> Result<Option<DomainSeen>, HypervisorError> {
+        self.on_domain(uuid, see).map_err(|error| failed("look-up", uuid, error))
+    }
+
+    fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        let uuid = spec.mark.uid;
+        self.check_wish(spec)?;
+        let text = xml::domain(spec, &self.host)?;
+        match self.already(spec)? {
+            Already::Runs => return Ok(()),
+            Already::No => {}
+        }
+        match self.link.call(|connect| connect.create_domain_xml(&text, virt::sys::VIR_DOMAIN_NONE).map(drop)) {
+            Ok(()) => Ok(()),
+            // A call that was given up may have been done all the same, and then this one finds its domain.
+            Err(error) => match self.already(spec) {
+                Ok(Already::Runs) => Ok(()),
+                Ok(Already::No) | Err(HypervisorError::Failed { .. }) => Err(failed("start", uuid, error)),
+                Err(worse) => Err(worse),
+            },
+        }
+    }
+
+    fn destroy(&self, mark: &Mark) -> Result<(), HypervisorError> {
+        let uuid = mark.uid;
+        let end = |domain: &Domain| {
+            if domain_mark(domain)?.as_ref() != Some(mark) {
+                return Ok(Err(HypervisorError::NotOurs { uuid }));
+            }
+            // Ours are transient; if somebody made one permanent, it would come back for ever.
+            let permanent = domain.is_persistent()?;
+            match domain.destroy() {
+                Err(error) if permanent && is(&error, ErrorNumber::OperationInvalid) => {}
+                other => other?,
+            }
+            if permanent {
+                domain.undefine()?;
+            }
+            Ok(Ok(()))
+        };
+        let outcome = self.on_domain(uuid, end).map_err(|error| failed("end", uuid, error))?;
+        outcome.transpose()?;
+        self.sweep(uuid);
+        Ok(())
+    }
+
+    fn address(&self, uuid: Uuid, mac: &str) -> Result<Option<Ipv4Addr>, HypervisorError> {
+        let subnet = match &self.config.mode {
+            // User networking gives every guest the same address, which leads nowhere.
+            Mode::Embedded { .. } => return Ok(None),
+            Mode::System { network, .. } => network.subnet,
+        };
+        let leases = self.on_domain(uuid, ffi::leases).map_err(|error| failed("address", uuid, error))?;
+        let ours = leases.unwrap_or_default().into_iter().filter(|lease| lease.mac.eq_ignore_ascii_case(mac));
+        // A guest may ask for several; the same one has to be found every time.
+        Ok(ours.filter_map(|lease| lease.address.parse().ok()).filter(|&address| subnet.has_guest(address)).min())
+    }
+
+    fn wakes(&self) -> broadcast::Receiver<Wake> {
+        self.link.wakes()
+    }
+}
+
+fn see(domain: &Domain) -> Result<DomainSeen, Error> {
+    let (state, _) = domain.state()?;
+    let state = match state {
+        Enum::Known(Raw::Running | Raw::Blocked) => DomainState::Running,
+        Enum::Known(Raw::Paused | Raw::PMSuspended) => DomainState::Paused,
+        Enum::Known(Raw::NoState | Raw::Shutdown | Raw::Shutoff | Raw::Crashed) | Enum::Unknown(_) => DomainState::Off,
+    };
+    Ok(DomainSeen { uuid: domain.uuid()?, name: domain.name()?, mark: domain_mark(domain)?, state })
+}
+
+fn domain_mark(domain: &Domain) -> Result<Option<Mark>, Error> {
+    Ok(xml::mark(&domain.xml_desc(0)?))
+}
+
+fn is(error: &Error, number: ErrorNumber) -> bool {
+    error.code() == number.into()
+}
+
+fn failed(what: &'static str, uuid: Uuid, error: CallError) -> HypervisorError {
+    match error {
+        CallError::Unreachable(error) => error,
+        CallError::Refused(error) => {
+            let reason = error.message().to_owned();
+            match error.code() {
+                Enum::Known(ErrorNumber::ConfigUnsupported | ErrorNumber::XmlError | ErrorNumber::XmlDetail) => {
+                    HypervisorError::Invalid { what: format!("{what} of domain {uuid}"), reason }
+                }
+                Enum::Known(_) | Enum::Unknown(_) => HypervisorError::Failed { what, uuid, reason },
+            }
+        }
+    }
+}
+
+/// Opens a connection; an error is words about what to do.
+fn open(config: &Config) -> Result<Connect, String> {
+    let connect = Connect::open(Some(&config.uri())).map_err(|error| hint(&config.mode, error.message()))?;
+    match &config.mode {
+        Mode::Embedded { .. } => {}
+        Mode::System { .. } => {
+            // Not every driver has it; one that has none is local and cannot hang half-way.
+            let _ = connect.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVES_MISSED);
+        }
+    }
+    Ok(connect)
+}
+
+fn hint(mode: &Mode, reason: &str) -> String {
+    let advice = match mode {
+        Mode::Embedded { root } if reason.contains("pid file") || reason.contains("already open") => {
+            return format!("another process has {} open: one daemon at a time can use it ({reason})", root.display());
+        }
+        Mode::Embedded { .. } => "are QEMU and libvirt's QEMU driver installed (qemu-system-x86, libvirt-daemon)?",
+        Mode::System { .. } if reason.contains("denied") || reason.contains("authenticat") => {
+            "is this user in the group libvirt? Without it, use embedded mode"
+        }
+        Mode::System { .. } => {
+            "is libvirtd running (systemctl start libvirtd)? Without libvirtd or root, use embedded mode"
+        }
+    };
+    format!("{reason}; {advice}")
+}
+
+fn version(connect: &Connect) -> Result<String, Error> {
+    let dotted = |number: u32| format!("{}.{}.{}", number / 1_000_000, number / 1000 % 1000, number % 1000);
+    Ok(format!(
+        "libvirt {}, {} {}",
+        dotted(connect.lib_version()?),
+        connect.driver_type()?,
+        dotted(connect.hyp_version()?)
+    ))
+}

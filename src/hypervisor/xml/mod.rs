@@ -1,0 +1,341 @@
+//! Domain XML, both ways: written from a [`DomainSpec`], and our mark read back from a live domain.
+//!
+//! Pure. Everything is written by a writer that escapes, never pasted, and whatever could not survive the way
+//! through XML unchanged (control characters, relative paths) is refused before: a name or a path can be odd, but
+//! it cannot become an element.
+//!
+//! What a domain is *not* given matters as much: no disk, no USB, no sound, no balloon, no boot ROM of the card, a
+//! serial port that leads nowhere. Each costs boot time or is a way out of the guest, and unbounded output of a
+//! guest in a file on the host would be a leak.
+
+use std::io;
+use std::path::Path;
+
+use quick_xml::events::{BytesText, Event};
+use quick_xml::name::{Namespace, ResolveResult};
+use quick_xml::{NsReader, Writer, XmlVersion};
+use uuid::Uuid;
+
+use super::{DomainSpec, HypervisorError};
+use crate::model::{DomainType, Image, Mark};
+
+#[cfg(test)]
+mod tests;
+
+/// The namespace of our element in a domain's metadata.
+pub const MARK_NAMESPACE: &str = "https://anweddol.io/domain/1";
+
+/// The namespace of libvirt's way to hand arguments to QEMU.
+const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
+
+/// The name of the user network's back end in QEMU, for monitor commands.
+pub const USER_NETDEV: &str = "anwnet";
+
+/// The translation cache of software emulation. More makes no guest faster; a guest's memory is mostly this.
+const TB_CACHE_MIB: &str = "32";
+
+/// Words that make every guest's kernel boot faster and end its domain after a panic.
+const WORDS: &str = "quiet panic=-1 cryptomgr.notests rcupdate.rcu_expedited=1";
+
+/// More of them, under software emulation only: there, no neighbour shares a processor's caches with the guest,
+/// and the emulated clocks are right by construction.
+const WORDS_EMULATED: &str = "mitigations=off nokaslr tsc=reliable no_timer_check";
+
+/// What domain XML needs to know about the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// What [`DomainType::Auto`] means here.
+    pub auto: Accelerator,
+    /// How guests are connected.
+    pub attachment: Attachment,
+}
+
+/// A domain type, decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Accelerator {
+    /// Hardware virtualisation.
+    Kvm,
+    /// Software emulation.
+    Tcg,
+}
+
+impl Accelerator {
+    /// A wish, where `auto` means `self`.
+    fn for_wish(self, wish: DomainType) -> Accelerator {
+        match wish {
+            DomainType::Auto => self,
+            DomainType::Kvm => Accelerator::Kvm,
+            DomainType::Qemu => Accelerator::Tcg,
+        }
+    }
+}
+
+/// How a guest's card is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// To QEMU's user networking.
+    User(Reach),
+    /// To a libvirt network of this name.
+    Network(String),
+}
+
+/// What a guest may reach by itself. Who connects to it gets answers either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// Nothing.
+    #[default]
+    Isolated,
+    /// Whatever the host reaches.
+    Outside,
+}
+
+/// Writes a domain.
+pub fn domain(spec: &DomainSpec, host: &Host) -> Result<String, HypervisorError> {
+    check(spec)?;
+    let mut writer = Writer::new(Vec::new());
+    write_domain(&mut writer, spec, host).map_err(|error| invalid("the domain's XML", error.to_string()))?;
+    String::from_utf8(writer.into_inner()).map_err(|error| invalid("the domain's XML", error.to_string()))
+}
+
+fn invalid(what: impl Into<String>, reason: impl Into<String>) -> HypervisorError {
+    HypervisorError::Invalid { what: what.into(), reason: reason.into() }
+}
+
+/// Refuses what XML cannot carry or libvirt would understand otherwise.
+fn check(spec: &DomainSpec) -> Result<(), HypervisorError> {
+    plain("namespace", &spec.mark.namespace)?;
+    plain("name", &spec.mark.name)?;
+    for path in spec.image.files() {
+        if !path.is_absolute() {
+            return Err(invalid(format!("image {path:?}"), "a path has to be absolute"));
+        }
+        plain("image", text(path)?)?;
+    }
+    if let Image::Kernel { cmdline, .. } = &spec.image {
+        plain("cmdline", cmdline)?;
+    }
+    let mac: Vec<&str> = spec.mac.split(':').collect();
+    if mac.len() != 6 || !mac.iter().all(|b| b.len() == 2 && b.bytes().all(|c| c.is_ascii_hexdigit())) {
+        return Err(invalid(format!("MAC address {:?}", spec.mac), "write six bytes, as in 52:54:00:0a:0b:0c"));
+    }
+    if spec.vcpus == 0 {
+        return Err(invalid("vcpus 0", "a machine has at least one processor"));
+    }
+    if spec.memory.bytes() == 0 {
+        return Err(invalid("memory 0", "a machine has some memory"));
+    }
+    Ok(())
+}
+
+/// Refuses control characters and what is no character in XML 1.0.
+fn plain(field: &str, value: &str) -> Result<(), HypervisorError> {
+    match value.chars().find(|&c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')) {
+        None => Ok(()),
+        Some(c) => Err(invalid(format!("{field} {value:?}"), format!("the character {c:?} is not allowed in it"))),
+    }
+}
+
+fn text(path: &Path) -> Result<&str, HypervisorError> {
+    path.to_str().ok_or_else(|| invalid(format!("image {path:?}"), "a path has to be UTF-8"))
+}
+
+type Out = Writer<Vec<u8>>;
+
+fn write_domain(w: &mut Out, spec: &DomainSpec, host: &Host) -> io::Result<()> {
+    let accelerator = host.auto.for_wish(spec.domain_type);
+    let kind = match accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "qemu",
+    };
+    let root = w.create_element("domain").with_attributes([("type", kind), ("xmlns:qemu", QEMU_NAMESPACE)]);
+    root.write_inner_content(|w| {
+        leaf(w, "name", &spec.domain_name())?;
+        leaf(w, "uuid", &spec.mark.uid.to_string())?;
+        w.create_element("metadata").write_inner_content(|w| write_mark(w, &spec.mark))?;
+        w.create_element("memory")
+            .with_attribute(("unit", "KiB"))
+            .write_text_content(BytesText::new(&spec.memory.kibibytes().to_string()))?;
+        leaf(w, "vcpu", &spec.vcpus.to_string())?;
+        write_boot(w, &spec.image, accelerator)?;
+        write_machine(w, accelerator)?;
+        // A guest that powers off, reboots or panics is at its end: there is no disk to come back to.
+        for event in ["on_poweroff", "on_reboot", "on_crash"] {
+            leaf(w, event, "destroy")?;
+        }
+        w.create_element("devices").write_inner_content(|w| write_devices(w, spec, host))?;
+        match &host.attachment {
+            Attachment::User(reach) => write_user_network(w, &spec.mac, *reach),
+            Attachment::Network(_) => Ok(()),
+        }
+    })?;
+    Ok(())
+}
+
+fn leaf(w: &mut Out, name: &str, content: &str) -> io::Result<()> {
+    w.create_element(name).write_text_content(BytesText::new(content))?;
+    Ok(())
+}
+
+fn empty(w: &mut Out, name: &str, attributes: &[(&str, &str)]) -> io::Result<()> {
+    w.create_element(name).with_attributes(attributes.iter().copied()).write_empty()?;
+    Ok(())
+}
+
+fn write_mark(w: &mut Out, mark: &Mark) -> io::Result<()> {
+    let (instance, uid) = (mark.instance.to_string(), mark.uid.to_string());
+    empty(
+        w,
+        "anw:container",
+        &[
+            ("xmlns:anw", MARK_NAMESPACE),
+            ("instance", &instance),
+            ("namespace", &mark.namespace),
+            ("name", &mark.name),
+            ("uid", &uid),
+        ],
+    )
+}
+
+fn write_boot(w: &mut Out, image: &Image, accelerator: Accelerator) -> io::Result<()> {
+    w.create_element("os").write_inner_content(|w| {
+        w.create_element("type")
+            .with_attributes([("arch", "x86_64"), ("machine", "q35")])
+            .write_text_content(BytesText::new("hvm"))?;
+        match image {
+            Image::Iso(_) => empty(w, "boot", &[("dev", "cdrom")]),
+            Image::Kernel { path, initrd, cmdline } => {
+                leaf(w, "kernel", &path.to_string_lossy())?;
+                leaf(w, "initrd", &initrd.to_string_lossy())?;
+                leaf(w, "cmdline", &words(accelerator, cmdline))
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn words(accelerator: Accelerator, own: &str) -> String {
+    let emulated = match accelerator {
+        Accelerator::Kvm => "",
+        Accelerator::Tcg => WORDS_EMULATED,
+    };
+    [WORDS, emulated, own].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn write_machine(w: &mut Out, accelerator: Accelerator) -> io::Result<()> {
+    w.create_element("features").write_inner_content(|w| {
+        empty(w, "acpi", &[])?;
+        empty(w, "apic", &[])?;
+        match accelerator {
+            Accelerator::Kvm => Ok(()),
+            Accelerator::Tcg => {
+                w.create_element("tcg").write_inner_content(|w| {
+                    w.create_element("tb-cache")
+                        .with_attribute(("unit", "MiB"))
+                        .write_text_content(BytesText::new(TB_CACHE_MIB))?;
+                    Ok(())
+                })?;
+                Ok(())
+            }
+        }
+    })?;
+    match accelerator {
+        // The default model lacks instructions that today's distributions take for granted.
+        Accelerator::Kvm => empty(w, "cpu", &[("mode", "host-passthrough"), ("migratable", "off")]),
+        Accelerator::Tcg => Ok(()),
+    }
+}
+
+fn write_devices(w: &mut Out, spec: &DomainSpec, host: &Host) -> io::Result<()> {
+    match &spec.image {
+        Image::Iso(path) => {
+            w.create_element("disk").with_attributes([("type", "file"), ("device", "cdrom")]).write_inner_content(
+                |w| {
+                    empty(w, "driver", &[("name", "qemu"), ("type", "raw")])?;
+                    empty(w, "source", &[("file", &path.to_string_lossy())])?;
+                    empty(w, "target", &[("dev", "sda"), ("bus", "sata")])?;
+                    empty(w, "readonly", &[])
+                },
+            )?;
+            // Boot loaders with a graphical menu do not start without a screen.
+            w.create_element("video").write_inner_content(|w| empty(w, "model", &[("type", "vga")]))?;
+        }
+        Image::Kernel { .. } => {}
+    }
+    empty(w, "controller", &[("type", "usb"), ("model", "none")])?;
+    match &host.attachment {
+        Attachment::User(_) => {}
+        Attachment::Network(network) => {
+            w.create_element("interface").with_attribute(("type", "network")).write_inner_content(|w| {
+                empty(w, "mac", &[("address", &spec.mac)])?;
+                empty(w, "source", &[("network", network)])?;
+                empty(w, "model", &[("type", "virtio")])?;
+                // Guests of one bridge do not see each other.
+                empty(w, "port", &[("isolated", "yes")])?;
+                empty(w, "rom", &[("enabled", "no")])
+            })?;
+        }
+    }
+    empty(w, "serial", &[("type", "null")])?;
+    empty(w, "memballoon", &[("model", "none")])?;
+    w.create_element("rng").with_attribute(("model", "virtio")).write_inner_content(|w| {
+        w.create_element("backend")
+            .with_attribute(("model", "random"))
+            .write_text_content(BytesText::new("/dev/urandom"))?;
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// User networking as arguments of QEMU: libvirt's own element cannot say `restrict`.
+fn write_user_network(w: &mut Out, mac: &str, reach: Reach) -> io::Result<()> {
+    let restrict = match reach {
+        Reach::Isolated => "on",
+        Reach::Outside => "off",
+    };
+    let arguments = [
+        "-netdev".to_owned(),
+        format!("user,id={USER_NETDEV},restrict={restrict}"),
+        "-device".to_owned(),
+        // libvirt does not know of this card: the slot is one that it leaves free on this machine type.
+        format!("virtio-net-pci,netdev={USER_NETDEV},mac={mac},romfile=,bus=pcie.0,addr=0x10"),
+    ];
+    w.create_element("qemu:commandline").write_inner_content(|w| {
+        arguments.iter().try_for_each(|argument| empty(w, "qemu:arg", &[("value", argument)]))
+    })?;
+    Ok(())
+}
+
+/// Reads our mark from a domain's XML: `None` if it bears none, or none that can be read in full.
+///
+/// Only `/domain/metadata/container` of our namespace counts, wherever else a guest or its owner might write one.
+pub fn mark(xml: &str) -> Option<Mark> {
+    let mut reader = NsReader::from_str(xml);
+    let mut path: Vec<String> = Vec::new();
+    loop {
+        let (namespace, event) = reader.read_resolved_event().ok()?;
+        let ours = matches!(namespace, ResolveResult::Bound(Namespace(uri)) if uri == MARK_NAMESPACE);
+        match event {
+            Event::Start(element) | Event::Empty(element)
+                if ours && path == ["domain", "metadata"] && element.local_name().as_ref() == "container" =>
+            {
+                let read = |key: &str| -> Option<String> {
+                    let attribute = element.try_get_attribute(key).ok()??;
+                    Some(attribute.normalized_value(XmlVersion::Implicit1_0).ok()?.into_owned())
+                };
+                return Some(Mark {
+                    instance: Uuid::parse_str(&read("instance")?).ok()?,
+                    namespace: read("namespace")?,
+                    name: read("name")?,
+                    uid: Uuid::parse_str(&read("uid")?).ok()?,
+                });
+            }
+            Event::Start(element) => path.push(element.name().as_ref().to_owned()),
+            Event::End(_) => {
+                path.pop();
+            }
+            Event::Eof => return None,
+            // Texts, comments, declarations and other empty elements hold no mark.
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,202 @@
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use quick_xml::Reader;
+
+use super::*;
+use crate::model::Memory;
+
+fn host() -> Host {
+    Host { auto: Accelerator::Tcg, attachment: Attachment::User(Reach::Isolated) }
+}
+
+fn spec(image: Image) -> DomainSpec {
+    DomainSpec {
+        mark: Mark {
+            instance: Uuid::from_u128(1),
+            namespace: "default".into(),
+            name: "web-0".into(),
+            uid: Uuid::from_u128(2),
+        },
+        mac: "52:54:00:0a:0b:0c".into(),
+        image,
+        memory: Memory::mebibytes(256),
+        vcpus: 1,
+        domain_type: DomainType::Auto,
+    }
+}
+
+fn kernel(path: &str, initrd: &str, cmdline: &str) -> Image {
+    Image::Kernel { path: path.into(), initrd: initrd.into(), cmdline: cmdline.into() }
+}
+
+/// Every element with its attributes and text, in order: what a reader makes of the XML.
+fn shape(xml: &str) -> Vec<(String, Vec<(String, String)>, String)> {
+    let mut reader = Reader::from_str(xml);
+    let mut out: Vec<(String, Vec<(String, String)>, String)> = Vec::new();
+    let mut open: Vec<usize> = Vec::new();
+    loop {
+        match reader.read_event().unwrap() {
+            event @ (Event::Start(_) | Event::Empty(_)) => {
+                let (element, stays) = match &event {
+                    Event::Start(element) => (element, true),
+                    Event::Empty(element) => (element, false),
+                    _ => unreachable!(),
+                };
+                let attributes = element
+                    .attributes()
+                    .map(|a| {
+                        let a = a.unwrap();
+                        let value = a.normalized_value(XmlVersion::Implicit1_0).unwrap().into_owned();
+                        (a.key.as_ref().to_owned(), value)
+                    })
+                    .collect();
+                out.push((element.name().as_ref().to_owned(), attributes, String::new()));
+                if stays {
+                    open.push(out.len() - 1);
+                }
+            }
+            Event::End(_) => {
+                open.pop();
+            }
+            Event::Text(text) => out[*open.last().unwrap()].2.push_str(text.as_ref()),
+            Event::GeneralRef(reference) => {
+                let escaped = format!("&{};", reference.as_ref() as &str);
+                out[*open.last().unwrap()].2.push_str(&quick_xml::escape::unescape(&escaped).unwrap());
+            }
+            Event::Eof => return out,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+}
+
+fn names(xml: &str) -> Vec<String> {
+    shape(xml).into_iter().map(|(name, _, _)| name).collect()
+}
+
+fn text_of(xml: &str, element: &str) -> String {
+    shape(xml).into_iter().find(|(name, _, _)| name == element).unwrap().2
+}
+
+fn attribute_of(xml: &str, element: &str, key: &str) -> String {
+    let (_, attributes, _) = shape(xml).into_iter().find(|(name, _, _)| name == element).unwrap();
+    attributes.into_iter().find(|(k, _)| k == key).unwrap().1
+}
+
+proptest! {
+    #[test]
+    fn no_field_can_become_an_element(
+        name in "\\PC*", namespace in "\\PC*", path in "/\\PC*", initrd in "/\\PC*", cmdline in "\\PC*",
+    ) {
+        let mut spec = spec(kernel(&path, &initrd, &cmdline));
+        let plain = names(&domain(&spec, &host()).unwrap());
+        (spec.mark.name, spec.mark.namespace) = (name, namespace);
+        match domain(&spec, &host()) {
+            Ok(xml) => {
+                prop_assert_eq!(names(&xml), plain);
+                prop_assert_eq!(mark(&xml), Some(spec.mark));
+                prop_assert_eq!(text_of(&xml, "kernel"), path);
+                prop_assert_eq!(text_of(&xml, "initrd"), initrd);
+                prop_assert!(text_of(&xml, "cmdline").ends_with(&cmdline));
+            }
+            Err(HypervisorError::Invalid { .. }) => {}
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
+
+    #[test]
+    fn an_iso_path_comes_out_as_it_went_in(path in "/\\PC*") {
+        let xml = domain(&spec(Image::Iso(PathBuf::from(&path))), &host()).unwrap();
+        prop_assert_eq!(attribute_of(&xml, "source", "file"), path);
+    }
+
+    #[test]
+    fn reading_a_mark_never_panics(xml in "\\PC*|(<|>|/|domain|metadata|anw:container|\"|=| ){0,60}") {
+        let _ = mark(&xml);
+    }
+}
+
+#[test]
+fn quotes_and_brackets_survive() {
+    let odd = r#"/a'b"c<d>&amp;]]><!--/e"#;
+    let xml = domain(&spec(kernel(odd, odd, r#"x="]]>" y='&lt;'"#)), &host()).unwrap();
+    assert_eq!(text_of(&xml, "kernel"), odd);
+    assert!(text_of(&xml, "cmdline").ends_with(r#" x="]]>" y='&lt;'"#));
+}
+
+#[test]
+fn what_xml_cannot_carry_is_refused_with_its_name() {
+    for (image, word) in [
+        (kernel("/k\n", "/i", ""), "image"),
+        (kernel("/k", "/i\0", ""), "image"),
+        (kernel("/k", "/i", "a\u{1}b"), "cmdline"),
+        (kernel("/k", "/i", "a\u{ffff}"), "cmdline"),
+        (kernel("k", "/i", ""), "absolute"),
+        (Image::Iso("relative.iso".into()), "absolute"),
+        (Image::Iso("/tab\there".into()), "image"),
+    ] {
+        let error = domain(&spec(image.clone()), &host()).unwrap_err();
+        assert!(matches!(error, HypervisorError::Invalid { .. }), "{image:?}: {error}");
+        assert!(error.to_string().contains(word), "{image:?}: {error}");
+    }
+}
+
+#[test]
+fn a_mac_address_is_a_mac_address() {
+    for bad in ["", "52:54:00:0a:0b", "52:54:00:0a:0b:0c,script=/x", "52:54:00:0a:0b:0g", "5:54:00:0a:0b:0c0"] {
+        let mut spec = spec(Image::Iso("/x".into()));
+        spec.mac = bad.into();
+        assert!(matches!(domain(&spec, &host()), Err(HypervisorError::Invalid { .. })), "{bad:?} was taken");
+    }
+}
+
+#[test]
+fn kvm_guests_keep_their_defences_and_emulated_ones_boot_fast() {
+    let mut spec = spec(kernel("/k", "/i", "own=1"));
+    let xml = domain(&spec, &host()).unwrap();
+    assert_eq!(attribute_of(&xml, "domain", "type"), "qemu");
+    assert!(text_of(&xml, "cmdline").contains("mitigations=off"));
+    assert_eq!(text_of(&xml, "tb-cache"), "32");
+    spec.domain_type = DomainType::Kvm;
+    let xml = domain(&spec, &host()).unwrap();
+    assert_eq!(attribute_of(&xml, "domain", "type"), "kvm");
+    assert!(!text_of(&xml, "cmdline").contains("mitigations"));
+    assert!(!names(&xml).contains(&"tcg".to_owned()));
+}
+
+#[test]
+fn the_network_follows_the_host() {
+    let spec = spec(Image::Iso("/x".into()));
+    let user = domain(&spec, &host()).unwrap();
+    assert!(user.contains("user,id=anwnet,restrict=on") && !names(&user).contains(&"interface".to_owned()));
+    let open = Host { attachment: Attachment::User(Reach::Outside), ..host() };
+    assert!(domain(&spec, &open).unwrap().contains("restrict=off"));
+    let nat = Host { attachment: Attachment::Network("anweddol".into()), ..host() };
+    let nat = domain(&spec, &nat).unwrap();
+    assert_eq!(attribute_of(&nat, "source", "file"), "/x");
+    assert_eq!(attribute_of(&nat, "mac", "address"), spec.mac);
+    assert_eq!(attribute_of(&nat, "port", "isolated"), "yes");
+    assert!(!nat.contains("-netdev"));
+}
+
+#[test]
+fn a_mark_counts_only_in_its_place_and_namespace() {
+    let ours = r#"xmlns:m="https://anweddol.io/domain/1" instance="00000000-0000-0000-0000-000000000001"
+        namespace="a" name="b" uid="00000000-0000-0000-0000-000000000002""#;
+    let there = format!("<domain><name>x</name><metadata><m:container {ours}/></metadata></domain>");
+    assert_eq!(mark(&there).unwrap().name, "b");
+    let other_prefix = there.replace("m:container", "q:container").replace("xmlns:m", "xmlns:q");
+    assert_eq!(mark(&other_prefix).unwrap().uid, Uuid::from_u128(2));
+    for elsewhere in [
+        format!("<domain><description><m:container {ours}/></description></domain>"),
+        format!("<domain><metadata><x><m:container {ours}/></x></metadata></domain>"),
+        format!("<domain><metadata><m:other {ours}/></metadata></domain>"),
+        there.replace("domain/1", "domain/2"),
+        there.replace("uid=", "id="),
+        there.replace("000001", "00000x"),
+        "<domain/>".to_owned(),
+        String::new(),
+    ] {
+        assert_eq!(mark(&elsewhere), None, "{elsewhere}");
+    }
+}
