@@ -1,0 +1,242 @@
+//! Asks APT for packages: which versions this host would install, and their files. Nothing is installed and nothing outside
+//! our cache directory is written, so no privilege is needed.
+//!
+//! The host's own package lists are asked first. Where they are missing or too old (a container image ships none; a mirror
+//! drops replaced versions), lists of our own are fetched into the cache and asked instead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use super::{ImageError, file_sha256};
+
+/// What the guest runs, and what starts it from a CD. Libraries follow from these.
+const ROOTS: [&str; 6] = ["busybox-static", "openssh-server", "openssh-client", "sudo", "isolinux", "syslinux-common"];
+/// Kernels made for virtual machines, by preference: Debian's, Ubuntu's; then Debian's general one.
+const KERNELS: [&str; 3] = ["linux-image-cloud-amd64", "linux-image-virtual", "linux-image-amd64"];
+/// How much of a program's message is told.
+const MESSAGE_LINES: usize = 4;
+
+/// One package file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Package {
+    /// Its file name: name, version and architecture.
+    pub(super) file: String,
+    /// As APT prints it: `SHA256:…`.
+    pub(super) hash: String,
+}
+
+impl Package {
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        self.file.split('_').next().unwrap_or(&self.file)
+    }
+
+    /// Whether it is a package of the kernel, which holds modules.
+    pub(super) fn is_kernel(&self) -> bool {
+        is_kernel(self.name())
+    }
+}
+
+fn is_kernel(name: &str) -> bool {
+    ["linux-image-", "linux-modules-"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn is_library(name: &str) -> bool {
+    (name.starts_with("lib") || name.starts_with("zlib")) && !name.ends_with("-perl") && !name.starts_with("libperl")
+}
+
+/// Whose package lists are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lists {
+    /// The host's.
+    Host,
+    /// Our own, in the cache directory.
+    Own,
+}
+
+/// APT, working in a cache directory of ours.
+pub(super) struct Apt<'a> {
+    pub(super) cache: &'a Path,
+    pub(super) lists: Lists,
+}
+
+impl Apt<'_> {
+    /// Fetches package lists of our own. Needs no privilege.
+    pub(super) fn update(&self) -> Result<(), ImageError> {
+        self.run("apt-get", &["update"]).map(drop)
+    }
+
+    /// The packages that the image is made of, as this host would install them now; sorted.
+    pub(super) fn resolve(&self) -> Result<Vec<Package>, ImageError> {
+        let mut question = vec!["depends", "--recurse", "--important"];
+        question.extend(ROOTS.iter().chain(&KERNELS));
+        let graph = parse_depends(&self.run("apt-cache", &question)?);
+        let names = closure(&graph)?;
+        let mut question = vec!["--print-uris", "download"];
+        question.extend(names.iter().map(String::as_str));
+        let mut packages = parse_uris(&self.run("apt-get", &question)?);
+        packages.sort();
+        packages.dedup();
+        match packages.is_empty() {
+            true => Err(ImageError::Apt { reason: "apt-get names no package files".into() }),
+            false => Ok(packages),
+        }
+    }
+
+    /// Fetches the packages that are not in the cache yet, and checks all of them against their hashes. Returns their paths.
+    pub(super) fn download(&self, packages: &[Package]) -> Result<Vec<PathBuf>, ImageError> {
+        let directory = self.debs();
+        let is_right = |package: &&Package| {
+            let sum = file_sha256(&directory.join(&package.file));
+            sum.is_ok_and(|sum| package.hash.strip_prefix("SHA256:").is_none_or(|right| right == sum))
+        };
+        let missing: Vec<&Package> = packages.iter().filter(|package| !is_right(package)).collect();
+        if !missing.is_empty() {
+            let mut question = vec!["download"];
+            question.extend(missing.iter().map(|package| package.name()));
+            self.run("apt-get", &question)?;
+        }
+        if let Some(package) = missing.into_iter().find(|package| !is_right(package)) {
+            return Err(ImageError::Apt { reason: format!("{} is not what was asked for", package.file) });
+        }
+        Ok(packages.iter().map(|package| directory.join(&package.file)).collect())
+    }
+
+    fn debs(&self) -> PathBuf {
+        self.cache.join("debs")
+    }
+
+    /// Runs one of APT's programs in the directory of the packages.
+    fn run(&self, program: &'static str, arguments: &[&str]) -> Result<Vec<u8>, ImageError> {
+        let own = |name: &str| {
+            let mut option = OsString::from(name);
+            option.push(self.cache);
+            option
+        };
+        let pkgcache = match self.lists {
+            Lists::Host => "Dir::Cache::pkgcache=host.bin",
+            Lists::Own => "Dir::Cache::pkgcache=own.bin",
+        };
+        let mut command = Command::new(program);
+        command.current_dir(self.debs()).env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
+        command.stdin(Stdio::null()).arg("-q").arg("-q");
+        // Its parsed form of the lists stays in our cache: images that lack it make every question take a second.
+        command.arg("-o").arg(own("Dir::Cache=")).args(["-o", pkgcache, "-o", "Dir::Cache::srcpkgcache="]);
+        // Run by root, APT would drop to an account that may not write here.
+        command.args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=2"]);
+        command.args(["-o", "APT::Architecture=amd64"]);
+        if self.lists == Lists::Own {
+            let mut option = own("Dir::State::lists=");
+            option.push("/lists");
+            command.arg("-o").arg(option);
+        }
+        let output = command.args(arguments).output().map_err(|source| ImageError::Start { program, source })?;
+        checked(output)
+    }
+}
+
+fn checked(output: Output) -> Result<Vec<u8>, ImageError> {
+    match output.status.success() {
+        true => Ok(output.stdout),
+        false => Err(ImageError::Apt { reason: last_lines(&output.stderr) }),
+    }
+}
+
+/// The last lines of a program's message, in one line.
+pub(super) fn last_lines(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match lines.len() {
+        0 => "it failed and said nothing".into(),
+        count => lines[count.saturating_sub(MESSAGE_LINES)..].join("; "),
+    }
+}
+
+/// Reads `apt-cache depends`: a package a line, below it, indented by two, what it depends on. Deeper lines name packages
+/// that provide something, `<…>` is a virtual package: neither is followed.
+fn parse_depends(text: &[u8]) -> BTreeMap<String, Vec<String>> {
+    let mut graph: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut current = String::new();
+    for line in String::from_utf8_lossy(text).lines() {
+        if !line.starts_with([' ', '|', '<']) {
+            current = line.trim().to_owned();
+            graph.entry(current.clone()).or_default();
+        } else if let Some((_, name)) = line.split_once("Depends: ")
+            && !name.starts_with('<')
+        {
+            graph.entry(current.clone()).or_default().push(name.trim().to_owned());
+        }
+    }
+    graph
+}
+
+/// The roots, the first kernel that is known, and from there along libraries and the kernel's own packages.
+fn closure(graph: &BTreeMap<String, Vec<String>>) -> Result<BTreeSet<String>, ImageError> {
+    let known = |name: &&str| graph.get(*name).is_some();
+    if let Some(name) = ROOTS.iter().find(|name| !known(name)) {
+        return Err(ImageError::Unknown { package: (*name).into() });
+    }
+    let has_image = |name: &&str| known(name) && graph[*name].iter().any(|next| is_kernel(next));
+    let kernel = KERNELS.into_iter().find(has_image).ok_or(ImageError::Unknown { package: KERNELS[0].into() })?;
+    let mut found = BTreeSet::new();
+    let mut ahead: Vec<&str> = ROOTS.into_iter().chain([kernel]).collect();
+    while let Some(name) = ahead.pop() {
+        if found.insert(name.to_owned()) {
+            let next = graph.get(name).map(Vec::as_slice).unwrap_or_default();
+            ahead.extend(next.iter().map(String::as_str).filter(|next| is_library(next) || is_kernel(next)));
+        }
+    }
+    Ok(found)
+}
+
+/// Reads `apt-get --print-uris`: `'URI' FILE SIZE HASH`.
+fn parse_uris(text: &[u8]) -> Vec<Package> {
+    let text = String::from_utf8_lossy(text);
+    let fields = text.lines().filter(|line| line.starts_with('\'')).map(|line| line.split(' ').collect::<Vec<_>>());
+    fields
+        .filter_map(|fields| match fields.as_slice() {
+            [_, file, _, hash, ..] if file.ends_with(".deb") && !file.contains('/') => {
+                Some(Package { file: (*file).into(), hash: (*hash).into() })
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEPENDS: &str = "busybox-static\nopenssh-client\n  Depends: passwd\n  Depends: libedit2\nopenssh-server\n  PreDepends: init-system-helpers\n |Depends: debconf\n  Depends: <debconf-2.0>\n    cdebconf\n  Depends: libssl3\nlibssl3\n  Depends: libc6\nlibc6\nlibedit2\nsudo\nisolinux\nsyslinux-common\nlinux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\nlinux-image-6.1.0-56-cloud-amd64\n  Depends: kmod\n";
+
+    #[test]
+    fn packages_are_the_roots_the_kernel_and_their_libraries() {
+        let names = closure(&parse_depends(DEPENDS.as_bytes())).unwrap();
+        let libraries: Vec<&str> = names.iter().map(String::as_str).filter(|name| is_library(name)).collect();
+        assert_eq!(libraries, ["libc6", "libedit2", "libssl3"]);
+        assert!(names.contains("linux-image-6.1.0-56-cloud-amd64"));
+        assert!(!names.contains("passwd") && !names.contains("kmod") && !names.contains("cdebconf"));
+    }
+
+    #[test]
+    fn a_package_that_apt_does_not_know_is_named() {
+        let graph = parse_depends(DEPENDS.replace("busybox-static\n", "").as_bytes());
+        assert!(matches!(closure(&graph), Err(ImageError::Unknown { package }) if package == "busybox-static"));
+    }
+
+    #[test]
+    fn only_package_files_are_read_from_the_addresses() {
+        let text = "'http://d/a.deb' a_1%3a2_amd64.deb 928188 SHA256:3d\nE: no\n'http://d/b' ../b.deb 1 SHA256:00\n";
+        let packages = parse_uris(text.as_bytes());
+        assert_eq!(packages, [Package { file: "a_1%3a2_amd64.deb".into(), hash: "SHA256:3d".into() }]);
+        assert_eq!(packages[0].name(), "a");
+    }
+
+    #[test]
+    fn a_message_is_its_last_lines() {
+        assert_eq!(last_lines(b"1\n2\n\nE: 3\n4\n5\n"), "2; E: 3; 4; 5");
+        assert_eq!(last_lines(b""), "it failed and said nothing");
+    }
+}

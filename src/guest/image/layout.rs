@@ -1,0 +1,245 @@
+//! What stands where in the guest: our few files, and out of Debian's packages only what they need.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::elf;
+use super::package::Contents;
+use super::tree::Tree;
+use super::{CMDLINE, ImageError};
+
+/// Programs, and what they load by name at run time.
+const PROGRAMS: [(&str, u32); 6] = [
+    ("usr/bin/busybox", 0o755),
+    ("usr/sbin/sshd", 0o755),
+    ("usr/bin/ssh-keygen", 0o755),
+    ("usr/bin/sudo", 0o4755),
+    ("usr/lib/x86_64-linux-gnu/security/pam_permit.so", 0o644),
+    ("usr/lib/x86_64-linux-gnu/security/pam_deny.so", 0o644),
+];
+/// sudo's policy: its directory changed between Debian's releases.
+const SUDOERS_PLUGIN: &str = "/sudo/sudoers.so";
+/// Network and randomness. What the kernel has built in, and what a release does not have, is left out.
+const MODULES: [&str; 3] = ["virtio_pci", "virtio_net", "virtio-rng"];
+/// Without this one there is no network.
+const NEEDED_MODULE: &str = "virtio_net";
+/// Everything that those may depend on; a new dependency is an error that names it.
+const MODULE_FILES: [&str; 12] = [
+    "virtio",
+    "virtio_ring",
+    "virtio_pci",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_net",
+    "virtio-rng",
+    "rng-core",
+    "failover",
+    "net_failover",
+    "dimlib",
+    "virtio_anchor",
+];
+const ISOLINUX: [(&str, &str); 2] =
+    [("isolinux.bin", "usr/lib/ISOLINUX/isolinux.bin"), ("ldlinux.c32", "usr/lib/syslinux/modules/bios/ldlinux.c32")];
+
+const ENDPOINT: u32 = 900;
+/// `endpoint`, with few rounds: the password is public.
+const ENDPOINT_HASH: &str = "$6$rounds=1000$anweddolendpoint$5KsaFCOuhe02zg.N8NUP15orGAlJg49lv7m8Z9l8hRPSRjfAI5QMUI3nTWoIqF1zdlIbaHBdE7l5yXfpyscs80";
+
+/// Our files: path, permissions, content. Together with the packages they decide the image.
+pub(super) const FILES: [(&str, u32, &str); 18] = [
+    ("bin/anweddol_container_setup.sh", 0o755, include_str!("rootfs/setup.sh")),
+    ("etc/rc", 0o755, include_str!("rootfs/rc")),
+    ("etc/dhcp", 0o755, include_str!("rootfs/dhcp")),
+    ("etc/dhcp-event", 0o755, include_str!("rootfs/dhcp-event")),
+    ("etc/inittab", 0o644, include_str!("rootfs/inittab")),
+    ("etc/profile", 0o644, include_str!("rootfs/profile")),
+    ("etc/ssh/sshd_config", 0o644, include_str!("rootfs/sshd_config")),
+    ("etc/sudoers", 0o440, include_str!("rootfs/sudoers")),
+    ("etc/pam.d/sudo", 0o644, include_str!("rootfs/pam-sudo")),
+    ("etc/pam.d/other", 0o644, "auth required pam_deny.so\naccount required pam_deny.so\n"),
+    ("etc/passwd", 0o644, include_str!("rootfs/passwd")),
+    ("etc/group", 0o644, include_str!("rootfs/group")),
+    ("etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"),
+    ("etc/hosts", 0o644, "127.0.0.1 localhost\n127.0.1.1 anweddol\n"),
+    ("etc/hostname", 0o644, "anweddol\n"),
+    ("etc/shells", 0o644, "/bin/sh\n"),
+    ("etc/resolv.conf", 0o644, ""),
+    (
+        "etc/os-release",
+        0o644,
+        "ID=anweddol\nNAME=\"Anweddol reference guest\"\nPRETTY_NAME=\"Anweddol reference guest\"\n",
+    ),
+];
+
+/// Which files of a package are worth keeping in memory.
+pub(super) fn wanted(path: &str, kernel: bool) -> bool {
+    match kernel {
+        true => path.starts_with("boot/vmlinuz-") || module_name(path).is_some_and(|n| MODULE_FILES.contains(&n)),
+        false => {
+            PROGRAMS.iter().any(|(program, _)| path == *program)
+                || ISOLINUX.iter().any(|(_, file)| path == *file)
+                || path.starts_with("usr/lib") && path.contains(".so")
+        }
+    }
+}
+
+/// `…/virtio_net.ko.xz` is the module `virtio_net`.
+fn module_name(path: &str) -> Option<&str> {
+    let (name, tail) = path.rsplit('/').next()?.split_once(".ko")?;
+    (path.starts_with("usr/lib/modules/") && matches!(tail, "" | ".xz" | ".zst" | ".gz")).then_some(name)
+}
+
+/// The kernel.
+pub(super) fn kernel(contents: &Contents) -> Result<&[u8], ImageError> {
+    let path = contents.find(|path| path.starts_with("boot/vmlinuz-"));
+    path.and_then(|path| contents.get(path)).ok_or(ImageError::Missing { path: "/boot/vmlinuz-*".into() })
+}
+
+/// The tree of the initial RAM disk.
+pub(super) fn root(contents: &Contents) -> Result<Tree, ImageError> {
+    let mut tree = Tree::default();
+    for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
+        tree.link(link, target);
+    }
+    for directory in ["dev", "proc", "sys", "run", "mnt", "home", "var/log", "usr/lib64", "usr/sbin"] {
+        tree.directory(directory, 0o755);
+    }
+    tree.directory("tmp", 0o1777);
+    tree.directory("root", 0o700);
+    tree.directory("var/empty", 0o755);
+    tree.directory("home/endpoint", 0o700);
+    tree.own("home/endpoint", ENDPOINT);
+    // PID 1 has no output without it, and /dev is mounted later.
+    tree.device("dev/console", 0o600, 5, 1);
+    tree.link("var/run", "/run");
+    tree.link("init", "usr/bin/busybox");
+    tree.link("usr/bin/sh", "busybox");
+
+    for (path, permissions, text) in FILES {
+        tree.file(&super::package::merged(path), permissions, text);
+    }
+    tree.file(
+        "etc/shadow",
+        0o600,
+        format!("root:*:20000:0:99999:7:::\nsshd:!:20000:0:99999:7:::\nendpoint:{ENDPOINT_HASH}:20000:0:99999:7:::\n"),
+    );
+
+    let plugin = contents.find(|path| path.ends_with(SUDOERS_PLUGIN));
+    let plugin = plugin.ok_or(ImageError::Missing { path: SUDOERS_PLUGIN.into() })?;
+    for (path, permissions) in PROGRAMS.into_iter().chain([(plugin, 0o644)]) {
+        add_program(&mut tree, contents, path, permissions)?;
+    }
+    add_modules(&mut tree, contents)?;
+    Ok(tree)
+}
+
+/// Adds a file with everything that the dynamic loader will look for, in the places where it will look.
+fn add_program(tree: &mut Tree, contents: &Contents, path: &str, permissions: u32) -> Result<(), ImageError> {
+    let bytes = contents.get(path).ok_or_else(|| ImageError::Missing { path: format!("/{path}") })?;
+    let needs = elf::needs(bytes).ok_or_else(|| ImageError::NotElf { path: format!("/{path}") })?;
+    tree.file(path, permissions, bytes);
+    if let Some(interpreter) = needs.interpreter {
+        let at = super::package::merged(&interpreter);
+        if !tree.contains(&at) {
+            add_program(tree, contents, &at, 0o755)?;
+        }
+    }
+    for library in needs.libraries {
+        let suffix = format!("/{library}");
+        let found = contents.find(|path| path.ends_with(&suffix));
+        let at = found.ok_or(ImageError::Missing { path: library })?;
+        if !tree.contains(at) {
+            add_program(tree, contents, at, 0o644)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds the modules, and the order in which to load them: each after all that it depends on.
+fn add_modules(tree: &mut Tree, contents: &Contents) -> Result<(), ImageError> {
+    let mut order = String::new();
+    let mut done = BTreeSet::new();
+    for name in MODULES {
+        if find_module(contents, name).is_some() {
+            add_module(tree, contents, name, &mut order, &mut done)?;
+        } else if name == NEEDED_MODULE {
+            return Err(ImageError::Missing { path: format!("{name}.ko") });
+        }
+    }
+    tree.file("usr/lib/modules/order", 0o644, order);
+    Ok(())
+}
+
+fn find_module<'a>(contents: &'a Contents, name: &str) -> Option<&'a str> {
+    // A module's name and its file's name may differ in '-' and '_'.
+    let same = |path: &str| module_name(path).is_some_and(|found| found.replace('-', "_") == name.replace('-', "_"));
+    contents.find(same)
+}
+
+fn add_module(
+    tree: &mut Tree,
+    contents: &Contents,
+    name: &str,
+    order: &mut String,
+    done: &mut BTreeSet<String>,
+) -> Result<(), ImageError> {
+    // Marked before its dependencies: a cycle ends here.
+    if !done.insert(name.replace('-', "_")) {
+        return Ok(());
+    }
+    let missing = || ImageError::Missing { path: format!("{name}.ko") };
+    let path = find_module(contents, name).ok_or_else(missing)?;
+    let packed = contents.get(path).ok_or_else(missing)?;
+    let module = unpack(path, packed)?;
+    let depends = elf::module_depends(&module).ok_or_else(|| ImageError::NotElf { path: format!("/{path}") })?;
+    for other in depends {
+        add_module(tree, contents, &other, order, done)?;
+    }
+    let at = format!("usr/lib/modules/{name}.ko");
+    order.push_str(&format!("/{at}\n"));
+    tree.file(&at, 0o644, module);
+    Ok(())
+}
+
+/// Newer releases compress their modules; in the guest they are plain, so that loading them costs nothing.
+fn unpack(path: &str, packed: &[u8]) -> Result<Vec<u8>, ImageError> {
+    let program = match path.rsplit('.').next() {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        Some("gz") => "gzip",
+        _ => return Ok(packed.to_vec()),
+    };
+    let start = |source| ImageError::Start { program, source };
+    let mut child = Command::new(program)
+        .arg("-dc")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(start)?;
+    let mut stdin = child.stdin.take();
+    // Written from a thread of its own: a pipe that is full in both directions would stand still.
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| stdin.take().map(|mut stdin| stdin.write_all(packed)));
+        child.wait_with_output()
+    });
+    let output = output.map_err(start)?;
+    match output.status.success() {
+        true => Ok(output.stdout),
+        false => Err(ImageError::NotElf { path: format!("/{path}") }),
+    }
+}
+
+/// The files of the CD next to the kernel and the initial RAM disk.
+pub(super) fn boot_loader(contents: &Contents) -> Result<Vec<(&'static str, Vec<u8>)>, ImageError> {
+    let mut files = Vec::new();
+    for (name, path) in ISOLINUX {
+        let bytes = contents.get(path).ok_or_else(|| ImageError::Missing { path: format!("/{path}") })?;
+        files.push((name, bytes.to_vec()));
+    }
+    files.push(("isolinux.cfg", ISOLINUX_CFG.replace("@CMDLINE@", CMDLINE).into_bytes()));
+    Ok(files)
+}
+
+pub(super) const ISOLINUX_CFG: &str = include_str!("rootfs/isolinux.cfg");

@@ -1,0 +1,83 @@
+#!/bin/sh
+# anweddol_container_setup.sh USER PASSWORD PORT: gives this machine to USER.
+# Prints nothing when all went well. `endpoint` is locked last, so that a run that broke off can be repeated.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
+umask 077
+set -eu
+
+fail() {
+    echo "anweddol_container_setup.sh: $1" >&2
+    exit "$2"
+}
+
+[ $# -eq 3 ] || fail 'usage: anweddol_container_setup.sh USER PASSWORD PORT' 2
+user=$1 password=$2 port=$3
+case "$user" in
+'' | [!a-z]* | *[!a-z0-9_]* | root | sshd | endpoint | nobody) fail 'no such user name is allowed' 2 ;;
+esac
+[ "${#user}" -le 32 ] || fail 'the user name is longer than 32 characters' 2
+case "$password" in
+'' | *[!A-Za-z0-9]*) fail 'the password is not of letters and digits' 2 ;;
+esac
+[ "${#password}" -le 256 ] || fail 'the password is longer than 256 characters' 2
+case "$port" in
+'' | 0* | *[!0-9]* | ??????*) fail 'the port is no number from 1 to 65535' 2 ;;
+esac
+[ "$port" -le 65535 ] || fail 'the port is no number from 1 to 65535' 2
+
+# Few rounds: the password is random and long, nothing is gained by making each login slow.
+read -r salt < /proc/sys/kernel/random/uuid
+hash=$(printf '%s' "$password" | mkpasswd -m sha512 -P 0 -S "rounds=1000\$$(echo "$salt" | tr -d - | cut -c 1-16)") || fail 'mkpasswd failed' 3
+case "$hash" in
+'$6$rounds=1000$'*) ;;
+*) fail 'mkpasswd gave no SHA-512 hash' 3 ;;
+esac
+
+# Replaces the line of account $2 in /etc/$1 by $3 (adds it if there is none), in one rename.
+account() {
+    { grep -v "^$2:" "/etc/$1" || true; echo "$3"; } > "/etc/$1.new"
+    chmod "$4" "/etc/$1.new"
+    mv "/etc/$1.new" "/etc/$1"
+}
+account passwd "$user" "$user:x:1000:1000::/home/$user:/bin/sh" 644
+account group "$user" "$user:x:1000:" 644
+account group sudo "sudo:x:27:$user" 644
+account shadow "$user" "$user:$hash:20000:0:99999:7:::" 600
+mkdir -p "/home/$user"
+chmod 700 "/home/$user"
+chown 1000:1000 "/home/$user"
+
+if ! grep -qx "Port $port" /etc/ssh/sshd_config; then
+    sed -i "s/^Port .*/Port $port/" /etc/ssh/sshd_config
+    # Only the listener: the session that runs this script is another process, and init starts the next listener.
+    read -r listener < /run/sshd.pid
+    rm -f /run/sshd.pid
+    kill "$listener"
+fi
+
+account shadow endpoint 'endpoint:!:20000:0:99999:7:::' 600
+sed '/^endpoint /d' /etc/sudoers > /etc/sudoers.new
+chmod 440 /etc/sudoers.new
+mv /etc/sudoers.new /etc/sudoers
+
+# Whoever else came in as endpoint while its password was the well-known one has to leave: all of its processes but our own line.
+ours=" "
+process=$$
+while [ "$process" -gt 1 ]; do
+    ours="$ours$process "
+    while read -r key value; do
+        if [ "$key" = PPid: ]; then process=$value; break; fi
+    done < "/proc/$process/status"
+done
+for directory in /proc/[0-9]*; do
+    process=${directory#/proc/}
+    case "$ours" in *" $process "*) continue ;; esac
+    while read -r key value rest; do
+        if [ "$key" = Uid: ]; then
+            set -- $value
+            if [ "$1" = 900 ]; then kill -9 "$process" 2>/dev/null || true; fi
+            break
+        fi
+    done 2>/dev/null < "$directory/status" || true
+done
+exit 0
