@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hypervisor::libvirt::{NatNetwork, ParseSubnetError, Subnet};
 use crate::model::{DomainType, Image, Memory, Template};
 
 /// The longest configuration that is read.
@@ -87,8 +88,8 @@ pub struct Hypervisor {
     pub network: String,
     /// Its bridge.
     pub bridge: String,
-    /// Its first address and prefix length.
-    pub subnet: String,
+    /// Its addresses.
+    pub subnet: SubnetText,
     /// Whether machines in embedded mode may open connections of their own, to whatever the daemon's user reaches.
     pub outgoing: bool,
 }
@@ -194,8 +195,8 @@ impl Default for Hypervisor {
         Hypervisor {
             mode: Mode::Auto,
             network: "anweddol".into(),
-            bridge: "virbr-anw".into(),
-            subnet: "192.168.127.1/24".into(),
+            bridge: "anw0".into(),
+            subnet: SubnetText(NatNetwork::default().subnet),
             outgoing: false,
         }
     }
@@ -307,10 +308,7 @@ impl Config {
         if self.hypervisor.network.is_empty() || self.hypervisor.network.contains(['/', '\n']) {
             return value("hypervisor.network", "write a libvirt network name: not empty, no '/' and no newline");
         }
-        match self.hypervisor.subnet()? {
-            (address, 16..=29) if address.is_private() => Ok(()),
-            _ => value("hypervisor.subnet", "write a private address and a prefix of 16 to 29, as 192.168.127.1/24"),
-        }
+        Ok(())
     }
 
     /// The template of the daemon's own pool.
@@ -342,17 +340,22 @@ impl Config {
     }
 }
 
-impl Hypervisor {
-    /// The host's address in the network, and the prefix length.
-    pub fn subnet(&self) -> Result<(Ipv4Addr, u8), ConfigError> {
-        let parsed = self.subnet.split_once('/').and_then(|(a, p)| Some((a.parse().ok()?, p.parse().ok()?)));
-        parsed.ok_or_else(|| ConfigError::Value {
-            key: "hypervisor.subnet",
-            reason: format!(
-                "'{}' is no subnet: write the host's address and a prefix, as 192.168.127.1/24",
-                self.subnet
-            ),
-        })
+/// A subnet, as `192.168.127.0/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SubnetText(pub Subnet);
+
+impl TryFrom<String> for SubnetText {
+    type Error = ParseSubnetError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(SubnetText)
+    }
+}
+
+impl From<SubnetText> for String {
+    fn from(subnet: SubnetText) -> String {
+        subnet.0.to_string()
     }
 }
 

@@ -4,6 +4,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod client;
+mod daemon;
 pub mod guest;
 pub mod hypervisor;
 mod link;

@@ -9,7 +9,7 @@
 
 mod admin;
 mod client;
-pub mod credentials;
+mod credentials;
 mod serve;
 mod ssh;
 
@@ -223,6 +223,3 @@ fn run(command: Command) -> Result<ExitCode> {
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
-
-#[cfg(test)]
-mod tests;

@@ -29,6 +29,7 @@ fn a_wrong_file_is_refused_by_line_and_key() {
         ("container:\n  image: {floppy: a}", &["floppy", "iso", "kernel"]),
         ("port_forwarding:\n  range: 5-4", &["5-4", "FIRST-LAST"]),
         ("hypervisor:\n  mode: cloud", &["cloud", "embedded", "system"]),
+        ("hypervisor:\n  subnet: 8.8.8.0/24", &["hypervisor.subnet", "8.8.8.0/24", "192.168.127.0/24"]),
         ("server: {listen: nowhere}", &["server.listen"]),
         ("[", &["line 1"]),
     ] {
@@ -51,8 +52,6 @@ fn an_impossible_value_is_refused_by_key() {
         ("server: {listen: '0.0.0.0:10001'}", "port_forwarding.range"),
         ("port_forwarding: {range: 7000-7001}", "port_forwarding.range"),
         ("hypervisor: {bridge: a-name-that-is-too-long}", "hypervisor.bridge"),
-        ("hypervisor: {subnet: 10.0.0.1}", "hypervisor.subnet"),
-        ("hypervisor: {subnet: 8.8.8.8/24}", "hypervisor.subnet"),
     ] {
         let said = Config::parse(text).unwrap().check().unwrap_err().to_string();
         assert!(said.contains(key), "for {text:?} it says {said:?}");

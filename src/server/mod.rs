@@ -4,6 +4,7 @@ pub mod events;
 pub mod health;
 pub mod key;
 pub mod tcp;
+pub mod verbs;
 
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};

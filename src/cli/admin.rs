@@ -1,0 +1,90 @@
+//! Commands for whoever runs the daemon.
+
+use std::fs::OpenOptions;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{ConfigArgs, ImageBuildArgs, Output, Result};
+use crate::config::{COMMENTED, Config};
+
+/// Where the configuration is looked for when none is named.
+const CONFIG_FILE: &str = "/etc/anweddol/config.yaml";
+
+/// Reads the configuration an invocation means.
+pub(super) fn config(args: &ConfigArgs) -> Result<Config> {
+    let mut config = match &args.config {
+        Some(path) => Config::read(path)?,
+        None if Path::new(CONFIG_FILE).exists() => Config::read(Path::new(CONFIG_FILE))?,
+        None => Config::default(),
+    };
+    if let Some(state) = &args.state {
+        config.state_dir = std::path::absolute(state)?;
+    }
+    Ok(config)
+}
+
+pub(super) fn config_init(file: &Path) -> Result<ExitCode> {
+    if file == Path::new("-") {
+        std::io::stdout().write_all(COMMENTED.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let written = OpenOptions::new().write(true).create_new(true).open(file).and_then(|mut f| f.write_all(COMMENTED.as_bytes()));
+    match written {
+        Ok(()) => eprintln!("written: {}", file.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(format!("'{}' exists already and is left as it is", file.display()).into());
+        }
+        Err(error) => return Err(format!("'{}' cannot be written: {error}", file.display()).into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn config_check(file: &Path) -> Result<ExitCode> {
+    Config::read(file)?;
+    eprintln!("good: {}", file.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn fingerprint(args: ConfigArgs) -> Result<ExitCode> {
+    let path = crate::daemon::key_path(&config(&args)?.state_dir);
+    if !path.exists() {
+        return Err(format!("there is no server key at '{}': 'anweddol serve' makes it on first start", path.display()).into());
+    }
+    println!("{}", crate::daemon::server_key(&path)?.fingerprint());
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn image_build(args: ImageBuildArgs) -> Result<ExitCode> {
+    use crate::guest::image::{Artifact, BuildOptions, build};
+    let config = config(&args.config)?;
+    let options = BuildOptions {
+        out_dir: args.out.unwrap_or_else(|| config.image_dir()),
+        cache_dir: config.state_dir.join("cache"),
+    };
+    let terminal = std::io::stderr().is_terminal();
+    let bar = if terminal { indicatif::ProgressBar::new_spinner() } else { indicatif::ProgressBar::hidden() };
+    bar.enable_steady_tick(std::time::Duration::from_millis(120));
+    let built = build(&options, &mut |stage| {
+        if terminal { bar.set_message(stage.to_owned()) } else { eprintln!("{stage}") }
+    })?;
+    bar.finish_and_clear();
+    match args.output.output {
+        Output::Json => {
+            let file = |artifact: &Artifact| json!({ "path": artifact.path, "size": artifact.size, "sha256": artifact.sha256 });
+            let (kernel, initrd, iso) = (file(&built.kernel), file(&built.initrd), file(&built.iso));
+            println!("{}", json!({ "cached": built.cached, "kernel": kernel, "initrd": initrd, "iso": iso }));
+        }
+        Output::Text => {
+            if built.cached {
+                eprintln!("nothing changed since it was built: taken from the cache");
+            }
+            for artifact in [&built.kernel, &built.initrd, &built.iso] {
+                println!("{}  {}  {:.1} MiB", artifact.sha256, artifact.path.display(), artifact.size as f64 / 1_048_576.0);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

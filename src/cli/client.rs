@@ -1,0 +1,235 @@
+//! Asking a server: create, destroy, stat, list.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use serde_json::{Map, Value, json};
+
+use super::credentials::{Credentials, Saved};
+use super::{CreateArgs, DestroyArgs, Output, OutputArgs, Result, ServerArgs, StatArgs};
+use crate::client::{ClientConfig, WireClient};
+use crate::wire::{CREATE, DEFAULT_PORT, DESTROY, Generation, Request, Response, STAT};
+
+/// The exit code of a server's no.
+const REFUSED: u8 = 3;
+
+/// What a server should have told and did not.
+#[derive(Debug, thiserror::Error)]
+#[error("the server's answer has no usable '{field}': it may speak another version of the protocol")]
+struct Incomplete {
+    field: &'static str,
+}
+
+pub(super) async fn create(args: CreateArgs) -> Result<ExitCode> {
+    let progress = spinner("waiting for a machine");
+    let (server, response) =
+        ask(&args.server, &Request::bare(CREATE), Duration::from_secs(args.timeout)).await?;
+    progress.finish_and_clear();
+    if !response.success {
+        return Ok(refused(&response, args.output.output));
+    }
+    let saved = saved(server, &response.data)?;
+    Credentials::of_user().save(&saved)?;
+    if args.output.output == Output::Json {
+        println!("{}", Value::Object(response.data));
+    } else if !args.ssh {
+        let short = &saved.container_uuid[..8];
+        println!("container  {}", saved.container_uuid);
+        println!("image      {}", saved.container_iso_sha256);
+        println!("user       {}", saved.container_username);
+        println!("password   {}", saved.container_password);
+        println!("reach it   ssh -p {} {}@{}", saved.container_listen_port, saved.container_username, saved.host());
+        println!("           anweddol ssh {short}        (without typing the password)");
+        println!("give back  anweddol destroy {short}");
+    }
+    if args.ssh { super::ssh::ssh(Some(&saved.container_uuid), &[]) } else { Ok(ExitCode::SUCCESS) }
+}
+
+pub(super) async fn destroy(args: DestroyArgs) -> Result<ExitCode> {
+    let credentials = Credentials::of_user();
+    let saved = credentials.find(args.container.as_deref())?;
+    let parameters = Map::from_iter([
+        ("container_uuid".to_owned(), saved.container_uuid.clone().into()),
+        ("client_token".to_owned(), saved.client_token.clone().into()),
+    ]);
+    let server = ServerArgs { server: saved.server.clone(), fingerprint: None, generation: args.generation };
+    let progress = spinner("giving it back");
+    let (_, response) = ask(&server, &Request::new(DESTROY, parameters), Duration::from_secs(60)).await?;
+    progress.finish_and_clear();
+    // It was destroyed before, ended by itself, or never was this server's: there is nothing left to log in to.
+    let gone = response.success || response.message.starts_with("Bad authentication");
+    if gone {
+        credentials.forget(&saved.container_uuid);
+    }
+    if !response.success {
+        if gone {
+            eprintln!("the server knows no such machine (any more); its saved login was removed");
+        }
+        return Ok(refused(&response, args.output.output));
+    }
+    match args.output.output {
+        Output::Json => println!("{}", json!({ "container_uuid": saved.container_uuid, "destroyed": true })),
+        Output::Text => println!("destroyed  {}", saved.container_uuid),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn stat(args: StatArgs) -> Result<ExitCode> {
+    let (_, response) = ask(&args.server, &Request::bare(STAT), Duration::from_secs(30)).await?;
+    if !response.success {
+        return Ok(refused(&response, args.output.output));
+    }
+    match args.output.output {
+        Output::Json => println!("{}", Value::Object(response.data)),
+        Output::Text => {
+            for (name, value) in &response.data {
+                let value = value.as_str().map_or_else(|| value.to_string(), printable);
+                let unit = if name == "uptime" { " s" } else { "" };
+                println!("{:<10} {value}{unit}", printable(name));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn list(args: OutputArgs) -> Result<ExitCode> {
+    let all = Credentials::of_user().list()?;
+    match args.output {
+        Output::Json => {
+            let rows: Vec<Value> = all
+                .iter()
+                .map(|saved| {
+                    json!({
+                        "container_uuid": saved.container_uuid,
+                        "server": saved.server,
+                        "container_username": saved.container_username,
+                        "container_listen_port": saved.container_listen_port,
+                    })
+                })
+                .collect();
+            println!("{}", Value::Array(rows));
+        }
+        Output::Text if all.is_empty() => eprintln!("no machines: 'anweddol create' asks for one"),
+        Output::Text => {
+            println!("{:<36}  {:<22}  {:<10}  PORT", "CONTAINER", "SERVER", "USER");
+            for saved in all {
+                let (uuid, server) = (saved.container_uuid, saved.server);
+                println!("{uuid:<36}  {server:<22}  {:<10}  {}", saved.container_username, saved.container_listen_port);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Connects, checks who it is, asks. Returns the server's address in full, and its answer.
+async fn ask(args: &ServerArgs, request: &Request, patience: Duration) -> Result<(String, Response)> {
+    let server = with_port(&args.server);
+    let config = ClientConfig {
+        generation: if args.generation == 1 { Generation::First } else { Generation::Second },
+        expect: args.fingerprint.as_deref().map(str::parse).transpose()?,
+        answer_timeout: patience,
+        ..ClientConfig::default()
+    };
+    let client = WireClient::connect(&server, &config).await?;
+    Credentials::of_user().check_server(&server, &client.fingerprint().to_string())?;
+    Ok((server, client.ask(request).await?))
+}
+
+fn with_port(server: &str) -> String {
+    let bare_v6 = server.parse::<std::net::Ipv6Addr>().is_ok();
+    match server.rsplit_once(':') {
+        _ if bare_v6 => format!("[{server}]:{DEFAULT_PORT}"),
+        Some((_, port)) if port.parse::<u16>().is_ok() => server.into(),
+        _ => format!("{server}:{DEFAULT_PORT}"),
+    }
+}
+
+/// Takes a grant apart. It comes from the network: what ends up in a path or in arguments is checked.
+fn saved(server: String, data: &Map<String, Value>) -> Result<Saved> {
+    let text = |field: &'static str| data.get(field).and_then(Value::as_str).ok_or(Incomplete { field });
+    let word = |field: &'static str| {
+        let text = text(field)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let good = !text.is_empty() && !text.starts_with('-') && text.chars().all(plain);
+        if good { Ok(text.to_owned()) } else { Err(Incomplete { field }) }
+    };
+    let uuid: uuid::Uuid =
+        text("container_uuid")?.parse().map_err(|_| Incomplete { field: "container_uuid" })?;
+    let port = data.get("container_listen_port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
+    Ok(Saved {
+        server,
+        container_uuid: uuid.to_string(),
+        client_token: text("client_token")?.into(),
+        container_iso_sha256: word("container_iso_sha256")?,
+        container_username: word("container_username")?,
+        container_password: word("container_password")?,
+        container_listen_port: port.ok_or(Incomplete { field: "container_listen_port" })?,
+    })
+}
+
+fn refused(response: &Response, output: Output) -> ExitCode {
+    let message = printable(&response.message);
+    if output == Output::Json {
+        println!("{}", json!({ "success": false, "message": message }));
+    }
+    eprintln!("the server says: {message}");
+    ExitCode::from(REFUSED)
+}
+
+/// What a server says, without what would move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// Shows on a terminal that something goes on; nothing elsewhere.
+fn spinner(message: &'static str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner().with_message(message);
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_port_gets_the_documented_one() {
+        for (given, full) in [
+            ("host", "host:6150"),
+            ("host:7000", "host:7000"),
+            ("10.0.0.1", "10.0.0.1:6150"),
+            ("::1", "[::1]:6150"),
+            ("[::1]:7000", "[::1]:7000"),
+        ] {
+            assert_eq!(with_port(given), full);
+        }
+    }
+
+    #[test]
+    fn a_grant_that_could_harm_this_host_is_refused() {
+        let good = json!({
+            "container_uuid": "0d3c2f0e-6c1b-4d54-9a3b-6f1f3d0c9a11", "client_token": "t",
+            "container_iso_sha256": "00", "container_username": "user_12345", "container_password": "p",
+            "container_listen_port": 10_000,
+        });
+        let Value::Object(good) = good else { unreachable!() };
+        assert!(saved("h:1".into(), &good).is_ok());
+        for (field, value) in [
+            ("container_uuid", json!("../../x")),
+            ("container_username", json!("-oProxyCommand=x")),
+            ("container_username", json!("a b")),
+            ("container_password", json!("a\nb")),
+            ("container_listen_port", json!(70_000)),
+            ("container_listen_port", json!("22")),
+        ] {
+            let mut bad = good.clone();
+            bad.insert(field.into(), value.clone());
+            assert!(saved("h:1".into(), &bad).is_err(), "{field} {value} was taken");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! `anweddol serve`.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::{ConfigArgs, Result, admin};
+use crate::daemon::{self, Simulation};
+
+#[derive(Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Where wire clients connect, whatever the configuration says
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Simulate: everything is real but the machines. For trying the protocol, client development and load.
+    /// boot is the time a machine takes, fail the share of machines that fail
+    #[arg(long, value_name = "boot=200ms,fail=0.01", num_args = 0..=1, default_missing_value = "")]
+    simulate: Option<Simulation>,
+}
+
+pub(super) fn serve(args: ServeArgs) -> Result<ExitCode> {
+    let mut config = admin::config(&args.config)?;
+    if let Some(listen) = args.listen {
+        config.server.listen = listen;
+    }
+    config.check()?;
+    log();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let asked = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            tracing::info!("stopping; machines live on");
+            asked.cancel();
+        });
+        daemon::serve(config, args.simulate, stop).await?;
+        Result::Ok(ExitCode::SUCCESS)
+    });
+    // Whatever still blocks has had its time: its work is repeated after the next start.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    outcome
+}
+
+/// For people on a terminal, JSON elsewhere; `ANWEDDOL_LOG=text|json` chooses which, `RUST_LOG` what.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,russh=warn,sled=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let terminal = std::io::stderr().is_terminal();
+    let json = std::env::var("ANWEDDOL_LOG").map_or(!terminal, |format| format == "json");
+    if json { builder.json().init() } else { builder.with_ansi(terminal).init() }
+}

@@ -1,0 +1,391 @@
+//! The composition root: the only file that names the adapters, and the order in which things start and stop.
+//!
+//! Start: state directory, keys, store, hypervisor, recovery, passes, sockets, `READY`. Stop: sockets, passes, store.
+//! Machines are not part of it: they live on, and the next start takes them over.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::api::{Api, Births, ImageError, SealError, Sealer};
+use crate::config::{Config, Mode};
+use crate::guest::fake::{FakeForwarder, FakeShell};
+use crate::guest::forward::{NftConfig, NftForwarder, SetUpError, UserForwarder};
+use crate::guest::ssh::SshShell;
+use crate::guest::{Forwarder, Shell};
+use crate::hypervisor::fake::{FakeHypervisor, FakeWorld};
+use crate::hypervisor::libvirt::{self, Libvirt, NatNetwork};
+use crate::hypervisor::xml::Reach;
+use crate::hypervisor::{Hypervisor, HypervisorError, fake};
+use crate::model::{
+    ContainerPool, DEFAULT_NAMESPACE, Event, EventKind, Image, Network, ObjectMeta, PoolSpec, PoolStatus, Template,
+};
+use crate::operator::{self, Clock, Operator, PassError};
+use crate::server::events::Bus;
+use crate::server::health::{self, Health};
+use crate::server::key::{self, KeyFileError};
+use crate::server::tcp::{BindError, WireConfig, WireServer};
+use crate::server::verbs::{ApiVerbs, Documented};
+use crate::server::EventSink;
+use crate::store::records::{self, RecordError};
+use crate::store::{self, OpenError, Store, StoreError, Txn, TxnResult};
+use crate::wire::PrivateKey;
+
+/// The pool that the wire protocol's CREATE takes machines from.
+pub const DEFAULT_POOL: &str = "default";
+
+/// How `serve --simulate` behaves: `boot=200ms,fail=0.01`, in any order, all optional.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Simulation {
+    /// How long a machine takes to boot.
+    pub boot: Duration,
+    /// The share of calls that fail, 0 to 1.
+    pub fail: f64,
+}
+
+impl FromStr for Simulation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut simulation = Simulation { boot: Duration::from_millis(200), fail: 0.0 };
+        for setting in text.split(',').filter(|setting| !setting.is_empty()) {
+            match setting.split_once('=') {
+                Some(("boot", value)) => simulation.boot = duration(value)?,
+                Some(("fail", value)) => {
+                    let share = value.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+                    simulation.fail = share.ok_or_else(|| format!("fail={value}: write a number from 0 to 1"))?;
+                }
+                _ => return Err(format!("'{setting}' is no setting: write boot=TIME or fail=SHARE")),
+            }
+        }
+        Ok(simulation)
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("boot={text}: write a whole number with ms or s, as 200ms");
+    let (number, millis) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1),
+        None => (text.strip_suffix('s').ok_or_else(bad)?, 1000),
+    };
+    let number: u32 = number.parse().map_err(|_| bad())?;
+    Ok(Duration::from_millis(u64::from(number) * millis))
+}
+
+/// Why the daemon does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The state directory cannot be made or written.
+    #[error("state directory '{path}' cannot be used: choose another with --state or 'state_dir'")]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The server key.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The key of sealed secrets.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// Records.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// libvirt.
+    #[error(transparent)]
+    Hypervisor(#[from] HypervisorError),
+    /// The forwards.
+    #[error(transparent)]
+    Forwards(#[from] SetUpError),
+    /// What an earlier run left.
+    #[error("recovery failed")]
+    Recovery(#[from] PassError),
+    /// The wire port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The health port.
+    #[error("health_listen: cannot listen on {address}: choose another in 'server.health_listen', or 'null' for none")]
+    Health {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A task of the daemon died.
+    #[error("a task of the daemon died")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl From<StoreError> for ServeError {
+    fn from(error: StoreError) -> Self {
+        ServeError::Record(error.into())
+    }
+}
+
+/// Where the server key is.
+pub fn key_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("server.pem")
+}
+
+/// The server key of a state directory.
+pub fn server_key(path: &Path) -> Result<PrivateKey, KeyFileError> {
+    key::load(path)
+}
+
+/// What runs machines.
+struct World {
+    hypervisor: Arc<dyn Hypervisor>,
+    shell: Arc<dyn Shell>,
+    forwarder: Arc<dyn Forwarder>,
+    addressed: bool,
+    template: Template,
+}
+
+/// Serves until `stop` is cancelled.
+pub async fn serve(config: Config, simulate: Option<Simulation>, stop: CancellationToken) -> Result<(), ServeError> {
+    let mut config = config;
+    if simulate.is_some() {
+        // Never among the records of real machines.
+        config.state_dir.push("simulated");
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let started = tokio::task::spawn_blocking(move || start(config, simulate, runtime)).await??;
+    started.run(stop).await
+}
+
+/// Everything that is up before the first socket.
+struct Started {
+    config: Config,
+    simulated: bool,
+    key: PrivateKey,
+    store: Arc<store::LocalStore>,
+    operator: Arc<Operator>,
+    run: Uuid,
+}
+
+/// The blocking half of the start.
+fn start(config: Config, simulate: Option<Simulation>, runtime: tokio::runtime::Handle) -> Result<Started, ServeError> {
+    let dir = config.state_dir.clone();
+    make_state_dir(&dir).map_err(|source| ServeError::StateDir { path: dir.clone(), source })?;
+    // The store first: its lock keeps a second daemon from touching anything else.
+    let store = store::open(&dir.join("store"), store::Options::default())?;
+    let key = key::load_or_generate(&key_path(&dir))?;
+    let sealer = Sealer::load_or_generate(&dir.join("seal.key"))?;
+    let world = match simulate {
+        Some(simulation) => simulated(&config, simulation)?,
+        None => real(&config, runtime)?,
+    };
+    let free = Arc::clone(&world.forwarder);
+    let births = Births::new(sealer, config.port_forwarding.range.ports(), Arc::new(move |port| free.is_free(port)));
+    // Refused now rather than at the first CREATE.
+    births.image_sha256(&world.template.image)?;
+    apply_pool(&*store, &config, &world.template)?;
+    let instance = records::instance(&*store, Uuid::new_v4())?;
+    let clock: Clock = Arc::new(Timestamp::now);
+    let operator = Arc::new(Operator {
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        hypervisor: world.hypervisor,
+        shell: world.shell,
+        forwarder: world.forwarder,
+        births: Arc::new(births),
+        clock,
+        instance,
+        addressed: world.addressed,
+    });
+    Ok(Started { config, simulated: simulate.is_some(), key, store, operator, run: Uuid::new_v4() })
+}
+
+impl Started {
+    async fn run(self, stop: CancellationToken) -> Result<(), ServeError> {
+        let Started { config, simulated, key, store, operator, run } = self;
+        let bus = Arc::new(Bus::default());
+        let health = Health::new(simulated, operator.hypervisor.describe());
+        let api = Api::new(
+            Arc::clone(&operator.store),
+            Arc::clone(&operator.births),
+            Arc::clone(&operator.clock),
+            run,
+            DEFAULT_NAMESPACE,
+            DEFAULT_POOL,
+        );
+        let mut version = env!("CARGO_PKG_VERSION").to_owned();
+        if simulated {
+            version.push_str(" (simulated)");
+            tracing::warn!("SIMULATION: no machine is started, and the ports that are told lead nowhere");
+        }
+        let verbs = ApiVerbs::new(Arc::new(api), Arc::clone(&bus) as Arc<dyn EventSink>, version);
+
+        // Sockets before recovery: a port that is taken costs nothing.
+        let fingerprint = key.fingerprint();
+        let mut wire = WireConfig::new(config.server.listen);
+        wire.client_timeout = Duration::from_secs(config.server.client_timeout);
+        wire.max_connections = config.server.max_connections;
+        let events = Arc::clone(&bus) as Arc<dyn EventSink>;
+        let wire = WireServer::bind(wire, Arc::new(key), Arc::new(Documented(Arc::new(verbs))), events).await?;
+        let quit = CancellationToken::new();
+        let told = tokio::spawn(bus.follow(&*store, quit.clone()));
+        if let Some(address) = config.server.health_listen {
+            let listener = health::bind(address).await.map_err(|source| ServeError::Health { address, source })?;
+            tokio::spawn(health::serve(listener, Arc::clone(&health), quit.clone()));
+        }
+
+        let recovering = Arc::clone(&operator);
+        tokio::task::spawn_blocking(move || recovering.recover(run)).await??;
+        let passes = tokio::spawn(operator::run(Arc::clone(&operator), quit.clone()));
+
+        tracing::info!(
+            listen = %wire.local_addr(),
+            hypervisor = operator.hypervisor.describe(),
+            state = %config.state_dir.display(),
+            "serving; server key fingerprint {fingerprint}"
+        );
+        health.set_ready(true);
+        bus.emit(Event::new(EventKind::Started, Timestamp::now()));
+        notify(&[sd_notify::NotifyState::Ready]);
+        wire.run(stop).await;
+
+        notify(&[sd_notify::NotifyState::Stopping]);
+        health.set_ready(false);
+        quit.cancel();
+        passes.await?;
+        told.await?;
+        bus.emit(Event::new(EventKind::Stopped, Timestamp::now()));
+        tokio::task::spawn_blocking(move || store.close()).await?;
+        Ok(())
+    }
+}
+
+/// Tells systemd, where it is there.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd is not told");
+    }
+}
+
+/// Others may pass through it (QEMU runs as another user where the daemon is root), but not list it; what is
+/// secret in it has a mode of its own.
+fn make_state_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(dir)?;
+    let mode = fs::metadata(dir)?.permissions().mode();
+    if mode & 0o022 != 0 {
+        let words = format!("its mode is {:o}: others could write to it; chmod go-w it", mode & 0o7777);
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
+    }
+    Ok(())
+}
+
+fn simulated(config: &Config, simulation: Simulation) -> Result<World, ServeError> {
+    let image = config.state_dir.join("simulated.iso");
+    fs::write(&image, "a simulated image\n").map_err(|source| ServeError::StateDir { path: image.clone(), source })?;
+    let mut template = config.template();
+    template.image = Image::Iso(image);
+    let options = fake::Options { boot: simulation.boot, failure_rate: simulation.fail, ..fake::Options::default() };
+    let world = FakeWorld::new(options);
+    Ok(World {
+        hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(&world))),
+        shell: Arc::new(FakeShell::new(Arc::clone(&world))),
+        forwarder: Arc::new(FakeForwarder::new(world)),
+        addressed: false,
+        template,
+    })
+}
+
+fn real(config: &Config, runtime: tokio::runtime::Handle) -> Result<World, ServeError> {
+    let mode = match config.hypervisor.mode {
+        Mode::Auto => choose_mode(config),
+        chosen => chosen,
+    };
+    let reach = if config.hypervisor.outgoing { Reach::Outside } else { Reach::Isolated };
+    let bind = config.port_forwarding.bind;
+    let network = nat(config);
+    let libvirt = Libvirt::connect(libvirt_config(config, mode, reach))?;
+    let addressed = libvirt.network() == Network::Nat;
+    let forwarder: Arc<dyn Forwarder> = if addressed {
+        Arc::new(NftForwarder::open(NftConfig::new(bind, network, reach))?)
+    } else {
+        Arc::new(UserForwarder::new(Arc::clone(&libvirt) as _, bind))
+    };
+    let shell = Arc::new(SshShell::new(runtime));
+    Ok(World { hypervisor: libvirt, shell, forwarder, addressed, template: config.template() })
+}
+
+fn nat(config: &Config) -> NatNetwork {
+    let hypervisor = &config.hypervisor;
+    NatNetwork { name: hypervisor.network.clone(), bridge: hypervisor.bridge.clone(), subnet: hypervisor.subnet.0 }
+}
+
+fn libvirt_config(config: &Config, mode: Mode, reach: Reach) -> libvirt::Config {
+    let mode = match mode {
+        Mode::System => libvirt::Mode::System { uri: "qemu:///system".into(), network: nat(config) },
+        Mode::Embedded | Mode::Auto => libvirt::Mode::Embedded { root: config.state_dir.join("embed") },
+    };
+    libvirt::Config { mode, reach }
+}
+
+/// System mode needs root (for nftables) and a libvirtd that answers; embedded mode needs neither.
+fn choose_mode(config: &Config) -> Mode {
+    let root = rustix::process::geteuid().is_root();
+    // A state directory that has machines of its own keeps its mode: they would be lost from sight.
+    let embedded_before = config.state_dir.join("embed").exists();
+    if root && !embedded_before && libvirt::system_answers() { Mode::System } else { Mode::Embedded }
+}
+
+/// Writes the daemon's own pool as the configuration describes it; its counters stay.
+fn apply_pool(store: &dyn Store, config: &Config, template: &Template) -> Result<(), ServeError> {
+    let spec = PoolSpec {
+        replicas: config.container.warm,
+        max_containers: config.container.max_allowed_running_containers,
+        template: template.clone(),
+    };
+    loop {
+        let txn = match records::get::<ContainerPool>(store, DEFAULT_NAMESPACE, DEFAULT_POOL)? {
+            Some(read) if read.object.spec == spec => return Ok(()),
+            Some(read) => {
+                let mut pool = read.object.clone();
+                pool.spec = spec.clone();
+                pool.metadata.generation += 1;
+                Txn::default().unchanged(&read).write(&pool)
+            }
+            None => {
+                let metadata = ObjectMeta::new(DEFAULT_NAMESPACE, DEFAULT_POOL, Uuid::new_v4(), Timestamp::now());
+                Txn::default().write(&ContainerPool { metadata, spec: spec.clone(), status: PoolStatus::default() })
+            }
+        };
+        if let TxnResult::Committed(_) = store.txn(txn).wait()? {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simulation_is_read_from_its_settings() {
+        let simulation = |boot, fail| Ok(Simulation { boot: Duration::from_millis(boot), fail });
+        assert_eq!("".parse(), simulation(200, 0.0));
+        assert_eq!("boot=1s".parse(), simulation(1000, 0.0));
+        assert_eq!("fail=0.5,boot=5ms".parse(), simulation(5, 0.5));
+        for bad in ["boot", "boot=1", "boot=-1s", "fail=2", "fail=x", "speed=9"] {
+            assert!(bad.parse::<Simulation>().is_err(), "{bad} was taken");
+        }
+    }
+}
