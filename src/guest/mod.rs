@@ -7,6 +7,7 @@
 //! creates USER with PASSWORD, sets the SSH server's port, locks `endpoint`, and prints nothing when all went well.
 
 pub mod image;
+pub mod ssh;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -1,13 +1,155 @@
-//! Builds the reference image.
+//! The reference image on a real guest: built, booted under QEMU's software emulation, set up and logged into.
 
-use anweddol::guest::image::{BuildOptions, build};
+mod machine;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anweddol::guest::image::{BuildOptions, Built, build};
+use anweddol::guest::ssh::{EndpointShell, Exit, SshShell};
+use anweddol::guest::{Login, Shell, ShellError};
+use machine::{Boot, Machine};
+use tokio::runtime::{Builder, Runtime};
+use uuid::Uuid;
+
+/// Generous: other suites may run at the same time.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().enable_all().build().unwrap()
+}
+
+fn login() -> Login {
+    let (username, password) = EndpointShell::generate_credentials();
+    Login { uuid: Uuid::new_v4(), username, password }
+}
+
+/// The image, out of a cache that outlives the test: only the first run fetches packages.
+fn image(out: &Path) -> Built {
+    let cache_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image-cache");
+    build(&BuildOptions { out_dir: out.into(), cache_dir }, &mut |_| {}).unwrap()
+}
+
+fn told(what: &str, since: Instant) {
+    eprintln!("{what}: {:.2} s", since.elapsed().as_secs_f64());
+}
 
 #[test]
 #[ignore = "needs apt and qemu: builds the image and boots it"]
-fn tmp_build() {
-    let o = BuildOptions { out_dir: "/tmp/g/out".into(), cache_dir: "/tmp/g/cache".into() };
-    let t = std::time::Instant::now();
-    let b = build(&o, &mut |l| eprintln!("{:.2?} {l}", t.elapsed()));
-    eprintln!("{:.2?} {b:#?}", t.elapsed());
-    b.unwrap();
+fn the_same_packages_give_the_same_image_and_a_second_build_is_cached() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut images = Vec::new();
+    for name in ["a", "a", "b"] {
+        let options =
+            BuildOptions { out_dir: scratch.path().join("out"), cache_dir: scratch.path().join("cache").join(name) };
+        let start = Instant::now();
+        let mut lines = Vec::new();
+        let built = build(&options, &mut |line| lines.push(line.to_owned())).unwrap();
+        told(lines.last().unwrap(), start);
+        images.push(built);
+    }
+    let hashes = |built: &Built| [&built.kernel, &built.initrd, &built.iso].map(|file| file.sha256.clone());
+    assert_eq!([false, true, false], [images[0].cached, images[1].cached, images[2].cached]);
+    assert_eq!(hashes(&images[0]), hashes(&images[1]));
+    assert_eq!(hashes(&images[0]), hashes(&images[2]));
+    assert_eq!(images[0].key, images[2].key);
+    for file in [&images[0].kernel, &images[0].initrd, &images[0].iso] {
+        eprintln!("{}: {} bytes", file.path.file_name().unwrap().to_string_lossy(), file.size);
+    }
+}
+
+#[test]
+#[ignore = "needs apt and qemu: builds the image and boots it"]
+fn a_guest_of_the_kernel_is_given_to_its_user() {
+    let scratch = tempfile::tempdir().unwrap();
+    is_given_to_its_user(Boot::Kernel(&image(scratch.path())));
+}
+
+#[test]
+#[ignore = "needs apt and qemu: builds the image and boots it"]
+fn a_guest_of_the_iso_is_given_to_its_user() {
+    let scratch = tempfile::tempdir().unwrap();
+    is_given_to_its_user(Boot::Iso(&image(scratch.path())));
+}
+
+fn is_given_to_its_user(boot: Boot<'_>) {
+    let runtime = runtime();
+    let shell = SshShell::new(runtime.handle().clone());
+    let who = login();
+    let start = Instant::now();
+    let machine = Machine::boot(boot);
+    shell.personalise(machine.at, &who, PATIENCE).unwrap();
+    told("set up", start);
+
+    runtime.block_on(async {
+        let start = Instant::now();
+        let refused = EndpointShell::connect(machine.at, PATIENCE).await.err();
+        assert!(matches!(refused, Some(ShellError::Refused { .. })), "{refused:?}");
+        told("endpoint refused", start);
+
+        let start = Instant::now();
+        let mut user = EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE).await.unwrap();
+        told("user logged in", start);
+        let output = user.execute("sudo -n id -u; id -un; pwd; sudo -n grep -c ^endpoint /etc/sudoers", PATIENCE).await;
+        let output = String::from_utf8(output.unwrap().stdout).unwrap();
+        assert_eq!(output, format!("0\n{0}\n/home/{0}\n0\n", who.username));
+        let output = user.execute("kill -9 $$", PATIENCE).await.unwrap();
+        assert_eq!(output.exit, Exit::Signal("KILL".into()));
+        user.close().await;
+    });
+
+    let start = Instant::now();
+    shell.personalise(machine.at, &who, PATIENCE).unwrap();
+    told("set up again", start);
+    let stranger = shell.personalise(machine.at, &login(), PATIENCE);
+    assert!(matches!(stranger, Err(ShellError::Refused { .. })), "{stranger:?}");
+
+    let powered_off = runtime.block_on(async {
+        let mut user = EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE).await.unwrap();
+        user.execute("sudo -n poweroff", PATIENCE).await.ok();
+        machine.ended(PATIENCE)
+    });
+    assert!(powered_off, "the guest did not power off");
+}
+
+#[test]
+#[ignore = "needs apt and qemu: builds the image and boots it"]
+fn the_set_up_script_takes_no_bad_argument_and_the_endpoint_may_do_nothing_else() {
+    let scratch = tempfile::tempdir().unwrap();
+    let machine = Machine::boot(Boot::Kernel(&image(scratch.path())));
+    let runtime = runtime();
+    runtime.block_on(async {
+        let mut bystander = EndpointShell::connect(machine.at, PATIENCE).await.unwrap();
+        let mut endpoint = EndpointShell::connect(machine.at, PATIENCE).await.unwrap();
+        let script = "sudo /bin/anweddol_container_setup.sh";
+        for arguments in [
+            "",
+            "user_12345 secret",
+            "root secret 22",
+            "endpoint secret 22",
+            "'user:x' secret 22",
+            "'../etc' secret 22",
+            "user_12345 'a b' 22",
+            "user_12345 '' 22",
+            "user_12345 secret 0",
+            "user_12345 secret 65536",
+            "user_12345 secret 22x",
+        ] {
+            let output = endpoint.execute(&format!("{script} {arguments}"), PATIENCE).await.unwrap();
+            assert_eq!(output.exit, Exit::Status(2), "{arguments}");
+            assert!(output.stderr.starts_with(b"anweddol_container_setup.sh: "), "{arguments}");
+        }
+        for command in ["sudo -n id", "cat /etc/shadow", "su -c id"] {
+            let output = endpoint.execute(&format!("{command} </dev/null"), PATIENCE).await.unwrap();
+            assert_ne!(output.exit, Exit::Status(0), "{command}");
+        }
+
+        // Another port restarts the server, and the session that asked for it ends with status 0 all the same.
+        let output = endpoint.execute(&format!("{script} user_12345 secret 2022"), PATIENCE).await.unwrap();
+        assert_eq!((output.exit, output.stdout, output.stderr), (Exit::Status(0), vec![], vec![]));
+        assert!(bystander.execute("true", PATIENCE).await.is_err(), "another endpoint session outlived the set-up");
+    });
+    let password = "secret".into();
+    let user = EndpointShell::connect_as(machine.second, "user_12345", &password, PATIENCE);
+    assert!(runtime.block_on(user).is_ok());
 }

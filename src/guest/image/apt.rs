@@ -65,18 +65,19 @@ pub(super) struct Apt<'a> {
 impl Apt<'_> {
     /// Fetches package lists of our own. Needs no privilege.
     pub(super) fn update(&self) -> Result<(), ImageError> {
-        self.run("apt-get", &["update"]).map(drop)
+        self.run("apt-get", self.cache, &["update"]).map(drop)
     }
 
     /// The packages that the image is made of, as this host would install them now; sorted.
     pub(super) fn resolve(&self) -> Result<Vec<Package>, ImageError> {
         let mut question = vec!["depends", "--recurse", "--important"];
         question.extend(ROOTS.iter().chain(&KERNELS));
-        let graph = parse_depends(&self.run("apt-cache", &question)?);
+        let graph = parse_depends(&self.run("apt-cache", self.cache, &question)?);
         let names = closure(&graph)?;
         let mut question = vec!["--print-uris", "download"];
         question.extend(names.iter().map(String::as_str));
-        let mut packages = parse_uris(&self.run("apt-get", &question)?);
+        // Not asked in the directory of the packages: what is there already would be left out of the answer.
+        let mut packages = parse_uris(&self.run("apt-get", self.cache, &question)?);
         packages.sort();
         packages.dedup();
         match packages.is_empty() {
@@ -87,7 +88,7 @@ impl Apt<'_> {
 
     /// Fetches the packages that are not in the cache yet, and checks all of them against their hashes. Returns their paths.
     pub(super) fn download(&self, packages: &[Package]) -> Result<Vec<PathBuf>, ImageError> {
-        let directory = self.debs();
+        let directory = self.cache.join("debs");
         let is_right = |package: &&Package| {
             let sum = file_sha256(&directory.join(&package.file));
             sum.is_ok_and(|sum| package.hash.strip_prefix("SHA256:").is_none_or(|right| right == sum))
@@ -96,7 +97,7 @@ impl Apt<'_> {
         if !missing.is_empty() {
             let mut question = vec!["download"];
             question.extend(missing.iter().map(|package| package.name()));
-            self.run("apt-get", &question)?;
+            self.run("apt-get", &directory, &question)?;
         }
         if let Some(package) = missing.into_iter().find(|package| !is_right(package)) {
             return Err(ImageError::Apt { reason: format!("{} is not what was asked for", package.file) });
@@ -104,12 +105,8 @@ impl Apt<'_> {
         Ok(packages.iter().map(|package| directory.join(&package.file)).collect())
     }
 
-    fn debs(&self) -> PathBuf {
-        self.cache.join("debs")
-    }
-
-    /// Runs one of APT's programs in the directory of the packages.
-    fn run(&self, program: &'static str, arguments: &[&str]) -> Result<Vec<u8>, ImageError> {
+    /// Runs one of APT's programs.
+    fn run(&self, program: &'static str, directory: &Path, arguments: &[&str]) -> Result<Vec<u8>, ImageError> {
         let own = |name: &str| {
             let mut option = OsString::from(name);
             option.push(self.cache);
@@ -120,7 +117,7 @@ impl Apt<'_> {
             Lists::Own => "Dir::Cache::pkgcache=own.bin",
         };
         let mut command = Command::new(program);
-        command.current_dir(self.debs()).env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
+        command.current_dir(directory).env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
         command.stdin(Stdio::null()).arg("-q").arg("-q");
         // Its parsed form of the lists stays in our cache: images that lack it make every question take a second.
         command.arg("-o").arg(own("Dir::Cache=")).args(["-o", pkgcache, "-o", "Dir::Cache::srcpkgcache="]);

@@ -172,27 +172,30 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
     check_host(std::env::consts::ARCH, |program| on_path(program))?;
     let cache = absolute(&options.cache_dir)?;
     let out = absolute(&options.out_dir)?;
-    for directory in [cache.join("debs"), cache.join("images"), cache.join("archives/partial"), out.clone()] {
-        fs::create_dir_all(&directory).map_err(io_error(&directory))?;
+    for directory in
+        ["debs", "images", "archives/partial", "lists/partial"].map(|name| cache.join(name)).iter().chain([&out])
+    {
+        fs::create_dir_all(directory).map_err(io_error(directory))?;
     }
     progress("asking APT for the packages");
     let host = Apt { cache: &cache, lists: Lists::Host };
     let own = Apt { cache: &cache, lists: Lists::Own };
-    // `Err` here is a host without usable lists.
-    let first = host.resolve();
-    if let Ok(packages) = &first {
-        let key = key(packages);
-        if let Some(built) = take(&cache, &out, &key, progress)? {
-            return Ok(built);
+    match host.resolve() {
+        Ok(packages) => {
+            if let Some(built) = take(&cache, &out, &key(&packages), progress)? {
+                return Ok(built);
+            }
+            progress(&format!("fetching what is missing of {} packages", packages.len()));
+            match host.download(&packages) {
+                Ok(debs) => return make(&cache, &out, &packages, &debs, progress),
+                Err(error @ ImageError::Apt { .. }) => progress(&format!("{error}; fetching newer package lists")),
+                Err(error) => return Err(error),
+            }
         }
-        progress(&format!("fetching what is missing of {} packages", packages.len()));
-        match host.download(packages) {
-            Ok(debs) => return make(&cache, &out, packages, &debs, progress),
-            Err(error @ ImageError::Apt { .. }) => progress(&format!("{error}: fetching newer package lists")),
-            Err(error) => return Err(error),
+        Err(error @ (ImageError::Apt { .. } | ImageError::Unknown { .. })) => {
+            progress(&format!("{error}; fetching package lists of our own"));
         }
-    } else {
-        progress("this host has no package lists: fetching them");
+        Err(error) => return Err(error),
     }
     own.update()?;
     let packages = own.resolve()?;

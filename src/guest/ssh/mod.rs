@@ -1,0 +1,170 @@
+//! Gives a machine to its user over SSH: the real [`Shell`].
+//!
+//! ```text
+//! reach: a banner ──► endpoint logs in? ──yes──► set-up script ──status 0──► endpoint refused AND user logs in ──► done
+//!   ▲                        │no                      │connection broke              │(two connections at once)
+//!   │                        └──► user logs in? ──yes──► done (it was set up before)  │
+//!   └────────────── after a pause, while patience lasts ◄─────────────────────────────┘connection broke
+//! ```
+//!
+//! **Trust.** The guest is not trusted: it may be an image of anybody's, and later belongs to a stranger. What it sends is
+//! bounded in size and in time, and reaches messages only through [`text::printable`]. Its host key is accepted as it comes:
+//! it was made minutes ago by this very boot, nobody knows it yet, and the way there is internal to the host (a loopback
+//! forward into one QEMU process, or the bridge that only our machines are on). The password that is set is the one secret
+//! sent, and its receiver is the machine that it is for.
+
+mod endpoint;
+mod reach;
+pub mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use endpoint::{EndpointShell, Exit, Output};
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{GUEST_SSH_PORT, Login, Shell, ShellError};
+use endpoint::Entry;
+
+/// The account that every image starts with, and its password.
+pub const ENDPOINT: &str = "endpoint";
+/// What the endpoint account may run.
+pub const SETUP_SCRIPT: &str = "/bin/anweddol_container_setup.sh";
+/// Between two tries after a connection broke: time for an SSH server to restart.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How much of what the script printed is told.
+const SETUP_OUTPUT_LIMIT: usize = 1024;
+
+/// The real [`Shell`]. Blocks its caller: use it from threads that may block, never from a task of the runtime.
+#[derive(Clone, Debug)]
+pub struct SshShell {
+    runtime: Handle,
+}
+
+impl SshShell {
+    /// A shell whose connections run on `runtime`.
+    pub fn new(runtime: Handle) -> Self {
+        SshShell { runtime }
+    }
+}
+
+impl Shell for SshShell {
+    fn personalise(&self, at: SocketAddr, who: &Login, patience: Duration) -> Result<(), ShellError> {
+        self.runtime.block_on(personalise(at, &who.username, &who.password, Instant::now() + patience))
+    }
+}
+
+async fn personalise(
+    at: SocketAddr,
+    username: &str,
+    password: &SecretString,
+    deadline: Instant,
+) -> Result<(), ShellError> {
+    let command = setup_command(username, password).map_err(|what| not_run(at, what))?;
+    loop {
+        let broken = match personalise_once(at, username, password, &command, deadline).await {
+            Err(error @ ShellError::Broken { .. }) => error,
+            other => return other,
+        };
+        tracing::debug!(%at, error = %broken, "trying again");
+        if Instant::now() + RETRY_PAUSE >= deadline {
+            return Err(broken);
+        }
+        sleep_until(Instant::now() + RETRY_PAUSE).await;
+    }
+}
+
+async fn personalise_once(
+    at: SocketAddr,
+    username: &str,
+    password: &SecretString,
+    command: &SecretString,
+    deadline: Instant,
+) -> Result<(), ShellError> {
+    match enter(at, ENDPOINT, ENDPOINT, deadline).await? {
+        Entry::In(mut shell) => {
+            let output = within(at, deadline, shell.run(command.expose_secret())).await?;
+            shell.close().await;
+            set_up_ended(at, &output)?;
+        }
+        Entry::Refused => {
+            return match enter(at, username, password.expose_secret(), deadline).await? {
+                Entry::In(shell) => {
+                    shell.close().await;
+                    Ok(())
+                }
+                Entry::Refused => Err(ShellError::Refused { at }),
+            };
+        }
+    }
+    let endpoint = enter(at, ENDPOINT, ENDPOINT, deadline);
+    let user = enter(at, username, password.expose_secret(), deadline);
+    match tokio::try_join!(endpoint, user)? {
+        (Entry::Refused, Entry::In(shell)) => {
+            shell.close().await;
+            Ok(())
+        }
+        (Entry::In(_), _) => Err(ShellError::NotLocked { at }),
+        (Entry::Refused, Entry::Refused) => Err(ShellError::Refused { at }),
+    }
+}
+
+async fn enter(at: SocketAddr, username: &str, password: &str, deadline: Instant) -> Result<Entry, ShellError> {
+    let stream = reach::reach(at, deadline).await?;
+    within(at, deadline, endpoint::enter(at, stream, username, password)).await
+}
+
+/// Bounds a conversation by the deadline.
+async fn within<T>(
+    at: SocketAddr,
+    deadline: Instant,
+    work: impl Future<Output = Result<T, ShellError>>,
+) -> Result<T, ShellError> {
+    match timeout_at(deadline, work).await {
+        Ok(result) => result,
+        Err(_) => Err(ShellError::Broken { at, reason: "it stopped answering".into() }),
+    }
+}
+
+/// What the end of the set-up script means.
+fn set_up_ended(at: SocketAddr, output: &Output) -> Result<(), ShellError> {
+    let status = match &output.exit {
+        Exit::Status(0) => return Ok(()),
+        Exit::Status(status) => format!("status {status}"),
+        Exit::Signal(name) => format!("signal {name}"),
+    };
+    let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+    Err(ShellError::SetUp { at, status, output: text::printable(said, SETUP_OUTPUT_LIMIT) })
+}
+
+/// The set-up script was not run, because its arguments are not of the agreed form.
+fn not_run(at: SocketAddr, what: &str) -> ShellError {
+    ShellError::SetUp { at, status: "no status, for it was not run".into(), output: what.into() }
+}
+
+/// The command that sets a machine up. Both words are checked to be of letters, digits and `_` alone, so that no shell on the
+/// way can read anything else into them.
+fn setup_command(username: &str, password: &SecretString) -> Result<SecretString, &'static str> {
+    if !is_username(username) {
+        return Err("the user name is not 'user_' and five digits");
+    }
+    let password = password.expose_secret();
+    if !is_password(password) {
+        return Err("the password is not of 120 letters and digits");
+    }
+    Ok(format!("sudo {SETUP_SCRIPT} '{username}' '{password}' '{GUEST_SSH_PORT}'").into())
+}
+
+fn is_username(text: &str) -> bool {
+    text.strip_prefix("user_").is_some_and(|rest| rest.len() == 5 && rest.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn is_password(text: &str) -> bool {
+    text.len() == 120 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
