@@ -18,7 +18,8 @@ use uuid::Uuid;
 use crate::api::{Api, Births, ImageError, SealError, Sealer};
 use crate::config::{Config, Mode};
 use crate::guest::fake::{FakeForwarder, FakeShell};
-use crate::guest::forward::{NftConfig, NftForwarder, SetUpError, UserForwarder};
+use crate::guest::forward::nft::{NftConfig, NftForwarder, SetUpError};
+use crate::guest::forward::user::UserForwarder;
 use crate::guest::ssh::SshShell;
 use crate::guest::{Forwarder, Shell};
 use crate::hypervisor::fake::{FakeHypervisor, FakeWorld};
@@ -29,12 +30,12 @@ use crate::model::{
     ContainerPool, DEFAULT_NAMESPACE, Event, EventKind, Image, Network, ObjectMeta, PoolSpec, PoolStatus, Template,
 };
 use crate::operator::{self, Clock, Operator, PassError};
+use crate::server::EventSink;
 use crate::server::events::Bus;
 use crate::server::health::{self, Health};
 use crate::server::key::{self, KeyFileError};
 use crate::server::tcp::{BindError, WireConfig, WireServer};
 use crate::server::verbs::{ApiVerbs, Documented};
-use crate::server::EventSink;
 use crate::store::records::{self, RecordError};
 use crate::store::{self, OpenError, Store, StoreError, Txn, TxnResult};
 use crate::wire::PrivateKey;

@@ -2,9 +2,9 @@
 
 pub mod api;
 pub mod cli;
-pub mod config;
 pub mod client;
-mod daemon;
+pub mod config;
+pub mod daemon;
 pub mod guest;
 pub mod hypervisor;
 mod link;

@@ -136,7 +136,7 @@ impl Api {
         Ok(granted)
     }
 
-    fn claim(&self, client: &Client, token: &SecretString) -> ContainerClaim {
+    pub(crate) fn claim(&self, client: &Client, token: &SecretString) -> ContainerClaim {
         let uid = Uuid::new_v4();
         let name = format!("wire-{}", uid.simple());
         ContainerClaim {
@@ -152,7 +152,7 @@ impl Api {
 
     /// Writes the claim with its place, in one transaction that holds only if the pool is as it was counted: so the
     /// limit is exact under any number of clients. Keeps trying as long as others are faster.
-    async fn write_claim(&self, claim: &ContainerClaim) -> Result<(String, u64, SignedDuration), ApiError> {
+    pub(crate) async fn write_claim(&self, claim: &ContainerClaim) -> Result<(String, u64, SignedDuration), ApiError> {
         loop {
             let pool = self.pool()?;
             let deadline = SignedDuration::from_secs(pool.object.spec.template.boot_deadline_seconds.into());
@@ -302,7 +302,7 @@ impl Api {
     }
 
     /// Wishes for the end of a claim and of its machine.
-    async fn withdraw(&self, claim: &ContainerClaim) -> Result<(), ApiError> {
+    pub(crate) async fn withdraw(&self, claim: &ContainerClaim) -> Result<(), ApiError> {
         loop {
             let (namespace, name) = (&self.namespace, &claim.metadata.name);
             let Some(read) = records::get::<ContainerClaim>(&*self.store, namespace, name)? else { return Ok(()) };

@@ -31,7 +31,8 @@ pub(super) fn config_init(file: &Path) -> Result<ExitCode> {
         std::io::stdout().write_all(COMMENTED.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let written = OpenOptions::new().write(true).create_new(true).open(file).and_then(|mut f| f.write_all(COMMENTED.as_bytes()));
+    let written =
+        OpenOptions::new().write(true).create_new(true).open(file).and_then(|mut f| f.write_all(COMMENTED.as_bytes()));
     match written {
         Ok(()) => eprintln!("written: {}", file.display()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -51,7 +52,11 @@ pub(super) fn config_check(file: &Path) -> Result<ExitCode> {
 pub(super) fn fingerprint(args: ConfigArgs) -> Result<ExitCode> {
     let path = crate::daemon::key_path(&config(&args)?.state_dir);
     if !path.exists() {
-        return Err(format!("there is no server key at '{}': 'anweddol serve' makes it on first start", path.display()).into());
+        return Err(format!(
+            "there is no server key at '{}': 'anweddol serve' makes it on first start",
+            path.display()
+        )
+        .into());
     }
     println!("{}", crate::daemon::server_key(&path)?.fingerprint());
     Ok(ExitCode::SUCCESS)
@@ -82,7 +87,12 @@ pub(super) fn image_build(args: ImageBuildArgs) -> Result<ExitCode> {
                 eprintln!("nothing changed since it was built: taken from the cache");
             }
             for artifact in [&built.kernel, &built.initrd, &built.iso] {
-                println!("{}  {}  {:.1} MiB", artifact.sha256, artifact.path.display(), artifact.size as f64 / 1_048_576.0);
+                println!(
+                    "{}  {}  {:.1} MiB",
+                    artifact.sha256,
+                    artifact.path.display(),
+                    artifact.size as f64 / 1_048_576.0
+                );
             }
         }
     }

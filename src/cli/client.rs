@@ -24,8 +24,7 @@ struct Incomplete {
 
 pub(super) async fn create(args: CreateArgs) -> Result<ExitCode> {
     let progress = spinner("waiting for a machine");
-    let (server, response) =
-        ask(&args.server, &Request::bare(CREATE), Duration::from_secs(args.timeout)).await?;
+    let (server, response) = ask(&args.server, &Request::bare(CREATE), Duration::from_secs(args.timeout)).await?;
     progress.finish_and_clear();
     if !response.success {
         return Ok(refused(&response, args.output.output));
@@ -155,8 +154,7 @@ fn saved(server: String, data: &Map<String, Value>) -> Result<Saved> {
         let good = !text.is_empty() && !text.starts_with('-') && text.chars().all(plain);
         if good { Ok(text.to_owned()) } else { Err(Incomplete { field }) }
     };
-    let uuid: uuid::Uuid =
-        text("container_uuid")?.parse().map_err(|_| Incomplete { field: "container_uuid" })?;
+    let uuid: uuid::Uuid = text("container_uuid")?.parse().map_err(|_| Incomplete { field: "container_uuid" })?;
     let port = data.get("container_listen_port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
     Ok(Saved {
         server,

@@ -10,33 +10,33 @@ use crate::private_file;
 
 /// A container as it was granted to this user.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Saved {
+pub(super) struct Saved {
     /// `HOST:PORT` of the server.
-    pub server: String,
+    pub(super) server: String,
     /// The container.
-    pub container_uuid: String,
+    pub(super) container_uuid: String,
     /// Needed to destroy it.
-    pub client_token: String,
+    pub(super) client_token: String,
     /// SHA-256 of its image.
     pub container_iso_sha256: String,
     /// Its user.
-    pub container_username: String,
+    pub(super) container_username: String,
     /// Its user's password.
-    pub container_password: String,
+    pub(super) container_password: String,
     /// The server's port that leads to its SSH server.
-    pub container_listen_port: u16,
+    pub(super) container_listen_port: u16,
 }
 
 impl Saved {
     /// The host to connect SSH to: the server's.
-    pub fn host(&self) -> &str {
+    pub(super) fn host(&self) -> &str {
         self.server.rsplit_once(':').map_or(self.server.as_str(), |(host, _)| host.trim_matches(['[', ']']))
     }
 }
 
 /// Why saved credentials cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum CredentialsError {
+pub(super) enum CredentialsError {
     /// A file.
     #[error("'{path}'")]
     File {
@@ -87,20 +87,15 @@ pub enum CredentialsError {
 }
 
 /// This user's directory.
-pub struct Credentials {
+pub(super) struct Credentials {
     dir: PathBuf,
 }
 
 impl Credentials {
     /// `$XDG_DATA_HOME/anweddol`, or the same in the home directory.
-    pub fn of_user() -> Self {
+    pub(super) fn of_user() -> Self {
         let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/share");
         Credentials { dir: std::env::var_os("XDG_DATA_HOME").map_or_else(home, PathBuf::from).join("anweddol") }
-    }
-
-    /// In another directory.
-    pub fn at(dir: &Path) -> Self {
-        Credentials { dir: dir.into() }
     }
 
     fn containers(&self) -> PathBuf {
@@ -108,17 +103,17 @@ impl Credentials {
     }
 
     /// Where a container's file is.
-    pub fn path(&self, uuid: &str) -> PathBuf {
+    pub(super) fn path(&self, uuid: &str) -> PathBuf {
         self.containers().join(format!("{uuid}.json"))
     }
 
     /// Where SSH remembers a container's host key.
-    pub fn known_hosts(&self, uuid: &str) -> PathBuf {
+    pub(super) fn known_hosts(&self, uuid: &str) -> PathBuf {
         self.containers().join(format!("{uuid}.known_hosts"))
     }
 
     /// Remembers a container.
-    pub fn save(&self, saved: &Saved) -> Result<PathBuf, CredentialsError> {
+    pub(super) fn save(&self, saved: &Saved) -> Result<PathBuf, CredentialsError> {
         let path = self.path(&saved.container_uuid);
         let text = serde_json::to_vec_pretty(saved)
             .map_err(|source| CredentialsError::Content { path: path.clone(), source })?;
@@ -127,7 +122,7 @@ impl Credentials {
     }
 
     /// Forgets a container.
-    pub fn forget(&self, uuid: &str) {
+    pub(super) fn forget(&self, uuid: &str) {
         for path in [self.path(uuid), self.known_hosts(uuid)] {
             // What is not there need not be removed; what cannot be, a later listing shows.
             fs::remove_file(path).ok();
@@ -135,7 +130,7 @@ impl Credentials {
     }
 
     /// Everything remembered, in the order of UUIDs.
-    pub fn list(&self) -> Result<Vec<Saved>, CredentialsError> {
+    pub(super) fn list(&self) -> Result<Vec<Saved>, CredentialsError> {
         let dir = self.containers();
         let entries = match fs::read_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -148,7 +143,7 @@ impl Credentials {
     }
 
     /// The one whose UUID begins so; without a word, the only one.
-    pub fn find(&self, wanted: Option<&str>) -> Result<Saved, CredentialsError> {
+    pub(super) fn find(&self, wanted: Option<&str>) -> Result<Saved, CredentialsError> {
         let wanted = wanted.unwrap_or_default();
         let mut found = self.list()?;
         found.retain(|saved| saved.container_uuid.starts_with(wanted));
@@ -163,7 +158,7 @@ impl Credentials {
     }
 
     /// Compares a server's fingerprint with the one it had, and remembers it on first use.
-    pub fn check_server(&self, server: &str, seen: &str) -> Result<(), CredentialsError> {
+    pub(super) fn check_server(&self, server: &str, seen: &str) -> Result<(), CredentialsError> {
         let path = self.dir.join("known_servers");
         let file = |source| CredentialsError::File { path: path.clone(), source };
         let known = match fs::read_to_string(&path) {
@@ -185,7 +180,7 @@ impl Credentials {
 }
 
 /// One saved container.
-pub fn read(path: &Path) -> Result<Saved, CredentialsError> {
+pub(super) fn read(path: &Path) -> Result<Saved, CredentialsError> {
     let text = fs::read(path).map_err(|source| CredentialsError::File { path: path.into(), source })?;
     serde_json::from_slice(&text).map_err(|source| CredentialsError::Content { path: path.into(), source })
 }

@@ -6,6 +6,8 @@
 //! (password `endpoint`), which may run `sudo /bin/anweddol_container_setup.sh USER PASSWORD PORT`. The script
 //! creates USER with PASSWORD, sets the SSH server's port, locks `endpoint`, and prints nothing when all went well.
 
+pub mod fake;
+pub mod forward;
 pub mod image;
 pub mod ssh;
 

@@ -2,6 +2,7 @@
 
 pub mod accel;
 pub mod account;
+pub mod fake;
 
 pub mod libvirt;
 pub mod xml;

@@ -101,6 +101,11 @@ impl Config {
     }
 }
 
+/// Whether a libvirtd of this host answers this user.
+pub fn system_answers() -> bool {
+    Connect::open_read_only(Some("qemu:///system")).is_ok()
+}
+
 /// A libvirt.
 pub struct Libvirt {
     config: Config,

@@ -1,0 +1,343 @@
+//! Forwards made by each machine's own QEMU, through its monitor.
+//!
+//! ```text
+//!   admin()                        publish()                    withdraw(), or the machine ends
+//!   127.0.0.1:PORT ──► guest:22    BIND:PORT ──► guest:22       nothing
+//! ```
+//!
+//! Until a machine is published only this host reaches it: its `endpoint` account has a password that everybody
+//! knows. Where BIND is a loopback address both are the same forward.
+//!
+//! QEMU accepts a connection before the guest does: a port that takes connections says nothing about the guest.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::can_bind;
+use crate::guest::{Forward, ForwardError, Forwarder, GUEST_SSH_PORT};
+use crate::hypervisor::libvirt::Libvirt;
+use crate::hypervisor::xml::USER_NETDEV;
+use crate::hypervisor::{Hypervisor, HypervisorError};
+use crate::model::DomainState;
+
+/// The monitors of machines.
+pub trait Monitor: Send + Sync + 'static {
+    /// Sends a line to a machine's human monitor: `Ok(None)` if there is no such machine.
+    fn command(&self, uuid: Uuid, line: &str) -> Result<Option<String>, HypervisorError>;
+
+    /// All machines of ours that run.
+    fn machines(&self) -> Result<Vec<Uuid>, HypervisorError>;
+}
+
+impl Monitor for Libvirt {
+    fn command(&self, uuid: Uuid, line: &str) -> Result<Option<String>, HypervisorError> {
+        self.monitor(uuid, line)
+    }
+
+    fn machines(&self) -> Result<Vec<Uuid>, HypervisorError> {
+        let running = self.list()?.into_iter().filter(|domain| match domain.state {
+            DomainState::Running | DomainState::Paused => true,
+            DomainState::Off => false,
+        });
+        Ok(running.map(|domain| domain.uuid).collect())
+    }
+}
+
+/// Forwards by QEMU's user networking.
+pub struct UserForwarder {
+    monitor: Arc<dyn Monitor>,
+    bind: Ipv4Addr,
+}
+
+/// One forward, as QEMU tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rule {
+    from: Ipv4Addr,
+    port: u16,
+    guest_port: u16,
+}
+
+impl UserForwarder {
+    /// Publishes ports on an address of the host; 0.0.0.0 means all of them.
+    pub fn new(monitor: Arc<dyn Monitor>, bind: Ipv4Addr) -> Self {
+        UserForwarder { monitor, bind }
+    }
+
+    /// Where a machine that is not published yet is reached.
+    fn local(&self) -> Ipv4Addr {
+        if self.bind.is_loopback() { self.bind } else { Ipv4Addr::LOCALHOST }
+    }
+
+    fn command(&self, forward: &Forward, line: &str) -> Result<Option<String>, ForwardError> {
+        let answer = self.monitor.command(forward.uuid, line);
+        answer.map_err(|error| ForwardError::Failed { port: forward.port, reason: error.to_string() })
+    }
+
+    /// The machine's forwards of this port; `None` if there is no such machine.
+    fn rules(&self, forward: &Forward) -> Result<Option<Vec<Ipv4Addr>>, ForwardError> {
+        let Some(text) = self.command(forward, "info usernet")? else { return Ok(None) };
+        let ours = |rule: &Rule| rule.port == forward.port && rule.guest_port == GUEST_SSH_PORT;
+        Ok(Some(parse_usernet(&text).into_iter().filter(ours).map(|rule| rule.from).collect()))
+    }
+
+    fn rules_of_running(&self, forward: &Forward) -> Result<Vec<Ipv4Addr>, ForwardError> {
+        self.rules(forward)?.ok_or_else(|| gone(forward))
+    }
+
+    fn add(&self, forward: &Forward, from: Ipv4Addr) -> Result<(), ForwardError> {
+        let line = format!("hostfwd_add {USER_NETDEV} tcp:{from}:{}-:{GUEST_SSH_PORT}", forward.port);
+        let answer = self.command(forward, &line)?.ok_or_else(|| gone(forward))?;
+        parse_add(forward.port, &answer)
+    }
+
+    fn remove(&self, forward: &Forward, from: Ipv4Addr) -> Result<(), ForwardError> {
+        let line = format!("hostfwd_remove {USER_NETDEV} tcp:{from}:{}", forward.port);
+        match self.command(forward, &line)? {
+            Some(answer) => parse_remove(forward.port, &answer),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Forwarder for UserForwarder {
+    fn admin(&self, forward: &Forward) -> Result<SocketAddr, ForwardError> {
+        let (there, local) = (self.rules_of_running(forward)?, self.local());
+        if there.contains(&self.bind) {
+            // Published already: 0.0.0.0 includes the loopback address.
+            let at = if self.bind.is_unspecified() { local } else { self.bind };
+            return Ok(SocketAddr::from((at, forward.port)));
+        }
+        if !there.contains(&local) {
+            self.add(forward, local)?;
+        }
+        Ok(SocketAddr::from((local, forward.port)))
+    }
+
+    fn publish(&self, forward: &Forward) -> Result<(), ForwardError> {
+        let there = self.rules_of_running(forward)?;
+        // The other one first: a listener on all addresses and one on a single one exclude each other. Connections
+        // that are open stay open.
+        for &from in there.iter().filter(|&&from| from != self.bind) {
+            self.remove(forward, from)?;
+        }
+        if there.contains(&self.bind) { Ok(()) } else { self.add(forward, self.bind) }
+    }
+
+    fn withdraw(&self, forward: &Forward) -> Result<(), ForwardError> {
+        let there = self.rules(forward)?.unwrap_or_default();
+        there.into_iter().try_for_each(|from| self.remove(forward, from))
+    }
+
+    fn is_published(&self, forward: &Forward) -> Result<bool, ForwardError> {
+        Ok(self.rules(forward)?.is_some_and(|there| there.contains(&self.bind)))
+    }
+
+    fn list(&self) -> Result<Vec<u16>, ForwardError> {
+        let failed = |error: HypervisorError| ForwardError::Failed { port: 0, reason: error.to_string() };
+        let mut ports = Vec::new();
+        for uuid in self.monitor.machines().map_err(failed)? {
+            let text = self.monitor.command(uuid, "info usernet").map_err(failed)?.unwrap_or_default();
+            ports.extend(parse_usernet(&text).into_iter().map(|rule| rule.port));
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        Ok(ports)
+    }
+
+    fn is_free(&self, port: u16) -> bool {
+        can_bind(self.bind, port) && can_bind(self.local(), port)
+    }
+}
+
+fn gone(forward: &Forward) -> ForwardError {
+    ForwardError::Failed { port: forward.port, reason: format!("there is no domain {}", forward.uuid) }
+}
+
+/// Reads the forwards of our back end from `info usernet`.
+fn parse_usernet(text: &str) -> Vec<Rule> {
+    let mut ours = false;
+    let mut rules = Vec::new();
+    for line in text.lines() {
+        if !line.starts_with(' ') {
+            // `Hub -1 (anwnet):`
+            ours = line.contains(&format!("({USER_NETDEV})"));
+            continue;
+        }
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        if let ["TCP[HOST_FORWARD]", _, from, port, _, guest_port, ..] = fields[..]
+            && ours
+        {
+            let from = if from == "*" { Ok(Ipv4Addr::UNSPECIFIED) } else { from.parse() };
+            if let (Ok(from), Ok(port), Ok(guest_port)) = (from, port.parse(), guest_port.parse()) {
+                rules.push(Rule { from, port, guest_port });
+            }
+        }
+    }
+    rules
+}
+
+/// Silence is success; everything else is told in words only.
+fn parse_add(port: u16, answer: &str) -> Result<(), ForwardError> {
+    let answer = answer.trim();
+    match answer {
+        "" => Ok(()),
+        text if text.to_ascii_lowercase().contains("could not set up host forwarding rule") => {
+            Err(ForwardError::Taken { port })
+        }
+        text => Err(ForwardError::Failed { port, reason: text.to_owned() }),
+    }
+}
+
+fn parse_remove(port: u16, answer: &str) -> Result<(), ForwardError> {
+    let answer = answer.trim();
+    match answer.ends_with("removed") || answer.ends_with("not found") {
+        true => Ok(()),
+        false => Err(ForwardError::Failed { port, reason: answer.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    const USERNET: &str = "Hub -1 (anwnet):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
+        TCP[HOST_FORWARD]  13       127.0.0.1 10022       10.0.2.15    22     0     0\r\n  \
+        TCP[HOST_FORWARD]  14               * 10023       10.0.2.15    22     0     0\r\n  \
+        TCP[ESTABLISHED]   15       127.0.0.1 10024       10.0.2.15    22     0     0\r\n  \
+        UDP[236 sec]       16       10.0.2.15 10025       10.0.2.3     53     0     0\r\n\
+        Hub -1 (other):\r\n  TCP[HOST_FORWARD]  13       127.0.0.1 10026       10.0.2.15    22     0     0\r\n";
+
+    /// Monitors of machines that share one host's ports.
+    #[derive(Default)]
+    struct Monitors(Mutex<BTreeMap<Uuid, Vec<Rule>>>);
+
+    impl Monitor for Monitors {
+        fn command(&self, uuid: Uuid, line: &str) -> Result<Option<String>, HypervisorError> {
+            let mut machines = self.0.lock().unwrap();
+            let taken: Vec<Rule> = machines.values().flatten().copied().collect();
+            let Some(rules) = machines.get_mut(&uuid) else { return Ok(None) };
+            let words: Vec<&str> = line.split([' ', ':', '-']).collect();
+            Ok(Some(match words[..] {
+                ["info", "usernet"] => {
+                    let lines = rules.iter().map(|r| {
+                        let from = if r.from.is_unspecified() { "*".to_owned() } else { r.from.to_string() };
+                        format!("  TCP[HOST_FORWARD]  13 {from} {} 10.0.2.15 {} 0 0\r\n", r.port, r.guest_port)
+                    });
+                    format!("Hub -1 (anwnet):\r\n{}", lines.collect::<String>())
+                }
+                ["hostfwd_add", "anwnet", "tcp", from, port, "", guest_port] => {
+                    let (from, port, guest_port) =
+                        (from.parse().unwrap(), port.parse().unwrap(), guest_port.parse().unwrap());
+                    let clash = |r: &Rule| {
+                        r.port == port && (r.from == from || r.from.is_unspecified() || Ipv4Addr::is_unspecified(&from))
+                    };
+                    if taken.iter().any(clash) {
+                        return Ok(Some(format!("Could not set up host forwarding rule '{line}'\r\n")));
+                    }
+                    rules.push(Rule { from, port, guest_port });
+                    String::new()
+                }
+                ["hostfwd_remove", "anwnet", "tcp", from, port] => {
+                    rules.retain(|r| r.from.to_string() != from || r.port.to_string() != port);
+                    "host forwarding rule for tcp:x removed\r\n".into()
+                }
+                _ => panic!("{line}"),
+            }))
+        }
+
+        fn machines(&self) -> Result<Vec<Uuid>, HypervisorError> {
+            Ok(self.0.lock().unwrap().keys().copied().collect())
+        }
+    }
+
+    fn forwarder(bind: Ipv4Addr) -> (UserForwarder, Arc<Monitors>) {
+        let monitors = Arc::new(Monitors::default());
+        for n in [1, 2] {
+            monitors.0.lock().unwrap().insert(Uuid::from_u128(n), Vec::new());
+        }
+        (UserForwarder::new(monitors.clone(), bind), monitors)
+    }
+
+    fn forward(n: u128, port: u16) -> Forward {
+        Forward { uuid: Uuid::from_u128(n), port, address: None }
+    }
+
+    #[test]
+    fn forwards_are_read_from_the_monitor() {
+        let rule = |from: [u8; 4], port| Rule { from: from.into(), port, guest_port: 22 };
+        assert_eq!(parse_usernet(USERNET), [rule([127, 0, 0, 1], 10022), rule([0, 0, 0, 0], 10023)]);
+        assert_eq!(parse_usernet(""), []);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_told_from_other_troubles() {
+        assert!(parse_add(1, "\r\n").is_ok());
+        let taken = parse_add(1, "Could not set up host forwarding rule 'tcp:127.0.0.1:1-:22'\r\n");
+        assert!(matches!(taken, Err(ForwardError::Taken { port: 1 })));
+        assert!(matches!(parse_add(1, "invalid host forwarding rule"), Err(ForwardError::Failed { .. })));
+        assert!(parse_remove(1, "host forwarding rule for tcp:127.0.0.1:1 not found\r\n").is_ok());
+        assert!(parse_remove(1, "unknown command").is_err());
+    }
+
+    #[test]
+    fn nobody_outside_reaches_a_machine_before_it_is_published() {
+        for bind in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 1)] {
+            let (forwarder, monitors) = forwarder(bind);
+            let one = forward(1, 10001);
+            for _ in 0..2 {
+                assert_eq!(forwarder.admin(&one).unwrap(), "127.0.0.1:10001".parse().unwrap());
+                assert!(!forwarder.is_published(&one).unwrap());
+                assert_eq!(monitors.0.lock().unwrap()[&one.uuid].len(), 1);
+            }
+            for _ in 0..2 {
+                forwarder.publish(&one).unwrap();
+                assert!(forwarder.is_published(&one).unwrap());
+                let rules = monitors.0.lock().unwrap()[&one.uuid].clone();
+                assert_eq!(rules, [Rule { from: bind, port: 10001, guest_port: 22 }]);
+            }
+            let at = if bind.is_unspecified() { Ipv4Addr::LOCALHOST } else { bind };
+            assert_eq!(forwarder.admin(&one).unwrap(), SocketAddr::from((at, 10001)));
+            assert_eq!(forwarder.list().unwrap(), [10001]);
+            for _ in 0..2 {
+                forwarder.withdraw(&one).unwrap();
+                assert!(forwarder.list().unwrap().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn on_loopback_both_are_one_forward() {
+        let (forwarder, _) = forwarder(Ipv4Addr::LOCALHOST);
+        let one = forward(1, 10001);
+        forwarder.admin(&one).unwrap();
+        forwarder.publish(&one).unwrap();
+        assert!(forwarder.is_published(&one).unwrap());
+        let other = forwarder.publish(&forward(2, 10001)).unwrap_err();
+        assert!(matches!(other, ForwardError::Taken { port: 10001 }), "{other}");
+    }
+
+    #[test]
+    fn a_machine_that_is_gone_has_no_forward() {
+        let (forwarder, _) = forwarder(Ipv4Addr::LOCALHOST);
+        let gone = forward(9, 10009);
+        assert!(!forwarder.is_published(&gone).unwrap());
+        forwarder.withdraw(&gone).unwrap();
+        assert!(forwarder.publish(&gone).is_err());
+    }
+
+    #[test]
+    fn a_port_somebody_listens_on_is_not_free() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for bind in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
+            assert!(!forwarder(bind).0.is_free(port), "{bind}");
+        }
+        drop(listener);
+        assert!(forwarder(Ipv4Addr::LOCALHOST).0.is_free(port));
+    }
+}

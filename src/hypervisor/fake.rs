@@ -1,0 +1,447 @@
+//! A simulation of hypervisor, guests and forwards: what `serve --simulate` runs on, and what tests script.
+//!
+//! A [`FakeWorld`] is what outlives a daemon: domains, guests, forwards. Any number of [`FakeHypervisor`]s (and of
+//! the guest's side, [`crate::guest::fake`]) look at one world, so that a "restarted" operator finds what its
+//! predecessor left. By itself it behaves; tests make it fail, lie, lose and delay.
+//!
+//! No machine is started and nothing listens on any port: a forward leads nowhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use super::xml::{self, Accelerator, Attachment, Host, Reach};
+use super::{DomainSpec, Hypervisor, HypervisorError, domain_name};
+use crate::model::{DomainSeen, DomainState, Mark, Network, Wake};
+
+/// Wakes that a receiver may lag behind.
+const WAKES: usize = 1024;
+
+/// How a world behaves by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// From a domain's start until its guest answers.
+    pub boot: Duration,
+    /// How many calls of a hundred fail that change something: 0.0 to 1.0 of all.
+    pub failure_rate: f64,
+    /// Which of them: the same seed and the same calls give the same failures.
+    pub seed: u64,
+    /// How guests are connected: only `Nat` gives them addresses.
+    pub network: Network,
+    /// What time is.
+    pub clock: Clock,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let boot = Duration::from_millis(200);
+        Options { boot, failure_rate: 0.0, seed: 1, network: Network::User, clock: Clock::Real }
+    }
+}
+
+/// What time is, in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// It passes.
+    Real,
+    /// It stands, but for [`FakeWorld::advance`].
+    Manual,
+}
+
+/// The calls that can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Call {
+    /// [`Hypervisor::list`].
+    List,
+    /// [`Hypervisor::find`].
+    Find,
+    /// [`Hypervisor::create`].
+    Create,
+    /// [`Hypervisor::destroy`].
+    Destroy,
+    /// [`Hypervisor::address`].
+    Address,
+    /// [`crate::guest::Shell::personalise`].
+    Personalise,
+    /// [`crate::guest::Forwarder::admin`].
+    Admin,
+    /// [`crate::guest::Forwarder::publish`].
+    Publish,
+    /// [`crate::guest::Forwarder::withdraw`].
+    Withdraw,
+    /// [`crate::guest::Forwarder::is_published`] and [`crate::guest::Forwarder::list`].
+    LookAtForwards,
+}
+
+/// When a call that fails does so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum When {
+    /// Before anything was done.
+    Before,
+    /// After everything was done: only the answer is lost.
+    After,
+}
+
+/// Whether hints arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wakes {
+    /// They do.
+    Delivered,
+    /// They get lost.
+    Lost,
+}
+
+/// A domain of a world, with its guest.
+#[derive(Clone, Debug)]
+pub struct FakeDomain {
+    /// Who it is.
+    pub uuid: Uuid,
+    /// What it was made from; somebody else's domain was made from nothing we know.
+    pub spec: Option<DomainSpec>,
+    /// Its state.
+    pub state: DomainState,
+    /// When it started, on the world's clock.
+    pub started: Duration,
+    /// Whether its guest ever answers.
+    pub answers: bool,
+    /// The user its guest was personalised for, once it was.
+    pub user: Option<String>,
+}
+
+pub(crate) struct State {
+    pub(crate) domains: BTreeMap<Uuid, FakeDomain>,
+    /// Published ports.
+    pub(crate) forwards: BTreeMap<u16, Uuid>,
+    /// Ports that others listen on.
+    pub(crate) taken: BTreeSet<u16>,
+    faults: BTreeMap<(Call, When), usize>,
+    calls: BTreeMap<Call, usize>,
+    reachable: bool,
+    wakes: Wakes,
+    visible_after: Duration,
+    new_guests_answer: bool,
+    advanced: Duration,
+    random: u64,
+}
+
+/// What outlives a daemon.
+pub struct FakeWorld {
+    pub(crate) options: Options,
+    state: Mutex<State>,
+    wakes: broadcast::Sender<Wake>,
+    epoch: Instant,
+}
+
+impl FakeWorld {
+    /// An empty world.
+    pub fn new(options: Options) -> Arc<Self> {
+        let state = State {
+            domains: BTreeMap::new(),
+            forwards: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            faults: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            reachable: true,
+            wakes: Wakes::Delivered,
+            visible_after: Duration::ZERO,
+            new_guests_answer: true,
+            advanced: Duration::ZERO,
+            random: options.seed,
+        };
+        let wakes = broadcast::channel(WAKES).0;
+        Arc::new(FakeWorld { options, state: Mutex::new(state), wakes, epoch: Instant::now() })
+    }
+
+    /// The next `times` calls of this kind fail before they do anything.
+    pub fn fail_next(&self, call: Call, times: usize) {
+        self.lock().faults.insert((call, When::Before), times);
+    }
+
+    /// The next `times` calls of this kind do their work and then say that they failed.
+    pub fn fail_after_next(&self, call: Call, times: usize) {
+        self.lock().faults.insert((call, When::After), times);
+    }
+
+    /// Whether the hypervisor can be reached. When it can again, everything is to be looked at.
+    pub fn set_reachable(&self, reachable: bool) {
+        let mut state = self.lock();
+        let back = reachable && !state.reachable;
+        state.reachable = reachable;
+        if back {
+            self.wake(&state, Wake::Everything);
+        }
+    }
+
+    /// Whether hints arrive.
+    pub fn set_wakes(&self, wakes: Wakes) {
+        self.lock().wakes = wakes;
+    }
+
+    /// New domains are not seen for so long after their start.
+    pub fn set_visible_after(&self, delay: Duration) {
+        self.lock().visible_after = delay;
+    }
+
+    /// Whether guests that start from now on ever answer.
+    pub fn set_new_guests_answer(&self, answer: bool) {
+        self.lock().new_guests_answer = answer;
+    }
+
+    /// Whether this guest ever answers.
+    pub fn set_answers(&self, uuid: Uuid, answers: bool) {
+        if let Some(domain) = self.lock().domains.get_mut(&uuid) {
+            domain.answers = answers;
+        }
+    }
+
+    /// The domain ends, as when its guest powers off or its QEMU is killed.
+    pub fn kill(&self, uuid: Uuid) {
+        let mut state = self.lock();
+        self.end(&mut state, uuid);
+    }
+
+    /// The domain stands still.
+    pub fn pause(&self, uuid: Uuid) {
+        let mut state = self.lock();
+        if let Some(domain) = state.domains.get_mut(&uuid) {
+            domain.state = DomainState::Paused;
+        }
+        self.wake(&state, Wake::Domain(uuid));
+    }
+
+    /// A domain without our mark, with this UUID.
+    pub fn add_foreign_domain(&self, uuid: Uuid) {
+        let mut state = self.lock();
+        let started = self.now(&state);
+        let domain = FakeDomain { uuid, spec: None, state: DomainState::Running, started, answers: false, user: None };
+        state.domains.insert(uuid, domain);
+    }
+
+    /// Somebody else listens on a port of the host.
+    pub fn take_port(&self, port: u16) {
+        self.lock().taken.insert(port);
+    }
+
+    /// Time passes.
+    pub fn advance(&self, by: Duration) {
+        self.lock().advanced += by;
+    }
+
+    /// All domains, as they are, whatever can be seen of them.
+    pub fn domains(&self) -> Vec<FakeDomain> {
+        self.lock().domains.values().cloned().collect()
+    }
+
+    /// All published ports, as they are.
+    pub fn forwards(&self) -> BTreeMap<u16, Uuid> {
+        self.lock().forwards.clone()
+    }
+
+    /// How often a call was made.
+    pub fn calls(&self, call: Call) -> usize {
+        self.lock().calls.get(&call).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self, state: &State) -> Duration {
+        match self.options.clock {
+            Clock::Real => self.epoch.elapsed() + state.advanced,
+            Clock::Manual => state.advanced,
+        }
+    }
+
+    fn wake(&self, state: &State, wake: Wake) {
+        match state.wakes {
+            Wakes::Delivered => drop(self.wakes.send(wake)),
+            Wakes::Lost => {}
+        }
+    }
+
+    /// A domain's end, and the end of what leads to it.
+    fn end(&self, state: &mut State, uuid: Uuid) {
+        state.domains.remove(&uuid);
+        match self.options.network {
+            // QEMU made the forwards.
+            Network::User | Network::Auto => state.forwards.retain(|_, to| *to != uuid),
+            // The kernel made them; they stay until they are withdrawn.
+            Network::Nat => {}
+        }
+        self.wake(state, Wake::Domain(uuid));
+    }
+
+    /// How long until this domain's guest answers: `None` is never.
+    pub(crate) fn answers_in(&self, state: &State, domain: &FakeDomain) -> Option<Duration> {
+        let running = domain.state == DomainState::Running && domain.answers && domain.spec.is_some();
+        running.then(|| (domain.started + self.options.boot).saturating_sub(self.now(state)))
+    }
+
+    /// Counts a call and decides whether it fails now; the words are its reason.
+    pub(crate) fn fault(&self, state: &mut State, call: Call, when: When) -> Option<String> {
+        if when == When::Before {
+            *state.calls.entry(call).or_default() += 1;
+        }
+        if let Some(left) = state.faults.get_mut(&(call, when)).filter(|left| **left > 0) {
+            *left -= 1;
+            return Some(format!("injected {when:?} {call:?}").to_lowercase());
+        }
+        let changes = match call {
+            Call::Create | Call::Destroy | Call::Personalise | Call::Admin | Call::Publish | Call::Withdraw => true,
+            Call::List | Call::Find | Call::Address | Call::LookAtForwards => false,
+        };
+        if !changes || when == When::After || self.options.failure_rate <= 0.0 {
+            return None;
+        }
+        let fails = next_random(&mut state.random) < self.options.failure_rate;
+        fails.then(|| format!("simulated failure of {call:?}").to_lowercase())
+    }
+}
+
+/// SplitMix64, as a number from 0 to 1.
+fn next_random(state: &mut u64) -> f64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// One daemon's view of a world.
+pub struct FakeHypervisor {
+    world: Arc<FakeWorld>,
+}
+
+impl FakeHypervisor {
+    /// Looks at a world.
+    pub fn new(world: Arc<FakeWorld>) -> Self {
+        FakeHypervisor { world }
+    }
+
+    /// Makes a call: refused while unreachable, failing where it is to fail.
+    fn call<T>(
+        &self,
+        call: Call,
+        uuid: Uuid,
+        act: impl FnOnce(&FakeWorld, &mut State) -> Result<T, HypervisorError>,
+    ) -> Result<T, HypervisorError> {
+        let mut state = self.world.lock();
+        let what = match call {
+            Call::List => "listing",
+            Call::Find => "look-up",
+            Call::Create => "start",
+            Call::Destroy => "end",
+            Call::Address => "address",
+            Call::Personalise | Call::Admin | Call::Publish | Call::Withdraw | Call::LookAtForwards => "guest",
+        };
+        let before = self.world.fault(&mut state, call, When::Before);
+        if !state.reachable {
+            let reason = "the simulation says so".to_owned();
+            return Err(HypervisorError::Unreachable { uri: "simulation".into(), reason });
+        }
+        if let Some(reason) = before {
+            return Err(HypervisorError::Failed { what, uuid, reason });
+        }
+        let done = act(&self.world, &mut state)?;
+        match self.world.fault(&mut state, call, When::After) {
+            Some(reason) => Err(HypervisorError::Failed { what, uuid, reason }),
+            None => Ok(done),
+        }
+    }
+}
+
+/// A domain as it is seen, if it is visible yet.
+fn see(world: &FakeWorld, state: &State, domain: &FakeDomain) -> Option<DomainSeen> {
+    let visible = world.now(state) >= domain.started + state.visible_after;
+    visible.then(|| DomainSeen {
+        uuid: domain.uuid,
+        name: domain_name(domain.uuid),
+        mark: domain.spec.as_ref().map(|spec| spec.mark.clone()),
+        state: domain.state,
+    })
+}
+
+impl Hypervisor for FakeHypervisor {
+    fn describe(&self) -> String {
+        format!("a simulation: no machine is started (boot {:?})", self.world.options.boot)
+    }
+
+    fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError> {
+        self.call(Call::List, Uuid::nil(), |world, state| {
+            let seen = state.domains.values().filter_map(|domain| see(world, state, domain));
+            Ok(seen.filter(|domain| domain.mark.is_some()).collect())
+        })
+    }
+
+    fn find(&self, uuid: Uuid) -> Result<Option<DomainSeen>, HypervisorError> {
+        self.call(Call::Find, uuid, |world, state| {
+            Ok(state.domains.get(&uuid).and_then(|domain| see(world, state, domain)))
+        })
+    }
+
+    fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        // What libvirt would refuse is refused here.
+        let host = Host { auto: Accelerator::Tcg, attachment: Attachment::User(Reach::Isolated) };
+        xml::domain(spec, &host)?;
+        let uuid = spec.mark.uid;
+        self.call(Call::Create, uuid, |world, state| {
+            match state.domains.get(&uuid) {
+                Some(there) if there.spec.as_ref().map(|spec| &spec.mark) != Some(&spec.mark) => {
+                    return Err(HypervisorError::NotOurs { uuid });
+                }
+                Some(there) if there.state == DomainState::Running => return Ok(()),
+                Some(there) => {
+                    let reason = format!("it exists already and is {:?}", there.state).to_lowercase();
+                    return Err(HypervisorError::Failed { what: "start", uuid, reason });
+                }
+                None => {}
+            }
+            let domain = FakeDomain {
+                uuid,
+                spec: Some(spec.clone()),
+                state: DomainState::Running,
+                started: world.now(state),
+                answers: state.new_guests_answer,
+                user: None,
+            };
+            state.domains.insert(uuid, domain);
+            world.wake(state, Wake::Domain(uuid));
+            Ok(())
+        })
+    }
+
+    fn destroy(&self, mark: &Mark) -> Result<(), HypervisorError> {
+        let uuid = mark.uid;
+        self.call(Call::Destroy, uuid, |world, state| match state.domains.get(&uuid) {
+            None => Ok(()),
+            Some(there) if there.spec.as_ref().map(|spec| &spec.mark) != Some(mark) => {
+                Err(HypervisorError::NotOurs { uuid })
+            }
+            Some(_) => {
+                world.end(state, uuid);
+                Ok(())
+            }
+        })
+    }
+
+    fn address(&self, uuid: Uuid, _mac: &str) -> Result<Option<Ipv4Addr>, HypervisorError> {
+        self.call(Call::Address, uuid, |world, state| match world.options.network {
+            Network::User | Network::Auto => Ok(None),
+            Network::Nat => {
+                let up = state.domains.get(&uuid).and_then(|domain| world.answers_in(state, domain));
+                // Somewhere in 10.0.0.0/8, always the same for one UUID.
+                let [.., a, b, c] = *uuid.as_bytes();
+                Ok(up.filter(Duration::is_zero).map(|_| Ipv4Addr::new(10, a, b, c)))
+            }
+        })
+    }
+
+    fn wakes(&self) -> broadcast::Receiver<Wake> {
+        self.world.wakes.subscribe()
+    }
+}

@@ -1,0 +1,449 @@
+//! An operator on a simulated world, driven pass by pass, with a daemon that can die at any call.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use futures::executor::block_on;
+use jiff::Timestamp;
+use secrecy::SecretString;
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use crate::api::{Api, ApiError, Births, Sealer};
+use crate::guest::fake::{FakeForwarder, FakeShell};
+use crate::guest::{Forward, ForwardError, Forwarder, Login, Shell, ShellError};
+use crate::hypervisor::fake::{self, FakeHypervisor, FakeWorld};
+use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
+use crate::model::*;
+use crate::operator::{Operator, Requeue};
+use crate::store::records::{self, EVENTS, REGISTRY};
+use crate::store::{Commit, Kv, Store, StoreError, Txn, TxnResult, Watch};
+
+/// The pool's limit.
+pub(super) const MAX: u32 = 4;
+const NS: &str = DEFAULT_NAMESPACE;
+const FOREIGN: Uuid = Uuid::from_u128(0xf0e1);
+const INSTANCE: Uuid = Uuid::from_u128(0x1257);
+
+/// What a daemon dies of here.
+struct Crash;
+
+/// Counts down calls to the outside; at zero the daemon dies, before the call is made. (Death after a call is
+/// death before the next one.)
+#[derive(Default)]
+struct Fuse(AtomicI64);
+
+impl Fuse {
+    fn burn(&self) {
+        let left = self.0.load(Ordering::SeqCst);
+        if left < 0 {
+            return;
+        }
+        self.0.store(left - 1, Ordering::SeqCst);
+        if left == 0 {
+            panic_any(Crash);
+        }
+    }
+
+    fn set(&self, calls: Option<usize>) {
+        self.0.store(calls.map_or(-1, |calls| calls as i64), Ordering::SeqCst);
+    }
+}
+
+/// Anything the operator calls, with the fuse before it.
+struct Mortal<T: ?Sized> {
+    fuse: Arc<Fuse>,
+    store: Arc<dyn Store>,
+    inner: Arc<T>,
+}
+
+impl Store for Mortal<dyn Store> {
+    fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError> {
+        self.inner.get(key)
+    }
+    fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
+        self.inner.list(prefix)
+    }
+    fn txn(&self, txn: Txn) -> Commit {
+        self.fuse.burn();
+        self.inner.txn(txn)
+    }
+    fn watch(&self, prefix: &str, from: u64) -> Watch {
+        self.inner.watch(prefix, from)
+    }
+    fn compact(&self, rev: u64) -> Result<(), StoreError> {
+        self.inner.compact(rev)
+    }
+}
+
+impl Hypervisor for Mortal<dyn Hypervisor> {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError> {
+        self.fuse.burn();
+        self.inner.list()
+    }
+    fn find(&self, uuid: Uuid) -> Result<Option<DomainSeen>, HypervisorError> {
+        self.fuse.burn();
+        self.inner.find(uuid)
+    }
+    fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        self.fuse.burn();
+        // Promise 4, seen from the world: whoever is started has a record that does not wish for its end.
+        let record = records::get::<Container>(&*self.store, NS, &spec.mark.name).unwrap();
+        let record = record.expect("a domain is started that has no record").object;
+        assert!(!record.metadata.deleting(), "a deleted container is started");
+        self.inner.create(spec)
+    }
+    fn destroy(&self, mark: &Mark) -> Result<(), HypervisorError> {
+        self.fuse.burn();
+        self.inner.destroy(mark)
+    }
+    fn address(&self, uuid: Uuid, mac: &str) -> Result<Option<Ipv4Addr>, HypervisorError> {
+        self.inner.address(uuid, mac)
+    }
+    fn wakes(&self) -> broadcast::Receiver<Wake> {
+        self.inner.wakes()
+    }
+}
+
+impl Shell for Mortal<dyn Shell> {
+    fn personalise(&self, at: SocketAddr, who: &Login, patience: Duration) -> Result<(), ShellError> {
+        self.fuse.burn();
+        self.inner.personalise(at, who, patience)
+    }
+}
+
+impl Forwarder for Mortal<dyn Forwarder> {
+    fn admin(&self, forward: &Forward) -> Result<SocketAddr, ForwardError> {
+        self.fuse.burn();
+        self.inner.admin(forward)
+    }
+    fn publish(&self, forward: &Forward) -> Result<(), ForwardError> {
+        self.fuse.burn();
+        self.inner.publish(forward)
+    }
+    fn withdraw(&self, forward: &Forward) -> Result<(), ForwardError> {
+        self.fuse.burn();
+        self.inner.withdraw(forward)
+    }
+    fn is_published(&self, forward: &Forward) -> Result<bool, ForwardError> {
+        self.inner.is_published(forward)
+    }
+    fn list(&self) -> Result<Vec<u16>, ForwardError> {
+        self.inner.list()
+    }
+    fn is_free(&self, port: u16) -> bool {
+        self.inner.is_free(port)
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) world: Arc<FakeWorld>,
+    operator: Operator,
+    api: Arc<Api>,
+    store: Arc<dyn Store>,
+    fuse: Arc<Fuse>,
+    millis: Arc<AtomicI64>,
+    /// Claims that clients made, in order.
+    claims: Vec<ContainerClaim>,
+    /// Every container that ever had a record.
+    seen: BTreeSet<String>,
+    _dir: tempfile::TempDir,
+}
+
+fn now(millis: &AtomicI64) -> Timestamp {
+    Timestamp::from_millisecond(1_000_000_000_000 + millis.load(Ordering::SeqCst)).unwrap()
+}
+
+fn client() -> Client {
+    Client { ip: Ipv4Addr::LOCALHOST.into(), id: "1234567".into() }
+}
+
+impl Bench {
+    pub(super) fn new(nat: bool, failure_rate: f64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image.iso");
+        std::fs::write(&image, "image").unwrap();
+        let network = if nat { Network::Nat } else { Network::User };
+        let world = FakeWorld::new(fake::Options {
+            boot: Duration::from_millis(200),
+            failure_rate,
+            seed: 1,
+            network,
+            clock: fake::Clock::Manual,
+        });
+        world.add_foreign_domain(FOREIGN);
+        let store: Arc<dyn Store> = crate::store::memory();
+        let fuse = Arc::new(Fuse(AtomicI64::new(-1)));
+        let millis = Arc::new(AtomicI64::new(0));
+        let clock = {
+            let millis = Arc::clone(&millis);
+            Arc::new(move || now(&millis))
+        };
+        let sealer = Sealer::load_or_generate(&dir.path().join("seal.key")).unwrap();
+        let forwarder: Arc<dyn Forwarder> = Arc::new(FakeForwarder::new(Arc::clone(&world)));
+        let free = Arc::clone(&forwarder);
+        let births = Arc::new(Births::new(sealer, 10_000..=10_063, Arc::new(move |port| free.is_free(port))));
+        let mortal = |inner| Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner };
+        let mortal_store = Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner: Arc::clone(&store) };
+        let hypervisor: Arc<dyn Hypervisor> = Arc::new(FakeHypervisor::new(Arc::clone(&world)));
+        let shell: Arc<dyn Shell> = Arc::new(FakeShell::new(Arc::clone(&world)));
+        let operator = Operator {
+            store: Arc::new(mortal_store),
+            hypervisor: Arc::new(mortal(hypervisor)),
+            shell: Arc::new(Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner: shell }),
+            forwarder: Arc::new(Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner: forwarder }),
+            births: Arc::clone(&births),
+            clock: clock.clone(),
+            instance: INSTANCE,
+            addressed: nat,
+        };
+        let pool = ContainerPool {
+            metadata: ObjectMeta::new(NS, "default", Uuid::new_v4(), now(&millis)),
+            spec: PoolSpec { replicas: 0, max_containers: MAX, template: Template::of(Image::Iso(image)) },
+            status: PoolStatus::default(),
+        };
+        store.txn(Txn::default().write(&pool)).wait().unwrap();
+        let api = Arc::new(Api::new(Arc::clone(&store), births, clock, Uuid::new_v4(), NS, "default"));
+        Bench { world, operator, api, store, fuse, millis, claims: vec![], seen: BTreeSet::new(), _dir: dir }
+    }
+
+    // --- what happens ---
+
+    pub(super) fn create(&mut self) {
+        let claim = self.api.claim(&client(), &SecretString::from("token"));
+        match block_on(self.api.write_claim(&claim)) {
+            Ok(_) => self.claims.push(claim),
+            Err(ApiError::Full { .. }) => {
+                let pool = self.pool();
+                let free = self.containers().iter().any(|c| c.status.phase == Phase::Ready && !c.metadata.deleting());
+                assert!(pool.status.containers >= MAX && !free, "refused although there was place");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub(super) fn withdraw(&mut self, which: usize) {
+        if !self.claims.is_empty() {
+            let claim = self.claims.remove(which % self.claims.len());
+            block_on(self.api.withdraw(&claim)).unwrap();
+        }
+    }
+
+    pub(super) fn kill(&self, which: usize) {
+        let ours: Vec<Uuid> = self.world.domains().iter().filter(|d| d.spec.is_some()).map(|d| d.uuid).collect();
+        if !ours.is_empty() {
+            self.world.kill(ours[which % ours.len()]);
+        }
+    }
+
+    pub(super) fn scale(&self, replicas: u32) {
+        loop {
+            let read = records::get::<ContainerPool>(&*self.store, NS, "default").unwrap().unwrap();
+            let mut pool = read.object.clone();
+            pool.spec.replicas = replicas;
+            let txn = Txn::default().unchanged(&read).write(&pool);
+            if let TxnResult::Committed(_) = self.store.txn(txn).wait().unwrap() {
+                return;
+            }
+        }
+    }
+
+    /// A domain with our mark that no record knows.
+    pub(super) fn orphan(&self) {
+        let uid = Uuid::new_v4();
+        let spec = DomainSpec {
+            mark: Mark { instance: INSTANCE, namespace: NS.into(), name: uid.to_string(), uid },
+            mac: "02:00:00:00:00:01".into(),
+            image: self.pool().spec.template.image,
+            memory: Memory::mebibytes(64),
+            vcpus: 1,
+            domain_type: DomainType::Qemu,
+        };
+        FakeHypervisor::new(Arc::clone(&self.world)).create(&spec).unwrap();
+    }
+
+    pub(super) fn wait(&self, millis: u32) {
+        self.millis.fetch_add(millis.into(), Ordering::SeqCst);
+        self.world.advance(Duration::from_millis(millis.into()));
+    }
+
+    fn objects(&mut self) -> Vec<ObjectRef> {
+        let (all, _) = self.store.list(REGISTRY).unwrap();
+        let objects: Vec<ObjectRef> = all.iter().filter_map(|kv| records::parse_key(&kv.key)).collect();
+        self.seen.extend(objects.iter().filter(|o| o.kind == Kind::Container).map(|o| o.name.clone()));
+        objects
+    }
+
+    pub(super) fn round(&mut self) {
+        for object in self.objects() {
+            self.operator.pass(&object).unwrap();
+        }
+    }
+
+    pub(super) fn crash_after(&self, calls: usize) {
+        self.fuse.set(Some(calls));
+    }
+
+    /// A round; if the daemon dies in it, it starts again. The claims' clients stay, as this test says it.
+    pub(super) fn round_or_crash(&mut self) {
+        if self.survives(Self::round) {
+            return;
+        }
+        self.fuse.set(None);
+        self.operator.sweep().unwrap();
+    }
+
+    pub(super) fn crashed_pass(&mut self, object: usize, calls: usize) {
+        let objects = self.objects();
+        let object = objects[object % objects.len()].clone();
+        self.crash_after(calls);
+        self.survives(|bench| {
+            bench.operator.pass(&object).unwrap();
+        });
+        self.fuse.set(None);
+    }
+
+    pub(super) fn restart(&mut self, calls: Option<usize>) {
+        self.fuse.set(calls);
+        self.survives(|bench| bench.operator.recover(Uuid::new_v4()).unwrap());
+        self.fuse.set(None);
+    }
+
+    fn survives(&mut self, work: impl FnOnce(&mut Self)) -> bool {
+        match catch_unwind(AssertUnwindSafe(|| work(self))) {
+            Ok(()) => true,
+            Err(death) if death.is::<Crash>() => false,
+            Err(other) => std::panic::resume_unwind(other),
+        }
+    }
+
+    /// Lets the operator work until nothing is left to do.
+    pub(super) fn settle(&mut self) {
+        self.fuse.set(None);
+        self.world.set_reachable(true);
+        self.operator.sweep().unwrap();
+        for _ in 0..400 {
+            let before = self.revision();
+            let mut resting = true;
+            for object in self.objects() {
+                resting &= self.operator.pass(&object).unwrap() == Requeue::OnChange;
+            }
+            if resting && self.revision() == before {
+                return;
+            }
+            self.wait(500);
+        }
+        panic!("no fixed point: {:#?}", self.containers());
+    }
+
+    // --- what is ---
+
+    fn revision(&self) -> u64 {
+        self.store.get("").unwrap().1
+    }
+
+    fn containers(&self) -> Vec<Container> {
+        records::list(&*self.store, NS).unwrap().into_iter().map(|c| c.object).collect()
+    }
+
+    fn pool(&self) -> ContainerPool {
+        records::get(&*self.store, NS, "default").unwrap().unwrap().object
+    }
+
+    pub(super) fn ready(&self) -> usize {
+        self.containers().iter().filter(|c| c.status.phase == Phase::Ready).count()
+    }
+
+    pub(super) fn bound(&self) -> usize {
+        self.containers().iter().filter(|c| c.status.phase == Phase::Bound).count()
+    }
+
+    fn events(&self) -> Vec<Event> {
+        self.store.list(EVENTS).unwrap().0.iter().map(|kv| records::decode(kv).unwrap().object).collect()
+    }
+
+    // --- what has to be ---
+
+    /// At every moment, in the middle of anything.
+    pub(super) fn check_always(&self) {
+        let containers = self.containers();
+        assert_eq!(self.pool().status.containers as usize, containers.len(), "the pool's counter is not exact");
+        assert!(containers.len() <= MAX as usize, "more containers than allowed");
+        let domains = self.world.domains();
+        assert!(domains.iter().any(|domain| domain.uuid == FOREIGN), "somebody else's domain was touched");
+        self.check_events();
+    }
+
+    fn check_events(&self) {
+        let (log, _) = self.store.list(EVENTS).unwrap();
+        for (index, kv) in log.iter().enumerate() {
+            assert_eq!(kv.key, format!("{EVENTS}{:020}", index + 1), "the log has a gap");
+        }
+        let mut told: BTreeMap<String, Vec<EventKind>> = BTreeMap::new();
+        let mut bound: BTreeSet<String> = BTreeSet::new();
+        for event in self.events() {
+            if event.kind == EventKind::BoundClaim {
+                let claim = event.details["claim"].as_str().unwrap().to_owned();
+                assert!(bound.insert(claim), "a claim was bound twice");
+            }
+            if let Some(object) = event.regarding {
+                told.entry(object.name).or_default().push(event.kind);
+            }
+        }
+        let records: BTreeSet<String> = self.containers().into_iter().map(|c| c.metadata.name).collect();
+        for (name, kinds) in told {
+            let count = |kind| kinds.iter().filter(|&&k| k == kind).count();
+            for once in [
+                EventKind::CreatedContainer,
+                EventKind::ReadyContainer,
+                EventKind::BoundClaim,
+                EventKind::FailedContainer,
+                EventKind::DestroyedContainer,
+            ] {
+                assert!(count(once) <= 1, "{once:?} was told {} times of {name}: {kinds:?}", count(once));
+            }
+            let added = count(EventKind::ForwardAdded);
+            assert!(count(EventKind::ForwardRemoved) <= added, "{kinds:?}");
+            let last = *kinds.iter().rfind(|kind| !matches!(kind, EventKind::AdoptionRefused)).unwrap();
+            let gone = !records.contains(&name);
+            assert_eq!(last == EventKind::DestroyedContainer, gone, "{name} gone: {gone}, told: {kinds:?}");
+            if gone {
+                assert_eq!(count(EventKind::ForwardRemoved), added, "{kinds:?}");
+            }
+        }
+    }
+
+    /// At the fixed point.
+    pub(super) fn check_settled(&mut self) {
+        self.check_always();
+        let containers = self.containers();
+        let uuids: BTreeSet<Uuid> = containers.iter().map(Container::uuid).collect();
+        let running: BTreeSet<Uuid> =
+            self.world.domains().iter().filter(|d| d.spec.is_some()).map(|d| d.uuid).collect();
+        assert_eq!(running, uuids, "domains and records differ");
+        let forwards: BTreeSet<Uuid> = self.world.forwards().into_values().collect();
+        assert_eq!(forwards, uuids, "forwards and records differ");
+        for c in &containers {
+            assert!(matches!(c.status.phase, Phase::Ready | Phase::Bound), "{c:#?}");
+        }
+        let (all, _) = self.store.list(REGISTRY).unwrap();
+        let count = |of: &str| all.iter().filter(|kv| kv.key.starts_with(&format!("{REGISTRY}{of}/"))).count();
+        assert_eq!(count("credentials"), containers.len(), "credentials were left");
+        assert_eq!(count("ports"), containers.len(), "ports were left");
+        assert_eq!(count("containerclaims"), self.bound(), "claims were left");
+        let wished = self.pool().spec.replicas.min(MAX - self.bound() as u32);
+        assert_eq!(self.ready() as u32, wished, "the pool is not as wished");
+        // Nothing is left to do: another second and another look change nothing.
+        self.wait(1000);
+        let before = self.revision();
+        self.round();
+        assert_eq!(self.revision(), before, "the fixed point is none");
+    }
+}

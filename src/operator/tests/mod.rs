@@ -1,0 +1,143 @@
+//! The promises, over random histories with a crash at every point.
+
+mod bench;
+
+use proptest::prelude::*;
+
+use bench::Bench;
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Act {
+    /// A client asks.
+    Create,
+    /// A claim is withdrawn.
+    Withdraw(usize),
+    /// A guest dies.
+    Kill(usize),
+    /// The pool's size is changed.
+    Scale(u32),
+    /// libvirt goes away or comes back.
+    Reachable(bool),
+    /// Time passes, in milliseconds.
+    Wait(u32),
+    /// Every object gets a pass.
+    Round,
+    /// One object gets a pass, which the daemon does not survive: so many calls to the world or the store later.
+    CrashedPass { object: usize, calls: usize },
+    /// The daemon starts again; perhaps it does not survive that either.
+    Restart { calls: Option<usize> },
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        4 => Just(Act::Create),
+        2 => any::<usize>().prop_map(Act::Withdraw),
+        1 => any::<usize>().prop_map(Act::Kill),
+        1 => (0..3_u32).prop_map(Act::Scale),
+        1 => any::<bool>().prop_map(Act::Reachable),
+        3 => (0..2_000_u32).prop_map(Act::Wait),
+        6 => Just(Act::Round),
+        6 => (any::<usize>(), 0..14_usize).prop_map(|(object, calls)| Act::CrashedPass { object, calls }),
+        2 => prop::option::of(0..12_usize).prop_map(|calls| Act::Restart { calls }),
+    ];
+    prop::collection::vec(act, 1..40)
+}
+
+fn play(bench: &mut Bench, acts: &[Act]) {
+    for act in acts {
+        match act {
+            Act::Create => bench.create(),
+            Act::Withdraw(which) => bench.withdraw(*which),
+            Act::Kill(which) => bench.kill(*which),
+            Act::Scale(replicas) => bench.scale(*replicas),
+            Act::Reachable(reachable) => bench.world.set_reachable(*reachable),
+            Act::Wait(millis) => bench.wait(*millis),
+            Act::Round => bench.round(),
+            Act::CrashedPass { object, calls } => bench.crashed_pass(*object, *calls),
+            Act::Restart { calls } => bench.restart(*calls),
+        }
+        bench.check_always();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    /// Promises 2, 3, 4, 5 and 7, on both kinds of network, with steps that fail by themselves or not.
+    #[test]
+    fn random_histories_converge_and_keep_the_promises(acts in acts(), nat: bool, flaky: bool) {
+        let mut bench = Bench::new(nat, if flaky { 0.1 } else { 0.0 });
+        play(&mut bench, &acts);
+        bench.settle();
+        bench.check_settled();
+    }
+}
+
+/// Every crash point of one whole life, one after the other: nothing is left to chance.
+#[test]
+fn a_crash_at_any_call_of_a_whole_life_loses_and_leaks_nothing() {
+    for nat in [false, true] {
+        for calls in 0..60 {
+            let mut bench = Bench::new(nat, 0.0);
+            bench.create();
+            bench.crash_after(calls);
+            for _ in 0..30 {
+                bench.round_or_crash();
+                bench.wait(100);
+            }
+            bench.check_always();
+            bench.settle();
+            assert_eq!(bench.bound(), 1, "nat {nat}, crash after {calls} calls");
+            bench.check_settled();
+
+            bench.withdraw(0);
+            bench.crash_after(calls);
+            for _ in 0..10 {
+                bench.round_or_crash();
+                bench.wait(100);
+            }
+            bench.settle();
+            assert!(bench.world.domains().iter().all(|domain| domain.spec.is_none()), "a domain was left");
+            bench.check_settled();
+        }
+    }
+}
+
+#[test]
+fn a_pool_fills_up_and_never_overshoots() {
+    let mut bench = Bench::new(true, 0.0);
+    bench.scale(2);
+    bench.settle();
+    assert_eq!((bench.ready(), bench.bound()), (2, 0));
+    for _ in 0..bench::MAX + 2 {
+        bench.create();
+        bench.check_always();
+    }
+    bench.settle();
+    assert_eq!(bench.bound(), bench::MAX as usize, "claims beyond the limit were granted, or fewer");
+    bench.check_settled();
+}
+
+#[test]
+fn a_restart_withdraws_a_claim_that_nobody_waits_for_and_keeps_a_bound_one() {
+    let mut bench = Bench::new(false, 0.0);
+    bench.create();
+    bench.settle();
+    bench.create();
+    bench.round();
+    bench.restart(None);
+    bench.settle();
+    assert_eq!(bench.bound(), 1);
+    assert_eq!(bench.world.domains().iter().filter(|domain| domain.spec.is_some()).count(), 1);
+    bench.check_settled();
+}
+
+#[test]
+fn a_domain_of_ours_without_a_record_is_removed_and_a_foreign_one_stays() {
+    let mut bench = Bench::new(false, 0.0);
+    bench.orphan();
+    bench.restart(None);
+    bench.settle();
+    bench.check_settled();
+}
