@@ -1,0 +1,3 @@
+//! What brings the world to what the records wish.
+
+pub mod queue;
