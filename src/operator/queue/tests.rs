@@ -32,7 +32,7 @@ impl Log {
         self.seen.lock().unwrap().push(seen);
     }
 
-    fn begun(&self) -> Vec<(u8, u64)> {
+    fn begun(&self) -> Vec<Begun> {
         let begun = |seen: &Seen| if let Seen::Began(key, at) = seen { Some((*key, *at)) } else { None };
         self.seen.lock().unwrap().iter().filter_map(begun).collect()
     }
@@ -47,6 +47,8 @@ const LONG: Duration = Duration::from_secs(3600);
 
 /// A key, when it is added, and for how much later.
 type Added = (u8, u64, u64);
+/// A key, and when its pass begins.
+type Begun = (u8, u64);
 
 /// Runs a queue whose passes take `takes` and end as `ends` says.
 async fn play(
@@ -54,7 +56,7 @@ async fn play(
     takes: Duration,
     ends: impl Fn(u8, usize) -> Requeue + Send + Sync + 'static,
     adds: &[Added],
-) -> Vec<(u8, u64)> {
+) -> Vec<Begun> {
     let (queue, log, cancel) = (Queue::new(), Log::new(), CancellationToken::new());
     let (seen, ends, passes) = (Arc::clone(&log), Arc::new(ends), Arc::new(AtomicUsize::new(0)));
     let pass = move |key: u8| {
@@ -82,7 +84,7 @@ fn never(_: u8, _: usize) -> Requeue {
 
 #[tokio::test(start_paused = true)]
 async fn keys_get_one_pass_each_at_the_earliest_time_asked_for() {
-    let cases: [(&str, &[Added], &[(u8, u64)]); 7] = [
+    let cases: [(&str, &[Added], &[Begun]); 7] = [
         ("at once", &[(1, 0, 0)], &[(1, 0)]),
         ("later", &[(1, 0, 70)], &[(1, 70)]),
         ("twice is once", &[(1, 0, 50), (1, 10, 40)], &[(1, 50)]),
