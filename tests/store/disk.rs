@@ -136,9 +136,11 @@ fn a_directory_with_something_else_in_it_is_not_made_a_store() {
     assert!(!dir.path().join("data").exists());
 }
 
+type Lose = fn(&Path);
+
 #[test]
 fn a_store_that_lost_its_files_is_damaged_and_not_empty() {
-    let losses: [(&str, fn(&Path)); 4] = [
+    let losses: [(&str, Lose); 4] = [
         ("the log", |data| fs::remove_file(data.join("db")).unwrap()),
         ("the format", |data| fs::remove_file(data.join("format")).unwrap()),
         ("what the format says", |data| fs::write(data.join("format"), "\0").unwrap()),

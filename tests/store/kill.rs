@@ -41,9 +41,7 @@ fn writer() {
             }
         }));
     }
-    for task in tasks {
-        runtime.block_on(task).unwrap();
-    }
+    runtime.block_on(futures::future::try_join_all(tasks)).unwrap();
 }
 
 /// One write call a line, so that a kill cuts no line in two.

@@ -73,40 +73,53 @@ impl Default for Options {
 ///
 /// Nobody else can open it until the store is closed or dropped, or the process has ended.
 pub fn open(dir: &Path, options: Options) -> Result<Arc<LocalStore>, OpenError> {
-    open_probed(dir, options, Box::new(free_bytes))
+    open_on(Box::new(RealDisk), dir, options)
 }
 
-/// How many bytes the file system of a file has left.
-type Probe = dyn Fn(&File) -> io::Result<u64> + Send;
-
-fn free_bytes(file: &File) -> io::Result<u64> {
-    let space = rustix::fs::fstatvfs(file)?;
-    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+/// What is asked of the disk below sled's file.
+trait Disk: Send {
+    /// How many bytes its file system has left.
+    fn free(&self, file: &File) -> io::Result<u64>;
+    /// Returns when the file's content survives a power cut.
+    fn sync(&self, file: &File) -> io::Result<()>;
 }
 
-fn open_probed(dir: &Path, options: Options, free: Box<Probe>) -> Result<Arc<LocalStore>, OpenError> {
+struct RealDisk;
+
+impl Disk for RealDisk {
+    fn free(&self, file: &File) -> io::Result<u64> {
+        let space = rustix::fs::fstatvfs(file)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(file)?)
+    }
+}
+
+fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<LocalStore>, OpenError> {
     layout::make_dir(dir)?;
     let lock = Lock::take(dir)?;
-    let (db, file) = if layout::is_new(dir)? { create(dir)? } else { reopen(dir)? };
-    let state = load(dir, &db)?;
-    let journal = Sled { db, file, free, reserve: options.reserve, dir: dir.into(), _lock: lock };
-    LocalStore::start(journal, state, options.history).map_err(|source| OpenError::from_io(dir, source))
-}
-
-fn create(dir: &Path) -> Result<(::sled::Db, File), OpenError> {
-    layout::begin_new(dir)?;
+    let new = layout::is_new(dir)?;
+    if new {
+        layout::begin_new(dir)?;
+    } else {
+        layout::check_format(dir)?;
+        layout::remove_partial_snapshots(dir).map_err(|source| OpenError::from_io(dir, source))?;
+    }
     let (db, file) = open_sled(dir)?;
-    let empty = Meta::of(&Snapshot::new()).encode();
-    let written = db.insert(codec::META, empty).and_then(|_| sync(&db, &file));
-    written.map_err(|error| OpenError::from_sled(dir, error))?;
-    layout::finish_new(dir)?;
-    Ok((db, file))
-}
-
-fn reopen(dir: &Path) -> Result<(::sled::Db, File), OpenError> {
-    layout::check_format(dir)?;
-    layout::remove_partial_snapshots(dir).map_err(|source| OpenError::from_io(dir, source))?;
-    open_sled(dir)
+    if new {
+        let empty = Meta::of(&Snapshot::new()).encode();
+        db.insert(codec::META, empty).map_err(|error| OpenError::from_sled(dir, error))?;
+    }
+    let state = load(dir, &db)?;
+    // What a killed process wrote may be readable and still not be on the disk: nobody reads it before it is.
+    sync(&db, &file, &*disk).map_err(|error| OpenError::from_sled(dir, error))?;
+    if new {
+        layout::finish_new(dir)?;
+    }
+    let journal = Sled { db, file, disk, reserve: options.reserve, dir: dir.into(), _lock: lock };
+    LocalStore::start(journal, state, options.history).map_err(|source| OpenError::from_io(dir, source))
 }
 
 fn open_sled(dir: &Path) -> Result<(::sled::Db, File), OpenError> {
@@ -156,7 +169,7 @@ struct Sled {
     db: ::sled::Db,
     /// sled's own log file, a second time, to sync it.
     file: File,
-    free: Box<Probe>,
+    disk: Box<dyn Disk>,
     reserve: u64,
     dir: PathBuf,
     /// Let go of last, since fields are dropped in this order.
@@ -165,7 +178,7 @@ struct Sled {
 
 impl Journal for Sled {
     fn ready(&mut self) -> Result<(), JournalError> {
-        let free = (self.free)(&self.file)?;
+        let free = self.disk.free(&self.file)?;
         if free >= self.reserve {
             return Ok(());
         }
@@ -193,12 +206,12 @@ impl Journal for Sled {
         }
         batch.insert(codec::META, Meta::of(state).encode());
         self.db.apply_batch(batch)?;
-        Ok(sync(&self.db, &self.file)?)
+        Ok(sync(&self.db, &self.file, &*self.disk)?)
     }
 }
 
-/// `flush` brings sled's buffers to the file, `fdatasync` the file to the disk.
-fn sync(db: &::sled::Db, file: &File) -> Result<(), ::sled::Error> {
+/// `flush` brings sled's buffers to the file, and then the file is brought to the disk.
+fn sync(db: &::sled::Db, file: &File, disk: &dyn Disk) -> Result<(), ::sled::Error> {
     db.flush()?;
-    rustix::fs::fdatasync(file).map_err(|error| ::sled::Error::Io(error.into()))
+    disk.sync(file).map_err(::sled::Error::Io)
 }

@@ -7,14 +7,75 @@ fn put(key: &str, value: Vec<u8>) -> Txn {
     Txn { conds: vec![], ops: vec![Op::Put { key: key.into(), value }] }
 }
 
+/// A disk with so much room, which loses everything that was not synced: what is in `synced` would be left of the
+/// store in `dir` by a power cut.
+struct TestDisk {
+    free: Arc<AtomicU64>,
+    dir: PathBuf,
+    synced: PathBuf,
+}
+
+impl Disk for TestDisk {
+    fn free(&self, _: &File) -> io::Result<u64> {
+        Ok(self.free.load(Ordering::SeqCst))
+    }
+
+    fn sync(&self, _: &File) -> io::Result<()> {
+        copy(&self.dir, &self.synced)
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() { copy(&entry.path(), &to)? } else { drop(std::fs::copy(entry.path(), to)?) }
+    }
+    Ok(())
+}
+
+fn test_disk(dir: &Path, free: u64) -> (Box<TestDisk>, Arc<AtomicU64>) {
+    let free = Arc::new(AtomicU64::new(free));
+    let disk = TestDisk { free: Arc::clone(&free), dir: dir.join("store/data"), synced: dir.join("synced/data") };
+    (Box::new(disk), free)
+}
+
+#[test]
+fn what_is_answered_is_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _) = test_disk(dir.path(), u64::MAX);
+    let store = open_on(disk, &dir.path().join("store"), Options::default()).unwrap();
+    for i in 0..20 {
+        store.txn(put(&format!("k{i}"), vec![i])).wait().unwrap();
+    }
+    // Nothing more is brought to the disk now, least of all by closing the store.
+    let left = dir.path().join("left");
+    copy(&dir.path().join("synced"), &left).unwrap();
+    let expected = store.list("").unwrap();
+    std::fs::copy(dir.path().join("store/data/format"), left.join("data/format")).unwrap();
+    assert_eq!(open(&left, Options::default()).unwrap().list("").unwrap(), expected);
+}
+
+#[test]
+fn what_is_read_after_a_start_is_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path, Options::default()).unwrap();
+    store.txn(put("a", vec![1])).wait().unwrap();
+    drop(store);
+    let (disk, _) = test_disk(dir.path(), u64::MAX);
+    let store = open_on(disk, &path, Options::default()).unwrap();
+    let left = open(&dir.path().join("synced"), Options::default()).unwrap();
+    assert_eq!(left.list("").unwrap(), store.list("").unwrap());
+}
+
 #[test]
 fn writes_are_refused_while_space_is_low_and_taken_again_after() {
     const MIB: u64 = 1024 * 1024;
     let dir = tempfile::tempdir().unwrap();
-    let free = Arc::new(AtomicU64::new(12 * MIB));
-    let probe = Arc::clone(&free);
-    let probe = Box::new(move |_: &File| Ok(probe.load(Ordering::SeqCst)));
-    let store = open_probed(dir.path(), Options::default(), probe).unwrap();
+    let (disk, free) = test_disk(dir.path(), 12 * MIB);
+    let store = open_on(disk, &dir.path().join("store"), Options::default()).unwrap();
 
     let Err(StoreError::Unavailable { reason }) = store.txn(put("a", vec![1])).wait() else { panic!("not refused") };
     assert!(reason.contains("12 MiB are free") && reason.contains("64 MiB"), "{reason}");

@@ -1,0 +1,229 @@
+//! Files for one user only, such as keys: made whole or not at all, and not believed if others may have touched them.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+/// What group and others may do with such a file: nothing.
+const FORBIDDEN: u32 = 0o077;
+
+/// Why a private file cannot be used, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateFileError {
+    /// Others may read or change it.
+    #[error("{} has mode {mode:04o}, but only its owner may have access: run 'chmod 600 {}'", path.display(), path.display())]
+    Mode {
+        /// Which.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It is somebody else's.
+    #[error("{} belongs to user {owner}, but this program runs as user {user}: give it to that user", path.display())]
+    Owner {
+        /// Which.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Whose it should be.
+        user: u32,
+    },
+    /// It is a directory, a pipe, or the like.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It is too large for what it should hold.
+    #[error("{} is larger than {limit} bytes: it is not what it should be", path.display())]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+        /// The limit.
+        limit: usize,
+    },
+    /// Reading or making it failed.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// As the system says it.
+        source: io::Error,
+    },
+}
+
+/// Reads a file of at most `limit` bytes, or makes it first. If two processes make it at once, one of them does,
+/// and both get that one's content.
+pub(crate) fn read_or_create(
+    path: &Path,
+    limit: usize,
+    make: impl FnOnce() -> Zeroizing<Vec<u8>>,
+) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
+    if let Some(content) = read(path, limit)? {
+        return Ok(content);
+    }
+    let content = make();
+    match create(path, &content) {
+        Ok(()) => return Ok(content),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(source) => return Err(PrivateFileError::Io { path: path.into(), source }),
+    }
+    let gone = || PrivateFileError::Io { path: path.into(), source: io::ErrorKind::NotFound.into() };
+    read(path, limit)?.ok_or_else(gone)
+}
+
+/// Reads a file of at most `limit` bytes; `None` if there is none.
+pub(crate) fn read(path: &Path, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>, PrivateFileError> {
+    let io = |source| PrivateFileError::Io { path: path.into(), source };
+    let mut file = match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(io)?,
+    };
+    // Of the open file, not of the path: what is judged is what is read.
+    let found = file.metadata().map_err(io)?;
+    if !found.is_file() {
+        return Err(PrivateFileError::NotAFile { path: path.into() });
+    }
+    let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
+    if owner != user {
+        return Err(PrivateFileError::Owner { path: path.into(), owner, user });
+    }
+    if found.mode() & FORBIDDEN != 0 {
+        return Err(PrivateFileError::Mode { path: path.into(), mode: found.mode() & 0o7777 });
+    }
+    // Room for everything at once, so that growing leaves no copy behind.
+    let mut content = Zeroizing::new(Vec::with_capacity(limit + 1));
+    (&mut file).take(limit as u64 + 1).read_to_end(&mut content).map_err(io)?;
+    if content.len() > limit {
+        return Err(PrivateFileError::TooLarge { path: path.into(), limit });
+    }
+    Ok(Some(content))
+}
+
+/// Opens without waiting: a pipe in its place would never answer.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits();
+    File::options().read(true).custom_flags(flags.cast_signed()).open(path)
+}
+
+/// Makes a file that is not there yet, whole and durable, or fails and leaves nothing.
+pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let new = dir.join(format!(".{}.{}.new", name.to_string_lossy(), std::process::id()));
+    // Only a killed process that had our number can have left it.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let made =
+        write_new(&new, content).and_then(|()| match renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE) {
+            Ok(()) => File::open(dir)?.sync_all(),
+            Err(Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) => Err(error.into()),
+        });
+    if made.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    made
+}
+
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn secret() -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(b"secret".to_vec())
+    }
+
+    #[test]
+    fn what_is_made_is_private_and_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        assert!(read(&path, 6).unwrap().is_none());
+        assert_eq!(read_or_create(&path, 6, secret).unwrap(), secret());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(read_or_create(&path, 6, || panic!("made twice")).unwrap(), secret());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_mode_that_lets_others_in_is_refused_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        read_or_create(&path, 6, secret).unwrap();
+        for mode in [0o644, 0o640, 0o601, 0o620] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let text = read(&path, 6).unwrap_err().to_string();
+            assert!(text.contains(&format!("{mode:04o}")), "{text}");
+            assert!(text.contains(&format!("chmod 600 {}", path.display())), "{text}");
+        }
+        for mode in [0o600, 0o400] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(read(&path, 6).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_refused() {
+        // Only root can give a file away; another user's check is the same code.
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        create(&path, b"secret").unwrap();
+        std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+        assert!(matches!(read(&path, 6), Err(PrivateFileError::Owner { owner: 65_534, user: 0, .. })));
+    }
+
+    #[test]
+    fn the_first_of_two_makers_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let other = || {
+            create(&path, b"other").unwrap();
+            secret()
+        };
+        assert_eq!(**read_or_create(&path, 6, other).unwrap(), *b"other");
+        assert_eq!(create(&path, b"third").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"other");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn what_cannot_be_such_a_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        create(&path, b"7 bytes").unwrap();
+        assert!(matches!(read(&path, 6), Err(PrivateFileError::TooLarge { limit: 6, .. })));
+        assert!(matches!(read(dir.path(), 6), Err(PrivateFileError::NotAFile { .. })));
+        assert!(matches!(read(&path.join("below"), 6), Err(PrivateFileError::Io { .. })));
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        assert!(matches!(read(&pipe, 6), Err(PrivateFileError::NotAFile { .. })));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(format!(".key.{}.new", std::process::id())), "half").unwrap();
+        create(&dir.path().join("key"), b"whole").unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
