@@ -120,7 +120,9 @@ pub enum ClientError {
         after: Duration,
     },
     /// It hung up.
-    #[error("the server on {address} closed the connection during the {stage}: it may be stopping or have too many connections")]
+    #[error(
+        "the server on {address} closed the connection during the {stage}: it may be stopping or have too many connections"
+    )]
     Closed {
         /// Where.
         address: String,

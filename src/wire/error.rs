@@ -39,7 +39,9 @@ pub enum WireError {
         element: Element,
     },
     /// It answered neither `1` nor `0`.
-    #[error("the peer answered our {element} with byte {byte:#04x} instead of '1' or '0': it does not speak this protocol")]
+    #[error(
+        "the peer answered our {element} with byte {byte:#04x} instead of '1' or '0': it does not speak this protocol"
+    )]
     NoAcknowledgement {
         /// What it answered to.
         element: Element,

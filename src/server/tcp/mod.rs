@@ -80,7 +80,9 @@ pub enum BindError {
         source: io::Error,
     },
     /// The address is not one of this host.
-    #[error("cannot listen on {address}: no interface of this host has this address. Use one that `ip address` shows, or 0.0.0.0 for all")]
+    #[error(
+        "cannot listen on {address}: no interface of this host has this address. Use one that `ip address` shows, or 0.0.0.0 for all"
+    )]
     NotHere {
         /// The address.
         address: SocketAddr,
@@ -88,7 +90,9 @@ pub enum BindError {
         source: io::Error,
     },
     /// The port is not for everybody.
-    #[error("cannot listen on {address}: not permitted. Ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one")]
+    #[error(
+        "cannot listen on {address}: not permitted. Ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one"
+    )]
     NotPermitted {
         /// The address.
         address: SocketAddr,

@@ -4,7 +4,9 @@ use super::inbox::Inbox;
 use super::{acknowledged, size_within};
 use crate::wire::frame::{self, ACK, SIZE};
 use crate::wire::session::{BLOCK, packet_limit};
-use crate::wire::{Element, Fingerprint, Generation, Limits, Malformed, PrivateKey, PublicKey, Response, Session, WireError};
+use crate::wire::{
+    Element, Fingerprint, Generation, Limits, Malformed, PrivateKey, PublicKey, Response, Session, WireError,
+};
 
 /// The client's side of the key exchange.
 ///
