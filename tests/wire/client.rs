@@ -7,7 +7,7 @@ use anweddol::wire::{Fingerprint, Generation, Request, STAT};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::server::Running;
+use crate::running::Running;
 use crate::support::{GENERATIONS, key, text};
 
 fn config() -> ClientConfig {

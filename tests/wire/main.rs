@@ -2,6 +2,7 @@
 
 mod client;
 mod keys;
+mod running;
 mod sanitization;
 mod segments;
 mod server;
