@@ -171,7 +171,7 @@ pub struct WireClient {
 
 /// Makes a key for a client; slow enough to be done aside.
 pub async fn make_key() -> Result<Arc<PrivateKey>, ClientError> {
-    let make = || PrivateKey::from_pem(&*PrivateKey::generate(KeySize::Bits2048)?, Backend::default());
+    let make = || PrivateKey::from_pem(&PrivateKey::generate(KeySize::Bits2048)?, Backend::default());
     let key = spawn_blocking(make).await.map_err(ClientError::Worker)?;
     Ok(Arc::new(key.map_err(ClientError::Key)?))
 }
@@ -193,7 +193,7 @@ impl WireClient {
         let exchange = async {
             let stream = TcpStream::connect(address).await.map_err(|source| connect_error(address, source))?;
             let mut link = Link::new(stream).map_err(|source| connect_error(address, source))?;
-            let (session, fingerprint) = exchange_keys(&mut link, address, key, &*fresh, config).await?;
+            let (session, fingerprint) = exchange_keys(&mut link, address, key, &fresh, config).await?;
             Ok(WireClient { link, session, fingerprint, address: address.into(), config: config.clone() })
         };
         let after = config.exchange_timeout;

@@ -1,0 +1,109 @@
+//! The product's client, against the product's server and against others.
+
+use std::time::Duration;
+
+use anweddol::client::{ClientConfig, ClientError, Stage, WireClient, ask};
+use anweddol::wire::{Fingerprint, Generation, Request, STAT};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::running::Running;
+use crate::support::{GENERATIONS, key, text};
+
+fn config() -> ClientConfig {
+    ClientConfig { key: Some(key("client")), ..ClientConfig::default() }
+}
+
+/// Something that answers a connection with `words` and then keeps it open until the peer closes.
+async fn speaks(words: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(words).await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    address
+}
+
+#[tokio::test]
+async fn it_asks_in_both_generations_and_sees_the_servers_fingerprint() {
+    let server = Running::start().await;
+    for (generation, _) in GENERATIONS {
+        let expect = Some(text("/fingerprint/server").parse().unwrap());
+        let config = ClientConfig { generation, expect, ..config() };
+        let client = WireClient::connect(&server.address.to_string(), &config).await.unwrap();
+        assert_eq!(client.fingerprint().to_string(), text("/fingerprint/server"));
+        let response = client.ask(&Request::bare(STAT)).await.unwrap();
+        assert_eq!((response.success, &response.data["verb"]), (true, &STAT.into()));
+    }
+}
+
+#[tokio::test]
+async fn it_makes_a_key_of_its_own_where_none_is_given() {
+    let server = Running::start().await;
+    let response = ask(&server.address.to_string(), &Request::bare(STAT), &ClientConfig::default()).await.unwrap();
+    assert!(response.success);
+}
+
+#[tokio::test]
+async fn it_sends_no_key_to_a_server_it_did_not_expect() {
+    let server = Running::start().await;
+    let expected = Fingerprint::of(b"another");
+    let config = ClientConfig { expect: Some(expected), ..config() };
+    let error = ask(&server.address.to_string(), &Request::bare(STAT), &config).await.unwrap_err();
+    assert!(matches!(error, ClientError::Fingerprint { .. }));
+    let told = error.to_string();
+    assert!(told.contains(&expected.to_string()) && told.contains(text("/fingerprint/server")), "{told}");
+}
+
+#[tokio::test]
+async fn it_tells_that_nobody_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let error = ask(&address, &Request::bare(STAT), &config()).await.unwrap_err();
+    assert!(matches!(error, ClientError::NobodyThere { .. }), "{error}");
+    assert!(error.to_string().contains(&address));
+    let error = ask("not an address", &Request::bare(STAT), &config()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Connect { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn it_tells_what_is_no_server_of_ours() {
+    for words in
+        [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"11800abc==", b"1110======0123456789"]
+    {
+        let address = speaks(words).await;
+        let error = ask(&address, &Request::bare(STAT), &config()).await.unwrap_err();
+        assert!(matches!(error, ClientError::NoServer { .. }), "{}: {error}", words.escape_ascii());
+    }
+}
+
+#[tokio::test]
+async fn it_tells_a_refusal_and_an_end_from_each_other() {
+    let error = ask(&speaks(b"0").await, &Request::bare(STAT), &config()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Protocol { stage: Stage::Exchange, .. }), "{error}");
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; 8]).await.unwrap();
+    });
+    let error = ask(&address, &Request::bare(STAT), &config()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Closed { stage: Stage::Exchange, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn it_waits_no_longer_than_it_was_told() {
+    let short = Duration::from_millis(20);
+    let config = ClientConfig { exchange_timeout: short, ..config() };
+    let error = ask(&speaks(b"1").await, &Request::bare(STAT), &config).await.unwrap_err();
+    assert!(matches!(error, ClientError::TooSlow { stage: Stage::Exchange, .. }), "{error}");
+
+    let server = Running::start().await;
+    let config = ClientConfig { answer_timeout: short, generation: Generation::First, ..self::config() };
+    let error = ask(&server.address.to_string(), &Request::bare("WAIT"), &config).await.unwrap_err();
+    assert!(matches!(error, ClientError::TooSlow { stage: Stage::Answer, .. }), "{error}");
+}

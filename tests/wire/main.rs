@@ -1,0 +1,10 @@
+//! The wire protocol: its documented bytes, its rules, its state machines cut in every way, its server and its client.
+
+mod client;
+mod keys;
+mod running;
+mod sanitization;
+mod segments;
+mod server;
+mod support;
+mod vectors;

@@ -1,0 +1,145 @@
+//! The product's server on loopback, with handlers that tests need and a log that they wait on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anweddol::model::{Client, Event, EventKind};
+use anweddol::server::tcp::{WireConfig, WireServer};
+use anweddol::server::{Answer, EventSink, Verbs};
+use anweddol::wire::{Request, Response};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::{Map, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::key;
+
+/// Names of what happened, in order; tests wait for what they look for.
+#[derive(Clone)]
+pub struct Log(watch::Sender<Vec<Event>>);
+
+impl Log {
+    pub fn new() -> Self {
+        Log(watch::Sender::new(Vec::new()))
+    }
+
+    fn add(&self, event: Event) {
+        self.0.send_modify(|events| events.push(event));
+    }
+
+    /// Waits until the events are as wished.
+    pub async fn until(&self, wished: impl Fn(&[Event]) -> bool) -> Vec<Event> {
+        let mut events = self.0.subscribe();
+        let seen = tokio::time::timeout(Duration::from_secs(30), events.wait_for(|events| wished(events))).await;
+        match seen {
+            Ok(events) => events.expect("the sender lives").clone(),
+            Err(_) => panic!("in vain; there was: {:?}", self.0.borrow()),
+        }
+    }
+
+    /// Waits for so many events of a kind.
+    pub async fn count(&self, kind: EventKind, count: usize) -> Vec<Event> {
+        self.until(|events| events.iter().filter(|event| event.kind == kind).count() >= count).await
+    }
+}
+
+impl EventSink for Log {
+    fn emit(&self, event: Event) {
+        self.add(event);
+    }
+}
+
+/// Handlers that do what a test needs. What they do beyond answering is told in the log as `ADOPTED`.
+pub struct TestVerbs {
+    pub log: Log,
+    pub go_on: CancellationToken,
+}
+
+/// Tells in the log that it was dropped.
+struct Dropped(Log);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.add(done("dropped"));
+    }
+}
+
+fn done(what: &str) -> Event {
+    Event::new(EventKind::Adopted, jiff::Timestamp::UNIX_EPOCH).message(what)
+}
+
+/// Whether a handler did something.
+pub fn did(events: &[Event], what: &str) -> bool {
+    events.iter().any(|event| event.kind == EventKind::Adopted && event.message == what)
+}
+
+impl Verbs for TestVerbs {
+    fn handle(&self, client: Client, request: Request) -> BoxFuture<'static, Answer> {
+        let log = self.log.clone();
+        let go_on = self.go_on.clone();
+        let mut data = Map::new();
+        data.insert("verb".into(), request.verb.clone().into());
+        data.insert("parameters".into(), request.parameters.into());
+        data.insert("client".into(), json!([client.ip.to_string(), client.id]));
+        if request.verb == "EARLY" {
+            panic!("before its future");
+        }
+        async move {
+            let _dropped = Dropped(log.clone());
+            match request.verb.as_str() {
+                "WAIT" => {
+                    log.add(done("waits"));
+                    go_on.cancelled().await;
+                }
+                "PANIC" => panic!("as asked"),
+                "BIG" => {
+                    data.insert("big".into(), "x".repeat(20_000_000).into());
+                }
+                _ => {}
+            }
+            let undelivered: Box<dyn FnOnce() + Send> = Box::new(move || log.add(done("undelivered")));
+            Answer { response: Response::ok(data), undelivered: Some(undelivered) }
+        }
+        .boxed()
+    }
+}
+
+/// A running server; stopped when dropped.
+pub struct Running {
+    pub address: SocketAddr,
+    pub log: Log,
+    pub go_on: CancellationToken,
+    pub stop: CancellationToken,
+    pub task: JoinHandle<()>,
+}
+
+impl Running {
+    pub async fn start() -> Self {
+        Running::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut WireConfig)) -> Self {
+        let mut config = WireConfig::new("127.0.0.1:0".parse().unwrap());
+        change(&mut config);
+        let (log, go_on, stop) = (Log::new(), CancellationToken::new(), CancellationToken::new());
+        let verbs = TestVerbs { log: log.clone(), go_on: go_on.clone() };
+        let server = WireServer::bind(config, key("server"), Arc::new(verbs), Arc::new(log.clone())).await.unwrap();
+        let address = server.local_addr();
+        let task = tokio::spawn(server.run(stop.clone()));
+        Running { address, log, go_on, stop, task }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// What happened, without what handlers did.
+pub fn kinds(events: &[Event]) -> Vec<EventKind> {
+    events.iter().map(|event| event.kind).filter(|kind| *kind != EventKind::Adopted).collect()
+}
