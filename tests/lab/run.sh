@@ -33,6 +33,8 @@ fi
 unset ANWEDDOL_LAB_STAGE
 export ANWEDDOL_LAB=$lab LC_ALL=C
 
+# /sys of the lab's network, and without control groups: those would be the real host's.
+umount --lazy --recursive /sys
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755,dev lab /run
 ip link set lo up
