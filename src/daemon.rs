@@ -145,11 +145,6 @@ pub fn key_path(state_dir: &Path) -> PathBuf {
     state_dir.join("server.pem")
 }
 
-/// The server key of a state directory.
-pub fn server_key(path: &Path) -> Result<PrivateKey, KeyFileError> {
-    key::load(path)
-}
-
 /// What runs machines.
 struct World {
     hypervisor: Arc<dyn Hypervisor>,
@@ -188,7 +183,7 @@ fn start(config: Config, simulate: Option<Simulation>, runtime: tokio::runtime::
     // The store first: its lock keeps a second daemon from touching anything else.
     let store = store::open(&dir.join("store"), store::Options::default())?;
     let key = key::load_or_generate(&key_path(&dir))?;
-    let sealer = Sealer::load_or_generate(&dir.join("seal.key"))?;
+    let sealer = Sealer::from_file(&dir.join("seal.key"))?;
     let world = match simulate {
         Some(simulation) => simulated(&config, simulation)?,
         None => real(&config, runtime)?,

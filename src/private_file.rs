@@ -113,6 +113,15 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Makes a file that is not there yet, whole and durable, or fails and leaves nothing.
 pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
+    put(path, content, RenameFlags::NOREPLACE)
+}
+
+/// Makes a file, in place of one that may be there, or fails and leaves that one.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    put(path, content, RenameFlags::empty())
+}
+
+fn put(path: &Path, content: &[u8], flags: RenameFlags) -> io::Result<()> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -123,12 +132,11 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let made =
-        write_new(&new, content).and_then(|()| match renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE) {
-            Ok(()) => File::open(dir)?.sync_all(),
-            Err(Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(error) => Err(error.into()),
-        });
+    let made = write_new(&new, content).and_then(|()| match renameat_with(CWD, &new, CWD, path, flags) {
+        Ok(()) => File::open(dir)?.sync_all(),
+        Err(Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) => Err(error.into()),
+    });
     if made.is_err() {
         let _ = fs::remove_file(&new);
     }
@@ -203,6 +211,17 @@ mod tests {
         assert_eq!(**read_or_create(&path, 6, other).unwrap(), *b"other");
         assert_eq!(create(&path, b"third").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"other");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_replaced_file_is_the_new_one_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        for content in [b"first!".as_slice(), b"second"] {
+            replace(&path, content).unwrap();
+            assert_eq!(**read(&path, 6).unwrap().unwrap(), *content);
+        }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
     }
 

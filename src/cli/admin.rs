@@ -51,14 +51,7 @@ pub(super) fn config_check(file: &Path) -> Result<ExitCode> {
 
 pub(super) fn fingerprint(args: ConfigArgs) -> Result<ExitCode> {
     let path = crate::daemon::key_path(&config(&args)?.state_dir);
-    if !path.exists() {
-        return Err(format!(
-            "there is no server key at '{}': 'anweddol serve' makes it on first start",
-            path.display()
-        )
-        .into());
-    }
-    println!("{}", crate::daemon::server_key(&path)?.fingerprint());
+    println!("{}", crate::server::key::load(&path)?.fingerprint());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -117,7 +118,7 @@ impl Credentials {
         let path = self.path(&saved.container_uuid);
         let text = serde_json::to_vec_pretty(saved)
             .map_err(|source| CredentialsError::Content { path: path.clone(), source })?;
-        private_file::write(&path, &text).map_err(|source| CredentialsError::File { path: path.clone(), source })?;
+        replace(&path, &text).map_err(|source| CredentialsError::File { path: path.clone(), source })?;
         Ok(path)
     }
 
@@ -174,9 +175,17 @@ impl Credentials {
                 seen: seen.into(),
                 path: path.clone(),
             }),
-            None => private_file::write(&path, format!("{known}{server} {seen}\n").as_bytes()).map_err(file),
+            None => replace(&path, format!("{known}{server} {seen}\n").as_bytes()).map_err(file),
         }
     }
+}
+
+/// Writes a file that only this user can read, in a directory that only they can enter.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    private_file::replace(path, content)
 }
 
 /// One saved container.

@@ -1,5 +1,6 @@
 //! Keeps the queue fed and the passes going.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::store::records::{self, REGISTRY};
 use crate::store::{Batch, Change, Kv, StoreError};
 
 /// Passes at once. They mostly wait for a guest, so there are many more than processors.
-const CONCURRENCY: usize = 64;
+const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// How often everything is looked at without a hint: catches what events missed.
 const RESYNC: Duration = Duration::from_secs(30);
 /// After a pass that could not read or write records.
@@ -37,7 +38,7 @@ async fn pass(operator: Arc<Operator>, object: ObjectRef) -> queue::Requeue {
     let about = object.clone();
     let ended = tokio::task::spawn_blocking(move || operator.pass(&object)).await;
     match ended {
-        Ok(Ok(Requeue::OnChange)) => queue::Requeue::No,
+        Ok(Ok(Requeue::OnChange)) => queue::Requeue::AwaitChange,
         Ok(Ok(Requeue::After(wait))) => queue::Requeue::After(wait.unsigned_abs()),
         Ok(Err(error)) => {
             tracing::warn!(object = %about, error = crate::error_chain(&error), "pass");

@@ -82,13 +82,14 @@ impl EventSink for Bus {
         let client = event.client.as_ref().map(|client| format!("{} ({})", client.id, client.ip));
         let details = (!event.details.is_empty()).then(|| serde_json::Value::Object(event.details.clone()));
         let (number, name) = (event.kind.number(), event.kind.name());
+        let says = if event.message.is_empty() { name.to_owned() } else { format!("{name}: {}", event.message) };
         let client = client.as_deref().map(tracing::field::display);
         let details = details.as_ref().map(tracing::field::display);
         if event.kind == EventKind::RuntimeError {
             self.runtime_errors.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(target: "anweddol::event", number, client, details, "{name} {}", event.message);
+            tracing::error!(target: "anweddol::event", number, client, details, "{says}");
         } else {
-            tracing::info!(target: "anweddol::event", number, client, details, "{name} {}", event.message);
+            tracing::info!(target: "anweddol::event", number, client, details, "{says}");
         }
         // Nobody needs to listen.
         self.listeners.send(event).ok();

@@ -93,12 +93,12 @@ fn a_file_without_a_usable_key_is_refused_and_kept() {
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         let error = load_or_generate(&path).unwrap_err();
-        assert!(matches!(error, KeyFileError::Key { .. } | KeyFileError::NotAKeyFile { .. }), "{error}");
+        assert!(matches!(error, KeyFileError::Key { .. } | KeyFileError::File(_)), "{error}");
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), content);
     }
     let error = load_or_generate(directory.path()).unwrap_err();
-    assert!(matches!(error, KeyFileError::NotAKeyFile { .. }), "{error}");
+    assert!(matches!(error, KeyFileError::File(_)), "{error}");
 }
 
 #[test]

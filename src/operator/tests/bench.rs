@@ -186,7 +186,7 @@ impl Bench {
             let millis = Arc::clone(&millis);
             Arc::new(move || now(&millis))
         };
-        let sealer = Sealer::load_or_generate(&dir.path().join("seal.key")).unwrap();
+        let sealer = Sealer::from_file(&dir.path().join("seal.key")).unwrap();
         let forwarder: Arc<dyn Forwarder> = Arc::new(FakeForwarder::new(Arc::clone(&world)));
         let free = Arc::clone(&forwarder);
         let births = Arc::new(Births::new(sealer, 10_000..=10_063, Arc::new(move |port| free.is_free(port))));
