@@ -19,10 +19,10 @@ use crate::support::key;
 
 /// Names of what happened, in order; tests wait for what they look for.
 #[derive(Clone)]
-pub struct Log(watch::Sender<Vec<Event>>);
+pub(crate) struct Log(watch::Sender<Vec<Event>>);
 
 impl Log {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Log(watch::Sender::new(Vec::new()))
     }
 
@@ -31,7 +31,7 @@ impl Log {
     }
 
     /// Waits until the events are as wished.
-    pub async fn until(&self, wished: impl Fn(&[Event]) -> bool) -> Vec<Event> {
+    pub(crate) async fn until(&self, wished: impl Fn(&[Event]) -> bool) -> Vec<Event> {
         let mut events = self.0.subscribe();
         let seen = tokio::time::timeout(Duration::from_secs(30), events.wait_for(|events| wished(events))).await;
         match seen {
@@ -41,7 +41,7 @@ impl Log {
     }
 
     /// Waits for so many events of a kind.
-    pub async fn count(&self, kind: EventKind, count: usize) -> Vec<Event> {
+    pub(crate) async fn count(&self, kind: EventKind, count: usize) -> Vec<Event> {
         self.until(|events| events.iter().filter(|event| event.kind == kind).count() >= count).await
     }
 }
@@ -53,9 +53,9 @@ impl EventSink for Log {
 }
 
 /// Handlers that do what a test needs. What they do beyond answering is told in the log as `ADOPTED`.
-pub struct TestVerbs {
-    pub log: Log,
-    pub go_on: CancellationToken,
+pub(crate) struct TestVerbs {
+    pub(crate) log: Log,
+    pub(crate) go_on: CancellationToken,
 }
 
 /// Tells in the log that it was dropped.
@@ -72,7 +72,7 @@ fn done(what: &str) -> Event {
 }
 
 /// Whether a handler did something.
-pub fn did(events: &[Event], what: &str) -> bool {
+pub(crate) fn did(events: &[Event], what: &str) -> bool {
     events.iter().any(|event| event.kind == EventKind::Adopted && event.message == what)
 }
 
@@ -108,20 +108,20 @@ impl Verbs for TestVerbs {
 }
 
 /// A running server; stopped when dropped.
-pub struct Running {
-    pub address: SocketAddr,
-    pub log: Log,
-    pub go_on: CancellationToken,
-    pub stop: CancellationToken,
-    pub task: JoinHandle<()>,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) log: Log,
+    pub(crate) go_on: CancellationToken,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinHandle<()>,
 }
 
 impl Running {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Running::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut WireConfig)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut WireConfig)) -> Self {
         let mut config = WireConfig::new("127.0.0.1:0".parse().unwrap());
         change(&mut config);
         let (log, go_on, stop) = (Log::new(), CancellationToken::new(), CancellationToken::new());
@@ -140,6 +140,6 @@ impl Drop for Running {
 }
 
 /// What happened, without what handlers did.
-pub fn kinds(events: &[Event]) -> Vec<EventKind> {
+pub(crate) fn kinds(events: &[Event]) -> Vec<EventKind> {
     events.iter().map(|event| event.kind).filter(|kind| *kind != EventKind::Adopted).collect()
 }

@@ -12,47 +12,47 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// `vectors.json`.
-pub static VECTORS: LazyLock<Value> =
+pub(crate) static VECTORS: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("vectors.json")).expect("vectors.json"));
 
 /// A text of the vectors: `text("/server/public_pem")`.
-pub fn text(pointer: &str) -> &'static str {
+pub(crate) fn text(pointer: &str) -> &'static str {
     VECTORS.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer} in the vectors"))
 }
 
 /// Bytes of the vectors.
-pub fn bytes(pointer: &str) -> Vec<u8> {
+pub(crate) fn bytes(pointer: &str) -> Vec<u8> {
     BASE64_STANDARD.decode(text(pointer)).expect(pointer)
 }
 
 /// A 16-byte IV of the vectors.
-pub fn iv(pointer: &str) -> [u8; 16] {
+pub(crate) fn iv(pointer: &str) -> [u8; 16] {
     bytes(pointer).try_into().expect(pointer)
 }
 
 /// A key pair of the vectors: `client` or `server`.
-pub fn key(who: &str) -> Arc<PrivateKey> {
+pub(crate) fn key(who: &str) -> Arc<PrivateKey> {
     let pem = text(&format!("/{who}/private_pem"));
     Arc::new(PrivateKey::from_pem(pem, Backend::ConstantTime).expect(who))
 }
 
 /// A session of the vectors: `client_session` or `server_session`.
-pub fn session(which: &str) -> Session {
+pub(crate) fn session(which: &str) -> Session {
     let (key, iv) = (bytes(&format!("/{which}/key_b64")), bytes(&format!("/{which}/iv_b64")));
     Session::from_bytes(&[key, iv].concat()).expect(which)
 }
 
 /// Both generations, and where their vectors are.
-pub const GENERATIONS: [(Generation, &str); 2] =
+pub(crate) const GENERATIONS: [(Generation, &str); 2] =
     [(Generation::First, "generation1"), (Generation::Second, "generation2")];
 
 /// Names of the requests in the vectors.
-pub const REQUESTS: [&str; 4] = ["stat", "create", "destroy", "custom"];
+pub(crate) const REQUESTS: [&str; 4] = ["stat", "create", "destroy", "custom"];
 /// Names of the responses in the vectors.
-pub const RESPONSES: [&str; 3] = ["stat", "bad_auth", "bad_request"];
+pub(crate) const RESPONSES: [&str; 3] = ["stat", "bad_auth", "bad_request"];
 
 /// What a client of the vectors sends before its request, all in one.
-pub fn handshake() -> Vec<u8> {
+pub(crate) fn handshake() -> Vec<u8> {
     let mut stream = text("/client/size_header").as_bytes().to_vec();
     stream.extend_from_slice(text("/client/public_pem").as_bytes());
     stream.extend_from_slice(b"11");
@@ -62,19 +62,19 @@ pub fn handshake() -> Vec<u8> {
 }
 
 /// What the client's request of the vectors is on the wire.
-pub fn request(generation: &str, name: &str) -> Vec<u8> {
+pub(crate) fn request(generation: &str, name: &str) -> Vec<u8> {
     let at = format!("/{generation}/requests/{name}");
     [bytes(&format!("{at}/size_header_b64")), bytes(&format!("{at}/packet_b64"))].concat()
 }
 
 /// A client that does by hand what the protocol says, with the keys of the vectors.
-pub struct RawClient {
-    pub stream: TcpStream,
-    pub session: Session,
+pub(crate) struct RawClient {
+    pub(crate) stream: TcpStream,
+    pub(crate) session: Session,
 }
 
 impl RawClient {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(address).await.expect("connect");
         stream.write_all(text("/client/size_header").as_bytes()).await.expect("1");
         assert_eq!(read(&mut stream, 1).await, b"1", "2");
@@ -92,7 +92,7 @@ impl RawClient {
     }
 
     /// Sends a message, acknowledged in between.
-    pub async fn send(&mut self, generation: Generation, text: &str) {
+    pub(crate) async fn send(&mut self, generation: Generation, text: &str) {
         let Sealed { header, packet } = self.session.seal(generation, text, [0x5a; 16]).expect("seal");
         self.stream.write_all(&header).await.expect("header");
         assert_eq!(read(&mut self.stream, 1).await, b"1");
@@ -100,7 +100,7 @@ impl RawClient {
     }
 
     /// Reads the response, and that the server closes after it.
-    pub async fn response(mut self, generation: Generation) -> Response {
+    pub(crate) async fn response(mut self, generation: Generation) -> Response {
         let size = match generation {
             Generation::First => {
                 let header = String::from_utf8(read(&mut self.stream, 8).await).expect("a size in the clear");
@@ -123,14 +123,14 @@ impl RawClient {
 }
 
 /// Reads so many bytes.
-pub async fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+pub(crate) async fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
     stream.read_exact(&mut bytes).await.expect("bytes from the server");
     bytes
 }
 
 /// Reads until the server closes.
-pub async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.expect("an orderly end");
     bytes
