@@ -14,7 +14,7 @@
 //! - At most N passes are in flight. Keys whose time has come are served in the order of their times.
 //! - A pass that panics is logged and repeated later, and later again; it stops nobody else.
 //!
-//! Who decides is [`schedule::Schedule`], which knows no clock and no task; [`run`] lends it both.
+//! Who decides is `schedule::Schedule`, which knows no clock and no task; [`run`] lends it both.
 
 mod schedule;
 

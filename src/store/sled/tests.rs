@@ -31,9 +31,9 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let entry = entry?;
         let to = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &to)?
+            copy(&entry.path(), &to)?;
         } else {
-            std::fs::copy(entry.path(), to).map(drop)?
+            std::fs::copy(entry.path(), to)?;
         }
     }
     Ok(())
@@ -50,7 +50,7 @@ fn what_is_answered_is_on_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, _) = test_disk(dir.path(), u64::MAX);
     let store = open_on(disk, &dir.path().join("store"), Options::default()).unwrap();
-    for i in 0..20 {
+    for i in 0..10 {
         store.txn(put(&format!("k{i}"), vec![i])).wait().unwrap();
     }
     // Nothing more is brought to the disk now, least of all by closing the store.
