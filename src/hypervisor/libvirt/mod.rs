@@ -36,6 +36,7 @@ use crate::model::{DomainSeen, DomainState, DomainType, Mark, Network, Wake};
 use embedded::Runner;
 use link::{CallError, Link};
 
+pub use ffi::quiet;
 pub use network::{NatNetwork, ParseSubnetError, Subnet};
 
 /// libvirtd takes five requests of one client at once and holds back the rest, keep-alives too.
@@ -140,6 +141,13 @@ impl Libvirt {
         };
         let device = accel::probe(qemu.as_ref());
         let accelerator = accel::decide(&device);
+        if let (Device::Closed { to }, Some(_)) = (&device.device, &qemu) {
+            tracing::warn!(
+                user = to,
+                "/dev/kvm is closed to the user that runs QEMU, and libvirt then probes QEMU anew at every start of a \
+                 guest, for many seconds: chgrp kvm /dev/kvm; chmod 660 /dev/kvm"
+            );
+        }
         let version = link.call(version).map_err(|error| failed("asking the version", Uuid::nil(), error))?;
         let host = Host { auto: accelerator.accelerator, attachment };
         let this = Libvirt { config, link, host, accelerator, device, runner, version };

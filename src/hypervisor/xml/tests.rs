@@ -30,10 +30,13 @@ fn kernel(path: &str, initrd: &str, cmdline: &str) -> Image {
     Image::Kernel { path: path.into(), initrd: initrd.into(), cmdline: cmdline.into() }
 }
 
-/// Every element with its attributes and text, in order: what a reader makes of the XML.
-fn shape(xml: &str) -> Vec<(String, Vec<(String, String)>, String)> {
+/// An element's name, attributes and text.
+type Element = (String, Vec<(String, String)>, String);
+
+/// Every element, in order: what a reader makes of the XML.
+fn shape(xml: &str) -> Vec<Element> {
     let mut reader = Reader::from_str(xml);
-    let mut out: Vec<(String, Vec<(String, String)>, String)> = Vec::new();
+    let mut out: Vec<Element> = Vec::new();
     let mut open: Vec<usize> = Vec::new();
     loop {
         match reader.read_event().unwrap() {
