@@ -57,7 +57,7 @@ pub(super) enum CredentialsError {
         source: serde_json::Error,
     },
     /// No such container.
-    #[error("no saved container begins with '{wanted}': 'anweddol list' shows those of this user")]
+    #[error("no saved machine {}: 'anweddol list' shows those of this user", if wanted.is_empty() { "at all".into() } else { format!("begins with '{wanted}'") })]
     NotFound {
         /// What was asked for.
         wanted: String,
