@@ -41,6 +41,8 @@ impl Machine {
         command.arg("-netdev");
         command.arg(format!("user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{a}-:22,hostfwd=tcp:127.0.0.1:{b}-:2022"));
         command.args(["-device", "virtio-net-pci,netdev=n,romfile="]);
+        // Without it the guest waits a second for randomness before it can make a host key.
+        command.args(["-device", "virtio-rng-pci"]);
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("qemu-system-x86_64");
         Machine { at, second, process: Mutex::new(process) }
     }

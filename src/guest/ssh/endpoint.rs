@@ -12,13 +12,14 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::{ENDPOINT, reach, setup_command, text, within};
+use super::reach::Expect;
+use super::{ENDPOINT, setup_command, text, within};
 use crate::guest::ShellError;
 
 /// How much is kept of each output of a command.
 const OUTPUT_LIMIT: usize = 64 << 10;
 /// How much a command may send at all before the connection is given up.
-const TRAFFIC_LIMIT: u64 = 64 << 20;
+const TRAFFIC_LIMIT: u64 = 16 << 20;
 /// What may be under way per channel; russh's default is 2 MiB.
 const WINDOW: u32 = 128 << 10;
 /// A connection on which nothing moves for so long is dropped, whoever forgot it.
@@ -79,8 +80,7 @@ impl EndpointShell {
         patience: Duration,
     ) -> Result<Self, ShellError> {
         let deadline = Instant::now() + patience;
-        let stream = reach::reach(at, deadline).await?;
-        match within(at, deadline, enter(at, stream, username, password.expose_secret())).await? {
+        match super::enter(at, Expect::Boot, username, password.expose_secret(), deadline).await? {
             Entry::In(shell) => Ok(shell),
             Entry::Refused => Err(ShellError::Refused { at }),
         }

@@ -31,13 +31,16 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{GUEST_SSH_PORT, Login, Shell, ShellError};
 use endpoint::Entry;
+use reach::Expect;
 
 /// The account that every image starts with, and its password.
 pub const ENDPOINT: &str = "endpoint";
 /// What the endpoint account may run.
 pub const SETUP_SCRIPT: &str = "/bin/anweddol_container_setup.sh";
-/// Between two tries after a connection broke: time for an SSH server to restart.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Between two tries after a connection broke: time for an SSH server to restart, or to get rid of a crowd.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// A login that takes longer is given up and tried again: seen on hosts so busy that the guest lost its connections.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(20);
 /// How much of what the script printed is told.
 const SETUP_OUTPUT_LIMIT: usize = 1024;
 
@@ -67,8 +70,9 @@ async fn personalise(
     deadline: Instant,
 ) -> Result<(), ShellError> {
     let command = setup_command(username, password).map_err(|what| not_run(at, what))?;
+    let mut expect = Expect::Boot;
     loop {
-        let broken = match personalise_once(at, username, password, &command, deadline).await {
+        let broken = match personalise_once(at, expect, username, password, &command, deadline).await {
             Err(error @ ShellError::Broken { .. }) => error,
             other => return other,
         };
@@ -77,24 +81,26 @@ async fn personalise(
             return Err(broken);
         }
         sleep_until(Instant::now() + RETRY_PAUSE).await;
+        expect = Expect::Answer;
     }
 }
 
 async fn personalise_once(
     at: SocketAddr,
+    expect: Expect,
     username: &str,
     password: &SecretString,
     command: &SecretString,
     deadline: Instant,
 ) -> Result<(), ShellError> {
-    match enter(at, ENDPOINT, ENDPOINT, deadline).await? {
+    match enter(at, expect, ENDPOINT, ENDPOINT, deadline).await? {
         Entry::In(mut shell) => {
             let output = within(at, deadline, shell.run(command.expose_secret())).await?;
             shell.close().await;
             set_up_ended(at, &output)?;
         }
         Entry::Refused => {
-            return match enter(at, username, password.expose_secret(), deadline).await? {
+            return match enter(at, Expect::Answer, username, password.expose_secret(), deadline).await? {
                 Entry::In(shell) => {
                     shell.close().await;
                     Ok(())
@@ -103,8 +109,8 @@ async fn personalise_once(
             };
         }
     }
-    let endpoint = enter(at, ENDPOINT, ENDPOINT, deadline);
-    let user = enter(at, username, password.expose_secret(), deadline);
+    let endpoint = enter(at, Expect::Answer, ENDPOINT, ENDPOINT, deadline);
+    let user = enter(at, Expect::Answer, username, password.expose_secret(), deadline);
     match tokio::try_join!(endpoint, user)? {
         (Entry::Refused, Entry::In(shell)) => {
             shell.close().await;
@@ -115,8 +121,15 @@ async fn personalise_once(
     }
 }
 
-async fn enter(at: SocketAddr, username: &str, password: &str, deadline: Instant) -> Result<Entry, ShellError> {
-    let stream = reach::reach(at, deadline).await?;
+async fn enter(
+    at: SocketAddr,
+    expect: Expect,
+    username: &str,
+    password: &str,
+    deadline: Instant,
+) -> Result<Entry, ShellError> {
+    let stream = reach::reach(at, expect, deadline).await?;
+    let deadline = deadline.min(Instant::now() + LOGIN_PATIENCE);
     within(at, deadline, endpoint::enter(at, stream, username, password)).await
 }
 

@@ -1,16 +1,18 @@
 //! Waits until something behind an address talks.
 //!
-//! Being connected says nothing: QEMU's user networking accepts a connection long before its guest has an address, and sends
-//! the guest a SYN now and then, at growing distances. So a guest counts as there when its first byte arrives, and every new
-//! connection is a new question, answered at once by a guest that has just come up.
+//! Being connected says nothing: QEMU's user networking accepts a connection long before its guest has an address. So a guest
+//! counts as there when its first byte arrives. How often to ask was found by reading along on the wire:
 //!
-//! Asking often is not free either: each connection that reaches the guest makes its SSH server fork, and under software
-//! emulation a crowd of booting guests that are asked every second or two do nothing else any more. Therefore:
+//! - A question (a connection) that is younger than a second when the guest takes its address is delivered at that moment.
+//!   Asked a little more often than once a second, asking adds no delay.
+//! - A question that is older is not forgotten, even if we close it: QEMU delivers it 6, 18, … seconds after it was asked, and
+//!   the guest's SSH server forks for it. Asked five times a second, a guest that has just booted is busy with nothing but our
+//!   old questions, answers the new ones too late, and in the end refuses everybody (`MaxStartups`).
 //!
-//! - the distance between two questions is an eighth of the time waited so far, and never less than [`FIRST_DISTANCE`]: the
-//!   delay that asking adds stays in proportion to the boot, and the number of questions grows with its logarithm;
-//! - a question stays open while the next ones are asked ([`OPEN_AT_ONCE`] at most), since a slow guest may well be busy
-//!   answering it: the first to get an answer wins, the others are dropped.
+//! Therefore the distance between two questions is [`Expect::Boot`]'s 900 ms, or an eighth of the time waited so far if that is
+//! more: the slower the guests of a busy host come up, the less they are asked. A question stays open while the next ones are
+//! asked, since a slow guest may well be busy answering it; the first answer wins. A connection that is refused costs the guest
+//! nothing and says that it is nearly there, so the next one follows soon.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,36 +25,60 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::text;
 use crate::guest::ShellError;
 
-/// Between the first questions.
-const FIRST_DISTANCE: Duration = Duration::from_millis(200);
+/// What is known of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expect {
+    /// It may not be there yet.
+    Boot,
+    /// It answered before: what it does not answer now it has not got to yet.
+    Answer,
+}
+
+impl Expect {
+    /// Between the first questions.
+    fn first_distance(self) -> Duration {
+        match self {
+            Expect::Boot => Duration::from_millis(900),
+            Expect::Answer => Duration::from_secs(5),
+        }
+    }
+
+    /// From one question to the next.
+    fn distance(self, waited: Duration) -> Duration {
+        (waited / 8).max(self.first_distance())
+    }
+}
+
+/// After a connection was refused or closed; longer with every one.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 /// How long a question stays open, in distances.
-const OPEN_AT_ONCE: u32 = 4;
+const OPEN_AT_ONCE: u32 = 8;
 /// How much of a system's message is told.
 const REASON_LIMIT: usize = 200;
 
-/// How long to wait before the next question.
-fn distance(waited: Duration) -> Duration {
-    (waited / 8).max(FIRST_DISTANCE)
-}
-
 /// A connection on which the other side has said something (which is still unread).
-pub(super) async fn reach(at: SocketAddr, deadline: Instant) -> Result<TcpStream, ShellError> {
+pub(super) async fn reach(at: SocketAddr, expect: Expect, deadline: Instant) -> Result<TcpStream, ShellError> {
     let start = Instant::now();
     let mut questions = FuturesUnordered::new();
     let mut reason = String::from("it accepts connections and says nothing");
+    let mut refused = 0;
     let mut next = start;
     loop {
         tokio::select! {
             biased;
             Some(answer) = questions.next() => match answer {
                 Ok(stream) => return Ok(stream),
-                Err(Silence::Closed(seen)) => reason = seen,
                 Err(Silence::TooLong) => {}
+                Err(Silence::Closed(seen)) => {
+                    reason = seen;
+                    refused += 1;
+                    next = next.min(Instant::now() + REFUSED_PAUSE * refused);
+                }
             },
             () = sleep_until(deadline) => return Err(ShellError::NotAnswering { at, reason }),
             () = sleep_until(next) => {
                 let now = Instant::now();
-                let distance = distance(now - start);
+                let distance = expect.distance(now - start);
                 questions.push(ask(at, distance * OPEN_AT_ONCE));
                 next = now + distance;
             }
@@ -93,10 +119,13 @@ mod tests {
         let mut waited = Duration::ZERO;
         let mut questions = 0;
         while waited < Duration::from_secs(120) {
-            waited += distance(waited);
+            let distance = Expect::Boot.distance(waited);
+            // Less would pile up in front of a guest that has just come up; more, soon after the start, would miss that moment.
+            assert!(distance >= Duration::from_millis(800));
+            assert!(distance < Duration::from_secs(1) || waited > Duration::from_secs(7));
+            waited += distance;
             questions += 1;
         }
         assert!(questions < 40, "{questions} questions in two minutes");
-        assert!(distance(Duration::from_millis(2300)) < Duration::from_millis(300));
     }
 }
