@@ -3,11 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Forward, ForwardError, Forwarder, GUEST_SSH_PORT, Login, Shell, ShellError};
+use super::{Forward, ForwardError, Forwarder, GUEST_SSH_PORT, Login, Patience, Shell, ShellError};
 use crate::hypervisor::fake::{Call, Clock, FakeWorld, State, When};
 use crate::model::Network;
+
+/// How often a simulated boot looks whether it is still wanted.
+const WANTED_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Opens the endpoint shell of simulated guests.
 pub struct FakeShell {
@@ -25,15 +28,27 @@ impl FakeShell {
         let state = self.world.lock();
         self.world.answers_in(&state, state.domains.get(&who.uuid)?)
     }
+
+    /// Waits for a guest that boots, as long as somebody wants it.
+    fn wait(&self, who: &Login, patience: Patience<'_>) {
+        let start = Instant::now();
+        while let Some(left) = self.answers_in(who).filter(|left| !left.is_zero()) {
+            let rest = patience.at_most.saturating_sub(start.elapsed());
+            if rest.is_zero() || !(patience.wanted)() {
+                return;
+            }
+            thread::sleep(left.min(rest).min(WANTED_INTERVAL));
+        }
+    }
 }
 
 impl Shell for FakeShell {
-    fn personalise(&self, at: SocketAddr, who: &Login, patience: Duration) -> Result<(), ShellError> {
+    fn personalise(&self, at: SocketAddr, who: &Login, patience: Patience<'_>) -> Result<(), ShellError> {
         let silent = |reason: &str| ShellError::NotAnswering { at, reason: reason.into() };
-        match (self.answers_in(who), self.world.options.clock) {
-            (Some(left), Clock::Real) if !left.is_zero() => thread::sleep(left.min(patience)),
+        match self.world.options.clock {
+            Clock::Real => self.wait(who, patience),
             // Only a test makes a manual clock go on, and it may be the one that called.
-            (Some(_), Clock::Manual) | (Some(_) | None, Clock::Real) | (None, Clock::Manual) => {}
+            Clock::Manual => {}
         }
         match self.answers_in(who) {
             None => return Err(silent("the simulated guest does not answer")),
@@ -193,7 +208,7 @@ mod tests {
     fn a_guest_answers_after_its_boot_and_takes_one_user() {
         let (world, hypervisor, shell, _) = world(Options::default());
         hypervisor.create(&spec(1)).unwrap();
-        let personalise = |user: &str| shell.personalise(at(), &login(1, user), Duration::from_secs(9));
+        let personalise = |user: &str| shell.personalise(at(), &login(1, user), Duration::from_secs(9).into());
         assert!(matches!(personalise("user_1"), Err(ShellError::NotAnswering { .. })));
         world.advance(Duration::from_secs(3));
         world.fail_after_next(Call::Personalise, 1);

@@ -25,8 +25,23 @@ pub trait Shell: Send + Sync + 'static {
     /// Opens the endpoint shell at `at`, runs the set-up script, and makes sure that `endpoint` is locked and the
     /// user can log in. A machine that is personalised already (a crash came between) is success too.
     ///
-    /// Takes no longer than `patience`; a guest that does not answer yet is [`ShellError::NotAnswering`].
-    fn personalise(&self, at: SocketAddr, who: &Login, patience: Duration) -> Result<(), ShellError>;
+    /// Takes no longer than the patience; a guest that does not answer until then is [`ShellError::NotAnswering`].
+    fn personalise(&self, at: SocketAddr, who: &Login, patience: Patience<'_>) -> Result<(), ShellError>;
+}
+
+/// How long somebody waits for a guest: a boot may take minutes, and may have become pointless meanwhile.
+#[derive(Clone, Copy)]
+pub struct Patience<'a> {
+    /// No longer than this.
+    pub at_most: Duration,
+    /// And only while this says so. Asked now and then; cheap.
+    pub wanted: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl From<Duration> for Patience<'static> {
+    fn from(at_most: Duration) -> Self {
+        Patience { at_most, wanted: &|| true }
+    }
 }
 
 /// The login a machine is personalised with.
@@ -50,6 +65,12 @@ pub enum ShellError {
         at: SocketAddr,
         /// What was seen.
         reason: String,
+    },
+    /// Nobody waits for it any more.
+    #[error("the guest at {at} is not wanted any more")]
+    Unwanted {
+        /// Where.
+        at: SocketAddr,
     },
     /// It answers, but takes neither the endpoint's login nor the user's.
     #[error("the guest at {at} refuses the account 'endpoint': the image does not keep the guest contract")]

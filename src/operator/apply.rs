@@ -1,13 +1,17 @@
 //! Taking one step. No decisions here: what an error means for the container, `plan::container::note` says.
 
-use crate::guest::{ForwardError, Login, ShellError};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::guest::{ForwardError, Login, Patience, ShellError};
 use crate::hypervisor::{DomainSpec, HypervisorError};
 use crate::model::Container;
 use crate::plan::container::{Outcome, Step};
 use crate::store::records;
 
+use super::Operator;
 use super::observe::forward;
-use super::{Operator, SHELL_PATIENCE};
 
 impl Operator {
     pub(super) fn apply(&self, c: &Container, step: Step) -> Outcome {
@@ -41,14 +45,33 @@ impl Operator {
             Ok(at) => at,
             Err(error) => return forward_outcome(error),
         };
-        match self.shell.personalise(at, &login, SHELL_PATIENCE) {
+        let patience = Patience { at_most: self.boot_time_left(c), wanted: &|| self.still_wanted(c) };
+        match self.shell.personalise(at, &login, patience) {
             Ok(()) => Outcome::Done,
-            Err(error @ ShellError::NotAnswering { .. }) => Outcome::NotYet(error.to_string()),
+            Err(error @ (ShellError::NotAnswering { .. } | ShellError::Unwanted { .. })) => {
+                Outcome::NotYet(error.to_string())
+            }
             // A machine that broke off in the middle may have been set up or not; the next attempt finds out.
             Err(error @ (ShellError::Broken { .. } | ShellError::SetUp { .. })) => Outcome::Failed(error.to_string()),
             Err(error @ (ShellError::Refused { .. } | ShellError::NotLocked { .. })) => {
                 Outcome::Impossible(error.to_string())
             }
+        }
+    }
+
+    /// Until its boot deadline, where `decide` gives it up; at least a moment.
+    fn boot_time_left(&self, c: &Container) -> Duration {
+        let deadline = SignedDuration::from_secs(c.spec.template.boot_deadline_seconds.into());
+        let waited = c.status.started_at.map_or(SignedDuration::ZERO, |started| self.now().duration_since(started));
+        (deadline - waited).max(SignedDuration::from_secs(1)).unsigned_abs()
+    }
+
+    /// Whether its record still stands as it was and wishes for no end. On doubt it is wanted.
+    fn still_wanted(&self, c: &Container) -> bool {
+        match records::get::<Container>(&*self.store, &c.metadata.namespace, &c.metadata.name) {
+            Ok(Some(read)) => !read.object.metadata.deleting(),
+            Ok(None) => false,
+            Err(_) => true,
         }
     }
 

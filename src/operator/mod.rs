@@ -49,9 +49,6 @@ pub use run::run;
 /// Tells the time. Tests bring their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// How long one set-up attempt may keep a pass: a guest that says nothing gives its place to others after that.
-pub const SHELL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(8);
-
 /// Everything a pass works with. All of it is behind traits; only `daemon` knows what is.
 pub struct Operator {
     /// The records.

@@ -14,8 +14,8 @@ use crate::model::{Container, ContainerClaim, DEFAULT_NAMESPACE, Kind, Object, O
 use crate::store::records::{self, REGISTRY};
 use crate::store::{Batch, Change, Kv, StoreError};
 
-/// Passes at once. They mostly wait for a guest, so there are many more than processors.
-const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+/// Passes at once. They mostly wait for a guest that boots, so there are many more than processors.
+const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// How often everything is looked at without a hint: catches what events missed.
 const RESYNC: Duration = Duration::from_secs(30);
 /// After a pass that could not read or write records.

@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::{GUEST_SSH_PORT, Login, Shell, ShellError};
+use super::{GUEST_SSH_PORT, Login, Patience, Shell, ShellError};
 use endpoint::Entry;
 use reach::Expect;
 
@@ -41,6 +41,8 @@ pub const SETUP_SCRIPT: &str = "/bin/anweddol_container_setup.sh";
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// A login that takes longer is given up and tried again: seen on hosts so busy that the guest lost its connections.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(20);
+/// How often it is asked whether anybody still waits.
+const WANTED_INTERVAL: Duration = Duration::from_millis(200);
 /// How much of what the script printed is told.
 const SETUP_OUTPUT_LIMIT: usize = 1024;
 
@@ -58,8 +60,21 @@ impl SshShell {
 }
 
 impl Shell for SshShell {
-    fn personalise(&self, at: SocketAddr, who: &Login, patience: Duration) -> Result<(), ShellError> {
-        self.runtime.block_on(personalise(at, &who.username, &who.password, Instant::now() + patience))
+    fn personalise(&self, at: SocketAddr, who: &Login, patience: Patience<'_>) -> Result<(), ShellError> {
+        let deadline = Instant::now() + patience.at_most;
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = personalise(at, &who.username, &who.password, deadline) => done,
+                () = unwanted(patience) => Err(ShellError::Unwanted { at }),
+            }
+        })
+    }
+}
+
+/// Returns once nobody waits any more.
+async fn unwanted(patience: Patience<'_>) {
+    while (patience.wanted)() {
+        sleep(WANTED_INTERVAL).await;
     }
 }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::api::{Api, ApiError, Births, Sealer};
 use crate::guest::fake::{FakeForwarder, FakeShell};
-use crate::guest::{Forward, ForwardError, Forwarder, Login, Shell, ShellError};
+use crate::guest::{Forward, ForwardError, Forwarder, Login, Patience, Shell, ShellError};
 use crate::hypervisor::fake::{self, FakeHypervisor, FakeWorld};
 use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
 use crate::model::*;
@@ -113,7 +113,7 @@ impl Hypervisor for Mortal<dyn Hypervisor> {
 }
 
 impl Shell for Mortal<dyn Shell> {
-    fn personalise(&self, at: SocketAddr, who: &Login, patience: Duration) -> Result<(), ShellError> {
+    fn personalise(&self, at: SocketAddr, who: &Login, patience: Patience<'_>) -> Result<(), ShellError> {
         self.fuse.burn();
         self.inner.personalise(at, who, patience)
     }
