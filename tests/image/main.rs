@@ -78,36 +78,36 @@ fn is_given_to_its_user(boot: Boot<'_>) {
     let who = login();
     let start = Instant::now();
     let machine = Machine::boot(boot);
-    shell.personalise(machine.at, &who, PATIENCE).unwrap();
+    shell.personalise(machine.at, &who, PATIENCE.into()).unwrap();
     told("set up", start);
 
     runtime.block_on(async {
         let start = Instant::now();
-        let refused = EndpointShell::connect(machine.at, PATIENCE).await.err();
+        let refused = EndpointShell::connect(machine.at, PATIENCE.into()).await.err();
         assert!(matches!(refused, Some(ShellError::Refused { .. })), "{refused:?}");
         told("endpoint refused", start);
 
         let start = Instant::now();
-        let mut user = EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE).await.unwrap();
+        let mut user = EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE.into()).await.unwrap();
         told("user logged in", start);
-        let output = user.execute("sudo -n id -u; id -un; pwd; sudo -n grep -c ^endpoint /etc/sudoers", PATIENCE).await;
+        let output = user.execute("sudo -n id -u; id -un; pwd; sudo -n grep -c ^endpoint /etc/sudoers", PATIENCE.into()).await;
         let output = String::from_utf8(output.unwrap().stdout).unwrap();
         assert_eq!(output, format!("0\n{0}\n/home/{0}\n0\n", who.username));
-        let output = user.execute("kill -9 $$", PATIENCE).await.unwrap();
+        let output = user.execute("kill -9 $$", PATIENCE.into()).await.unwrap();
         assert_eq!(output.exit, Exit::Signal("KILL".into()));
         user.close().await;
     });
 
     let start = Instant::now();
-    shell.personalise(machine.at, &who, PATIENCE).unwrap();
+    shell.personalise(machine.at, &who, PATIENCE.into()).unwrap();
     told("set up again", start);
-    let stranger = shell.personalise(machine.at, &login(), PATIENCE);
+    let stranger = shell.personalise(machine.at, &login(), PATIENCE.into());
     assert!(matches!(stranger, Err(ShellError::Refused { .. })), "{stranger:?}");
 
     let powered_off = runtime.block_on(async {
-        let mut user = EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE).await.unwrap();
-        user.execute("sudo -n poweroff", PATIENCE).await.ok();
-        machine.ended(PATIENCE)
+        let mut user = EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE.into()).await.unwrap();
+        user.execute("sudo -n poweroff", PATIENCE.into()).await.ok();
+        machine.ended(PATIENCE.into())
     });
     assert!(powered_off, "the guest did not power off");
 }
@@ -119,8 +119,8 @@ fn the_set_up_script_takes_no_bad_argument_and_the_endpoint_may_do_nothing_else(
     let machine = Machine::boot(Boot::Kernel(&image(scratch.path())));
     let runtime = runtime();
     runtime.block_on(async {
-        let mut bystander = EndpointShell::connect(machine.at, PATIENCE).await.unwrap();
-        let mut endpoint = EndpointShell::connect(machine.at, PATIENCE).await.unwrap();
+        let mut bystander = EndpointShell::connect(machine.at, PATIENCE.into()).await.unwrap();
+        let mut endpoint = EndpointShell::connect(machine.at, PATIENCE.into()).await.unwrap();
         let script = "sudo /bin/anweddol_container_setup.sh";
         for arguments in [
             "",
@@ -135,21 +135,21 @@ fn the_set_up_script_takes_no_bad_argument_and_the_endpoint_may_do_nothing_else(
             "user_12345 secret 65536",
             "user_12345 secret 22x",
         ] {
-            let output = endpoint.execute(&format!("{script} {arguments}"), PATIENCE).await.unwrap();
+            let output = endpoint.execute(&format!("{script} {arguments}"), PATIENCE.into()).await.unwrap();
             assert_eq!(output.exit, Exit::Status(2), "{arguments}");
             assert!(output.stderr.starts_with(b"anweddol_container_setup.sh: "), "{arguments}");
         }
         for command in ["sudo -n id", "cat /etc/shadow", "su -c id"] {
-            let output = endpoint.execute(&format!("{command} </dev/null"), PATIENCE).await.unwrap();
+            let output = endpoint.execute(&format!("{command} </dev/null"), PATIENCE.into()).await.unwrap();
             assert_ne!(output.exit, Exit::Status(0), "{command}");
         }
 
         // Another port restarts the server, and the session that asked for it ends with status 0 all the same.
-        let output = endpoint.execute(&format!("{script} user_12345 secret 2022"), PATIENCE).await.unwrap();
+        let output = endpoint.execute(&format!("{script} user_12345 secret 2022"), PATIENCE.into()).await.unwrap();
         assert_eq!((output.exit, output.stdout, output.stderr), (Exit::Status(0), vec![], vec![]));
-        assert!(bystander.execute("true", PATIENCE).await.is_err(), "another endpoint session outlived the set-up");
+        assert!(bystander.execute("true", PATIENCE.into()).await.is_err(), "another endpoint session outlived the set-up");
     });
     let password = "secret".into();
-    let user = EndpointShell::connect_as(machine.second, "user_12345", &password, PATIENCE);
+    let user = EndpointShell::connect_as(machine.second, "user_12345", &password, PATIENCE.into());
     assert!(runtime.block_on(user).is_ok());
 }
