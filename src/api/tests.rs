@@ -1,1 +1,252 @@
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use uuid::Uuid;
+
+use super::*;
+use crate::model::*;
+use crate::store::records::{self, REGISTRY};
+use crate::store::{Store, Txn, TxnResult};
+
+const NS: &str = DEFAULT_NAMESPACE;
+
+struct Bench {
+    api: Arc<Api>,
+    store: Arc<dyn Store>,
+    births: Arc<Births>,
+    image: Image,
+    dir: tempfile::TempDir,
+    seconds: Arc<AtomicI64>,
+}
+
+fn client() -> Client {
+    Client { ip: Ipv4Addr::LOCALHOST.into(), id: "1234567".into() }
+}
+
+fn bench(max: u32, ports: std::ops::RangeInclusive<u16>, free: fn(u16) -> bool) -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("image.iso");
+    std::fs::write(&file, "image").unwrap();
+    let image = Image::Iso(file);
+    let store: Arc<dyn Store> = crate::store::memory();
+    let sealer = Sealer::from_file(&dir.path().join("seal.key")).unwrap();
+    let births = Arc::new(Births::new(sealer, ports, Arc::new(free)));
+    let seconds = Arc::new(AtomicI64::new(1000));
+    let clock = {
+        let seconds = Arc::clone(&seconds);
+        Arc::new(move || Timestamp::from_second(seconds.load(Ordering::SeqCst)).unwrap())
+    };
+    let pool = ContainerPool {
+        metadata: ObjectMeta::new(NS, "default", Uuid::new_v4(), clock()),
+        spec: PoolSpec { replicas: 0, max_containers: max, template: Template::of(image.clone()) },
+        status: PoolStatus::default(),
+    };
+    store.txn(Txn::default().write(&pool)).wait().unwrap();
+    let api = Api::new(Arc::clone(&store), Arc::clone(&births), clock, Uuid::new_v4(), NS, "default");
+    Bench { api: Arc::new(api), store, births, image, dir, seconds }
+}
+
+impl Bench {
+    fn containers(&self) -> Vec<Container> {
+        records::list(&*self.store, NS).unwrap().into_iter().map(|c| c.object).collect()
+    }
+
+    fn count(&self, of: &str) -> usize {
+        self.store.list(&format!("{REGISTRY}{of}/")).unwrap().0.len()
+    }
+
+    /// Plays the operator: the container of the first claim is bound, or its claim fails.
+    async fn end_boot(&self, phase: ClaimPhase) {
+        loop {
+            let claims = records::list::<ContainerClaim>(&*self.store, NS).unwrap();
+            if let Some(read) = claims.iter().find(|claim| claim.object.status.phase == ClaimPhase::Pending) {
+                let mut claim = read.object.clone();
+                claim.status.phase = phase;
+                claim.status.message = "the kernel panicked".into();
+                if let TxnResult::Committed(_) =
+                    self.store.txn(Txn::default().unchanged(read).write(&claim)).await.unwrap()
+                {
+                    return;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn created(&self) -> Granted {
+        let client = client();
+        let (granted, ()) = tokio::join!(self.api.create(&client), self.end_boot(ClaimPhase::Bound));
+        granted.unwrap()
+    }
+}
+
+fn any(_: u16) -> bool {
+    true
+}
+
+#[tokio::test]
+async fn a_grant_has_everything_in_its_documented_form() {
+    let bench = bench(2, 10_000..=10_009, any);
+    let granted = bench.created().await;
+    let token = granted.client_token.expose_secret();
+    assert_eq!(token.len(), 255);
+    assert!(token.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_'));
+    let password = granted.password.expose_secret();
+    assert_eq!(password.len(), 120);
+    assert!(password.bytes().all(|c| c.is_ascii_alphanumeric()));
+    let number: u32 = granted.username.strip_prefix("user_").unwrap().parse().unwrap();
+    assert!((10_000..=90_000).contains(&number));
+    assert!((10_000..=10_009).contains(&granted.port));
+    assert_eq!(granted.image_sha256.len(), 64);
+    assert_eq!(bench.containers()[0].uuid(), granted.uuid);
+}
+
+#[tokio::test]
+async fn neither_token_nor_password_is_in_the_store() {
+    let bench = bench(1, 10_000..=10_009, any);
+    let granted = bench.created().await;
+    for kv in bench.store.list("").unwrap().0 {
+        let text = String::from_utf8_lossy(&kv.value).into_owned();
+        assert!(!text.contains(granted.client_token.expose_secret()), "{} holds the token", kv.key);
+        assert!(!text.contains(granted.password.expose_secret()), "{} holds the password", kv.key);
+    }
+}
+
+#[tokio::test]
+async fn only_the_right_pair_destroys() {
+    let bench = bench(2, 10_000..=10_009, any);
+    let (granted, other) = (bench.created().await, bench.created().await);
+    let token = granted.client_token.expose_secret();
+    for (uuid, token) in [
+        (granted.uuid, other.client_token.expose_secret()),
+        (other.uuid, token),
+        (Uuid::new_v4(), token),
+        (granted.uuid, ""),
+        (granted.uuid, &token[..254]),
+    ] {
+        assert!(matches!(bench.api.destroy(uuid, token).await, Err(ApiError::BadAuthentication)));
+    }
+    assert!(bench.containers().iter().all(|c| !c.metadata.deleting()), "something was ended without the right");
+    let (api, uuid, token) = (Arc::clone(&bench.api), granted.uuid, token.to_owned());
+    let destroying = tokio::spawn(async move { api.destroy(uuid, &token).await });
+    while !bench.containers().iter().any(|c| c.uuid() == granted.uuid && c.metadata.deleting()) {
+        tokio::task::yield_now().await;
+    }
+    let gone = bench.containers().into_iter().find(|c| c.uuid() == granted.uuid).unwrap();
+    bench.store.txn(Txn::default().remove(&gone)).await.unwrap();
+    destroying.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_limit_is_exact_under_any_number_of_clients() {
+    let bench = bench(4, 10_000..=10_099, any);
+    let claims: Vec<_> = (0..40).map(|_| bench.api.claim(&client(), &"token".to_owned().into())).collect();
+    let written = futures::future::join_all(claims.iter().map(|claim| bench.api.write_claim(claim))).await;
+    assert_eq!(written.iter().filter(|result| result.is_ok()).count(), 4);
+    assert!(written.iter().all(|result| matches!(result, Ok(_) | Err(ApiError::Full { limit: 4, .. }))));
+    assert_eq!((bench.containers().len(), bench.count("ports"), bench.count("containerclaims")), (4, 4, 4));
+    assert_eq!(bench.api.stat().unwrap().available, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_takes_its_wish_with_it() {
+    let bench = bench(1, 10_000..=10_009, any);
+    let (api, client) = (Arc::clone(&bench.api), client());
+    let waiting = tokio::spawn(async move { api.create(&client).await });
+    while bench.containers().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    waiting.abort();
+    while !bench.containers()[0].metadata.deleting() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_wish_whose_client_goes_before_it_is_written_is_taken_back_too() {
+    for polls in 1..6 {
+        let bench = bench(1, 10_000..=10_009, any);
+        let client = client();
+        {
+            let create = bench.api.create(&client);
+            tokio::pin!(create);
+            for _ in 0..polls {
+                assert!(futures::poll!(&mut create).is_pending());
+            }
+        }
+        // Whatever of it reaches the store, its end reaches the store after it.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        bench.store.txn(Txn::default()).await.unwrap();
+        loop {
+            let left = bench.containers();
+            if left.iter().all(|c| c.metadata.deleting()) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_fails_is_told_with_its_reason_and_taken_back() {
+    let bench = bench(1, 10_000..=10_009, any);
+    let client = client();
+    let (failed, ()) = tokio::join!(bench.api.create(&client), bench.end_boot(ClaimPhase::Failed));
+    assert!(failed.unwrap_err().to_string().contains("the kernel panicked"));
+    while !bench.containers()[0].metadata.deleting() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_free_port_nothing_is_made_and_the_range_is_named() {
+    let bench = bench(1, 10_000..=10_003, |port| port > 20_000);
+    let said = bench.api.create(&client()).await.unwrap_err().to_string();
+    assert!(said.contains("10000-10003") && said.contains("port_forwarding.range"), "{said}");
+    assert_eq!((bench.containers().len(), bench.count("ports"), bench.count("credentials")), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn every_port_of_the_range_is_used_before_it_is_said_to_be_full() {
+    let bench = bench(8, 10_000..=10_003, any);
+    let mut ports = Vec::new();
+    for _ in 0..4 {
+        ports.push(bench.created().await.port);
+    }
+    ports.sort_unstable();
+    assert_eq!(ports, [10_000, 10_001, 10_002, 10_003]);
+    assert!(matches!(bench.api.create(&client()).await, Err(ApiError::Birth(BirthError::NoFreePort { .. }))));
+}
+
+#[tokio::test]
+async fn a_missing_image_is_named_with_what_to_do() {
+    let bench = bench(1, 10_000..=10_003, any);
+    std::fs::remove_file(bench.dir.path().join("image.iso")).unwrap();
+    let said = crate::error_chain(&bench.api.create(&client()).await.unwrap_err());
+    assert!(said.contains("image.iso") && said.contains("anweddol image build"), "{said}");
+}
+
+#[test]
+fn an_images_digest_follows_the_file() {
+    let bench = bench(1, 10_000..=10_003, any);
+    let first = bench.births.image_sha256(&bench.image).unwrap();
+    assert_eq!(&*first, "6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d");
+    std::fs::write(bench.dir.path().join("image.iso"), "another").unwrap();
+    assert_ne!(bench.births.image_sha256(&bench.image).unwrap(), first);
+    let directory = Image::Iso(bench.dir.path().into());
+    assert!(matches!(bench.births.image_sha256(&directory), Err(ImageError::NoFile { .. })));
+}
+
+#[tokio::test]
+async fn uptime_counts_whole_seconds_and_never_goes_below_zero() {
+    let bench = bench(3, 10_000..=10_003, any);
+    bench.seconds.fetch_add(7, Ordering::SeqCst);
+    assert_eq!(bench.api.stat().unwrap(), Stat { uptime: 7, available: 3 });
+    bench.seconds.fetch_sub(500, Ordering::SeqCst);
+    assert_eq!(bench.api.stat().unwrap().uptime, 0);
+}

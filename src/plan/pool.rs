@@ -72,3 +72,84 @@ pub fn decide(pool: &ContainerPool, members: &[Container], now: Timestamp) -> De
     };
     Decision { status, next }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, PoolSpec, Template};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn pool(replicas: u32, max_containers: u32, containers: u32) -> ContainerPool {
+        ContainerPool {
+            metadata: ObjectMeta::new("default", "default", Uuid::nil(), at(0)),
+            spec: PoolSpec { replicas, max_containers, template: Template::of(Image::Iso("/i".into())) },
+            status: PoolStatus { containers, ..PoolStatus::default() },
+        }
+    }
+
+    fn member(name: &str, phase: Phase, made: i64) -> Container {
+        let machine = Machine { mac: String::new(), port: 1, image_sha256: String::new() };
+        let template = Template::of(Image::Iso("/i".into()));
+        Container {
+            metadata: ObjectMeta::new("default", name, Uuid::nil(), at(made)),
+            spec: ContainerSpec { pool: "default".into(), claim: None, template, machine },
+            status: ContainerStatus { phase, ..ContainerStatus::default() },
+        }
+    }
+
+    #[test]
+    fn members_on_their_way_and_going_away_count_before_another_is_made() {
+        let booting = member("a", Phase::Booting, 1);
+        let going = member("b", Phase::Terminating, 1);
+        assert_eq!(decide(&pool(2, 4, 0), &[], at(9)).next, Next::Make);
+        assert_eq!(decide(&pool(2, 4, 1), std::slice::from_ref(&booting), at(9)).next, Next::Make);
+        assert_eq!(decide(&pool(1, 4, 1), std::slice::from_ref(&booting), at(9)).next, Next::Rest);
+        assert_eq!(decide(&pool(2, 2, 2), &[booting, going], at(9)).next, Next::Rest);
+    }
+
+    #[test]
+    fn scaling_down_lets_the_not_ready_go_first_then_the_newest_and_never_a_bound_one() {
+        let mut bound = member("bound", Phase::Bound, 9);
+        bound.spec.claim = Some("claim".into());
+        let (old, new) = (member("old", Phase::Ready, 1), member("new", Phase::Ready, 5));
+        let booting = member("booting", Phase::Booting, 0);
+        let all = [bound.clone(), old.clone(), new.clone(), booting];
+        assert_eq!(decide(&pool(1, 9, 4), &all, at(9)).next, Next::Release("booting".into()));
+        assert_eq!(decide(&pool(1, 9, 3), &[bound.clone(), old, new], at(9)).next, Next::Release("new".into()));
+        assert_eq!(decide(&pool(0, 9, 1), &[bound], at(9)).next, Next::Rest);
+    }
+
+    #[test]
+    fn after_members_failed_the_next_one_waits_and_the_condition_says_why() {
+        let mut failing = pool(1, 4, 0);
+        failing.status.failures = 3;
+        failing.status.retry_at = Some(at(12));
+        failing.status.message = "no kernel".into();
+        let decision = decide(&failing, &[], at(10));
+        assert_eq!(decision.next, Next::Look(SignedDuration::from_secs(2)));
+        let condition = &decision.status.conditions[0];
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "BootsFail"));
+        assert!(condition.message.contains("no kernel"));
+        assert_eq!(decide(&failing, &[], at(12)).next, Next::Make);
+        failing.status.containers = 1;
+        assert_eq!(decide(&failing, &[member("a", Phase::Ready, 1)], at(12)).status.failures, 0);
+    }
+
+    #[test]
+    fn a_deleted_pool_empties_itself_and_goes_when_the_last_bound_one_has_gone() {
+        let mut deleted = pool(2, 4, 2);
+        deleted.metadata.deletion_timestamp = Some(at(1));
+        let mut bound = member("bound", Phase::Bound, 1);
+        bound.spec.claim = Some("claim".into());
+        let ready = member("ready", Phase::Ready, 1);
+        assert_eq!(decide(&deleted, &[bound.clone(), ready], at(2)).next, Next::Release("ready".into()));
+        assert_eq!(decide(&deleted, &[bound], at(2)).next, Next::Rest);
+        deleted.status.containers = 0;
+        assert_eq!(decide(&deleted, &[], at(2)).next, Next::Remove);
+    }
+}

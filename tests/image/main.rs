@@ -88,9 +88,11 @@ fn is_given_to_its_user(boot: Boot<'_>) {
         told("endpoint refused", start);
 
         let start = Instant::now();
-        let mut user = EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE.into()).await.unwrap();
+        let mut user =
+            EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE.into()).await.unwrap();
         told("user logged in", start);
-        let output = user.execute("sudo -n id -u; id -un; pwd; sudo -n grep -c ^endpoint /etc/sudoers", PATIENCE.into()).await;
+        let output =
+            user.execute("sudo -n id -u; id -un; pwd; sudo -n grep -c ^endpoint /etc/sudoers", PATIENCE.into()).await;
         let output = String::from_utf8(output.unwrap().stdout).unwrap();
         assert_eq!(output, format!("0\n{0}\n/home/{0}\n0\n", who.username));
         let output = user.execute("kill -9 $$", PATIENCE.into()).await.unwrap();
@@ -105,7 +107,8 @@ fn is_given_to_its_user(boot: Boot<'_>) {
     assert!(matches!(stranger, Err(ShellError::Refused { .. })), "{stranger:?}");
 
     let powered_off = runtime.block_on(async {
-        let mut user = EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE.into()).await.unwrap();
+        let mut user =
+            EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE.into()).await.unwrap();
         user.execute("sudo -n poweroff", PATIENCE.into()).await.ok();
         machine.ended(PATIENCE.into())
     });
@@ -147,7 +150,10 @@ fn the_set_up_script_takes_no_bad_argument_and_the_endpoint_may_do_nothing_else(
         // Another port restarts the server, and the session that asked for it ends with status 0 all the same.
         let output = endpoint.execute(&format!("{script} user_12345 secret 2022"), PATIENCE.into()).await.unwrap();
         assert_eq!((output.exit, output.stdout, output.stderr), (Exit::Status(0), vec![], vec![]));
-        assert!(bystander.execute("true", PATIENCE.into()).await.is_err(), "another endpoint session outlived the set-up");
+        assert!(
+            bystander.execute("true", PATIENCE.into()).await.is_err(),
+            "another endpoint session outlived the set-up"
+        );
     });
     let password = "secret".into();
     let user = EndpointShell::connect_as(machine.second, "user_12345", &password, PATIENCE.into());

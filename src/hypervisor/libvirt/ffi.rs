@@ -139,15 +139,15 @@ unsafe extern "C" fn on_close(_connect: sys::virConnectPtr, reason: c_int, opaqu
 /// Where libvirt reads what it writes to its log.
 const LOG_OUTPUTS: &str = "LIBVIRT_LOG_OUTPUTS";
 
-/// Has libvirt write errors only to standard error, unless the environment says otherwise. An embedded libvirt
-/// warns of every domain that uses user networking.
+/// Keeps libvirt from writing a log of its own to standard error, unless the environment says otherwise. An embedded
+/// libvirt calls every look-up of a domain that is gone an error; what matters reaches us as a returned error.
 ///
 /// Works as the first thing a program does; once there is a second thread, it does nothing and says `false`.
 pub fn quiet() -> bool {
     let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
     if alone && std::env::var_os(LOG_OUTPUTS).is_none() {
         // SAFETY: nobody else reads or writes the environment, because this is the only thread.
-        unsafe { std::env::set_var(LOG_OUTPUTS, "4:stderr") };
+        unsafe { std::env::set_var(LOG_OUTPUTS, "4:file:/dev/null") };
     }
     alone
 }

@@ -104,6 +104,9 @@ impl Config {
 
 /// Whether a libvirtd of this host answers this user.
 pub fn system_answers() -> bool {
+    if events::start().is_err() {
+        return false;
+    }
     Connect::open_read_only(Some("qemu:///system")).is_ok()
 }
 
