@@ -45,7 +45,7 @@ fn the_same_packages_give_the_same_image_and_a_second_build_is_cached() {
         let start = Instant::now();
         let mut lines = Vec::new();
         let built = build(&options, &mut |line| lines.push(line.to_owned())).unwrap();
-        told(lines.last().unwrap(), start);
+        told(&lines.join(", "), start);
         images.push(built);
     }
     let hashes = |built: &Built| [&built.kernel, &built.initrd, &built.iso].map(|file| file.sha256.clone());
@@ -54,7 +54,8 @@ fn the_same_packages_give_the_same_image_and_a_second_build_is_cached() {
     assert_eq!(hashes(&images[0]), hashes(&images[2]));
     assert_eq!(images[0].key, images[2].key);
     for file in [&images[0].kernel, &images[0].initrd, &images[0].iso] {
-        eprintln!("{}: {} bytes", file.path.file_name().unwrap().to_string_lossy(), file.size);
+        let name = file.path.file_name().unwrap().to_string_lossy();
+        eprintln!("{name}: {} bytes, SHA-256 {}", file.size, file.sha256);
     }
 }
 
@@ -116,10 +117,13 @@ fn is_given_to_its_user(boot: Boot<'_>) {
 #[ignore = "needs apt and qemu: builds the image and boots it"]
 fn the_set_up_script_takes_no_bad_argument_and_the_endpoint_may_do_nothing_else() {
     let scratch = tempfile::tempdir().unwrap();
-    let machine = Machine::boot(Boot::Kernel(&image(scratch.path())));
+    let image = image(scratch.path());
+    let start = Instant::now();
+    let machine = Machine::boot(Boot::Kernel(&image));
     let runtime = runtime();
     runtime.block_on(async {
         let mut bystander = EndpointShell::connect(machine.at, PATIENCE).await.unwrap();
+        told("endpoint logged in", start);
         let mut endpoint = EndpointShell::connect(machine.at, PATIENCE).await.unwrap();
         let script = "sudo /bin/anweddol_container_setup.sh";
         for arguments in [

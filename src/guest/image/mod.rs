@@ -169,7 +169,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ImageError {
 
 /// Builds the image, or takes it out of the cache, and puts it into `out_dir`. Says what it does through `progress`.
 pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<Built, ImageError> {
-    check_host(std::env::consts::ARCH, |program| on_path(program))?;
+    check_host(std::env::consts::ARCH, on_path)?;
     let cache = absolute(&options.cache_dir)?;
     let out = absolute(&options.out_dir)?;
     for directory in
@@ -196,6 +196,12 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
             progress(&format!("{error}; fetching package lists of our own"));
         }
         Err(error) => return Err(error),
+    }
+    // Lists that an earlier build fetched: when they still lead to an image of the cache, no network is needed.
+    if let Ok(packages) = own.resolve()
+        && let Some(built) = take(&cache, &out, &key(&packages), progress)?
+    {
+        return Ok(built);
     }
     own.update()?;
     let packages = own.resolve()?;
