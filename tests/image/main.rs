@@ -45,7 +45,7 @@ fn the_same_packages_give_the_same_image_and_a_second_build_is_cached() {
         let start = Instant::now();
         let mut lines = Vec::new();
         let built = build(&options, &mut |line| lines.push(line.to_owned())).unwrap();
-        told(lines.last().unwrap(), start);
+        told(&lines.join(", "), start);
         images.push(built);
     }
     let hashes = |built: &Built| [&built.kernel, &built.initrd, &built.iso].map(|file| file.sha256.clone());
@@ -54,7 +54,8 @@ fn the_same_packages_give_the_same_image_and_a_second_build_is_cached() {
     assert_eq!(hashes(&images[0]), hashes(&images[2]));
     assert_eq!(images[0].key, images[2].key);
     for file in [&images[0].kernel, &images[0].initrd, &images[0].iso] {
-        eprintln!("{}: {} bytes", file.path.file_name().unwrap().to_string_lossy(), file.size);
+        let name = file.path.file_name().unwrap().to_string_lossy();
+        eprintln!("{name}: {} bytes, SHA-256 {}", file.size, file.sha256);
     }
 }
 
@@ -83,19 +84,17 @@ fn is_given_to_its_user(boot: Boot<'_>) {
 
     runtime.block_on(async {
         let start = Instant::now();
-        let refused = EndpointShell::connect(machine.at, PATIENCE.into()).await.err();
+        let refused = EndpointShell::connect(machine.at, PATIENCE).await.err();
         assert!(matches!(refused, Some(ShellError::Refused { .. })), "{refused:?}");
         told("endpoint refused", start);
 
         let start = Instant::now();
-        let mut user =
-            EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE.into()).await.unwrap();
+        let mut user = EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE).await.unwrap();
         told("user logged in", start);
-        let output =
-            user.execute("sudo -n id -u; id -un; pwd; sudo -n grep -c ^endpoint /etc/sudoers", PATIENCE.into()).await;
+        let output = user.execute("sudo -n id -u; id -un; pwd; sudo -n grep -c ^endpoint /etc/sudoers", PATIENCE).await;
         let output = String::from_utf8(output.unwrap().stdout).unwrap();
         assert_eq!(output, format!("0\n{0}\n/home/{0}\n0\n", who.username));
-        let output = user.execute("kill -9 $$", PATIENCE.into()).await.unwrap();
+        let output = user.execute("kill -9 $$", PATIENCE).await.unwrap();
         assert_eq!(output.exit, Exit::Signal("KILL".into()));
         user.close().await;
     });
@@ -107,10 +106,9 @@ fn is_given_to_its_user(boot: Boot<'_>) {
     assert!(matches!(stranger, Err(ShellError::Refused { .. })), "{stranger:?}");
 
     let powered_off = runtime.block_on(async {
-        let mut user =
-            EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE.into()).await.unwrap();
-        user.execute("sudo -n poweroff", PATIENCE.into()).await.ok();
-        machine.ended(PATIENCE.into())
+        let mut user = EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE).await.unwrap();
+        user.execute("sudo -n poweroff", PATIENCE).await.ok();
+        machine.ended(PATIENCE)
     });
     assert!(powered_off, "the guest did not power off");
 }
@@ -119,11 +117,14 @@ fn is_given_to_its_user(boot: Boot<'_>) {
 #[ignore = "needs apt and qemu: builds the image and boots it"]
 fn the_set_up_script_takes_no_bad_argument_and_the_endpoint_may_do_nothing_else() {
     let scratch = tempfile::tempdir().unwrap();
-    let machine = Machine::boot(Boot::Kernel(&image(scratch.path())));
+    let image = image(scratch.path());
+    let start = Instant::now();
+    let machine = Machine::boot(Boot::Kernel(&image));
     let runtime = runtime();
     runtime.block_on(async {
-        let mut bystander = EndpointShell::connect(machine.at, PATIENCE.into()).await.unwrap();
-        let mut endpoint = EndpointShell::connect(machine.at, PATIENCE.into()).await.unwrap();
+        let mut bystander = EndpointShell::connect(machine.at, PATIENCE).await.unwrap();
+        told("endpoint logged in", start);
+        let mut endpoint = EndpointShell::connect(machine.at, PATIENCE).await.unwrap();
         let script = "sudo /bin/anweddol_container_setup.sh";
         for arguments in [
             "",
@@ -138,24 +139,21 @@ fn the_set_up_script_takes_no_bad_argument_and_the_endpoint_may_do_nothing_else(
             "user_12345 secret 65536",
             "user_12345 secret 22x",
         ] {
-            let output = endpoint.execute(&format!("{script} {arguments}"), PATIENCE.into()).await.unwrap();
+            let output = endpoint.execute(&format!("{script} {arguments}"), PATIENCE).await.unwrap();
             assert_eq!(output.exit, Exit::Status(2), "{arguments}");
             assert!(output.stderr.starts_with(b"anweddol_container_setup.sh: "), "{arguments}");
         }
         for command in ["sudo -n id", "cat /etc/shadow", "su -c id"] {
-            let output = endpoint.execute(&format!("{command} </dev/null"), PATIENCE.into()).await.unwrap();
+            let output = endpoint.execute(&format!("{command} </dev/null"), PATIENCE).await.unwrap();
             assert_ne!(output.exit, Exit::Status(0), "{command}");
         }
 
         // Another port restarts the server, and the session that asked for it ends with status 0 all the same.
-        let output = endpoint.execute(&format!("{script} user_12345 secret 2022"), PATIENCE.into()).await.unwrap();
+        let output = endpoint.execute(&format!("{script} user_12345 secret 2022"), PATIENCE).await.unwrap();
         assert_eq!((output.exit, output.stdout, output.stderr), (Exit::Status(0), vec![], vec![]));
-        assert!(
-            bystander.execute("true", PATIENCE.into()).await.is_err(),
-            "another endpoint session outlived the set-up"
-        );
+        assert!(bystander.execute("true", PATIENCE).await.is_err(), "another endpoint session outlived the set-up");
     });
     let password = "secret".into();
-    let user = EndpointShell::connect_as(machine.second, "user_12345", &password, PATIENCE.into());
+    let user = EndpointShell::connect_as(machine.second, "user_12345", &password, PATIENCE);
     assert!(runtime.block_on(user).is_ok());
 }

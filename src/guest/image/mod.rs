@@ -197,6 +197,12 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
         }
         Err(error) => return Err(error),
     }
+    // Lists that an earlier build fetched: when they still lead to an image of the cache, no network is needed.
+    if let Ok(packages) = own.resolve()
+        && let Some(built) = take(&cache, &out, &key(&packages), progress)?
+    {
+        return Ok(built);
+    }
     own.update()?;
     let packages = own.resolve()?;
     if let Some(built) = take(&cache, &out, &key(&packages), progress)? {
