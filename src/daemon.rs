@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::api::{Api, Births, ImageError, SealError, Sealer};
+use crate::api::{Api, Births, Digests, ImageError, SealError, Sealer};
 use crate::config::{Config, Mode};
 use crate::guest::fake::{FakeForwarder, FakeShell};
 use crate::guest::forward::nft::{NftConfig, NftForwarder, SetUpError};
@@ -93,6 +93,16 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// Others than its owner may write to the state directory.
+    #[error(
+        "state directory '{path}' has mode {mode:04o}, but only its owner may write to it: run 'chmod go-w {path}'"
+    )]
+    OpenStateDir {
+        /// Which.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// The server key.
     #[error(transparent)]
     Key(#[from] KeyFileError),
@@ -151,16 +161,10 @@ struct World {
     shell: Arc<dyn Shell>,
     forwarder: Arc<dyn Forwarder>,
     addressed: bool,
-    template: Template,
 }
 
 /// Serves until `stop` is cancelled.
 pub async fn serve(config: Config, simulate: Option<Simulation>, stop: CancellationToken) -> Result<(), ServeError> {
-    let mut config = config;
-    if simulate.is_some() {
-        // Never among the records of real machines.
-        config.state_dir.push("simulated");
-    }
     let runtime = tokio::runtime::Handle::current();
     let started = tokio::task::spawn_blocking(move || start(config, simulate, runtime)).await??;
     started.run(stop).await
@@ -177,22 +181,39 @@ struct Started {
 }
 
 /// The blocking half of the start.
-fn start(config: Config, simulate: Option<Simulation>, runtime: tokio::runtime::Handle) -> Result<Started, ServeError> {
+fn start(
+    mut config: Config,
+    simulate: Option<Simulation>,
+    runtime: tokio::runtime::Handle,
+) -> Result<Started, ServeError> {
+    make_state_dir(&config.state_dir)?;
+    // Clients know a server by its key: one that simulates is the same server, and not an impostor's.
+    let key_path = key_path(&config.state_dir);
+    if simulate.is_some() {
+        // Never among the records of real machines.
+        config.state_dir.push("simulated");
+        make_state_dir(&config.state_dir)?;
+    }
     let dir = config.state_dir.clone();
-    make_state_dir(&dir).map_err(|source| ServeError::StateDir { path: dir.clone(), source })?;
     // The store first: its lock keeps a second daemon from touching anything else.
     let store = store::open(&dir.join("store"), store::Options::default())?;
-    let key = key::load_or_generate(&key_path(&dir))?;
+    let key = key::load_or_generate(&key_path)?;
     let sealer = Sealer::from_file(&dir.join("seal.key"))?;
+    let mut template = config.template();
+    if simulate.is_some() {
+        template.image = simulated_image(&dir)?;
+    }
+    // Refused now rather than at the first CREATE, and before a hypervisor is set up for nothing.
+    let digests = Digests::default();
+    digests.sha256(&template.image)?;
     let world = match simulate {
-        Some(simulation) => simulated(&config, simulation)?,
+        Some(simulation) => simulated(simulation),
         None => real(&config, runtime)?,
     };
     let free = Arc::clone(&world.forwarder);
-    let births = Births::new(sealer, config.port_forwarding.range.ports(), Arc::new(move |port| free.is_free(port)));
-    // Refused now rather than at the first CREATE.
-    births.image_sha256(&world.template.image)?;
-    apply_pool(&*store, &config, &world.template)?;
+    let ports = config.port_forwarding.range.ports();
+    let births = Births::new(sealer, digests, ports, Arc::new(move |port| free.is_free(port)));
+    apply_pool(&*store, &config, &template)?;
     let instance = records::instance(&*store, Uuid::new_v4())?;
     let clock: Clock = Arc::new(Timestamp::now);
     let operator = Arc::new(Operator {
@@ -237,8 +258,11 @@ impl Started {
         let wire = WireServer::bind(wire, Arc::new(key), Arc::new(Documented(Arc::new(verbs))), events).await?;
         let quit = CancellationToken::new();
         let told = tokio::spawn(bus.follow(&*store, quit.clone()));
+        let mut health_address = None;
         if let Some(address) = config.server.health_listen {
-            let listener = health::bind(address).await.map_err(|source| ServeError::Health { address, source })?;
+            let failed = |source| ServeError::Health { address, source };
+            let listener = health::bind(address).await.map_err(failed)?;
+            health_address = Some(listener.local_addr().map_err(failed)?);
             tokio::spawn(health::serve(listener, Arc::clone(&health), quit.clone()));
         }
 
@@ -246,13 +270,14 @@ impl Started {
         tokio::task::spawn_blocking(move || recovering.recover(run)).await??;
         let passes = tokio::spawn(operator::run(Arc::clone(&operator), quit.clone()));
 
+        health.set_ready(true);
         tracing::info!(
             listen = %wire.local_addr(),
+            health = health_address.map(tracing::field::display),
             hypervisor = operator.hypervisor.describe(),
             state = %config.state_dir.display(),
             "serving; server key fingerprint {fingerprint}"
         );
-        health.set_ready(true);
         bus.emit(Event::new(EventKind::Started, Timestamp::now()));
         notify(&[sd_notify::NotifyState::Ready]);
         wire.run(stop).await;
@@ -277,30 +302,28 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 
 /// Others may pass through it (QEMU runs as another user where the daemon is root), but not list it; what is
 /// secret in it has a mode of its own.
-fn make_state_dir(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o711).create(dir)?;
-    let mode = fs::metadata(dir)?.permissions().mode();
-    if mode & 0o022 != 0 {
-        let words = format!("its mode is {:o}: others could write to it; chmod go-w it", mode & 0o7777);
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
-    }
-    Ok(())
+fn make_state_dir(dir: &Path) -> Result<(), ServeError> {
+    let failed = |source| ServeError::StateDir { path: dir.into(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(failed)?;
+    let mode = fs::metadata(dir).map_err(failed)?.permissions().mode();
+    if mode & 0o022 != 0 { Err(ServeError::OpenStateDir { path: dir.into(), mode: mode & 0o7777 }) } else { Ok(()) }
 }
 
-fn simulated(config: &Config, simulation: Simulation) -> Result<World, ServeError> {
-    let image = config.state_dir.join("simulated.iso");
+fn simulated_image(dir: &Path) -> Result<Image, ServeError> {
+    let image = dir.join("simulated.iso");
     fs::write(&image, "a simulated image\n").map_err(|source| ServeError::StateDir { path: image.clone(), source })?;
-    let mut template = config.template();
-    template.image = Image::Iso(image);
+    Ok(Image::Iso(image))
+}
+
+fn simulated(simulation: Simulation) -> World {
     let options = fake::Options { boot: simulation.boot, failure_rate: simulation.fail, ..fake::Options::default() };
     let world = FakeWorld::new(options);
-    Ok(World {
+    World {
         hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(&world))),
         shell: Arc::new(FakeShell::new(Arc::clone(&world))),
         forwarder: Arc::new(FakeForwarder::new(world)),
         addressed: false,
-        template,
-    })
+    }
 }
 
 fn real(config: &Config, runtime: tokio::runtime::Handle) -> Result<World, ServeError> {
@@ -319,7 +342,7 @@ fn real(config: &Config, runtime: tokio::runtime::Handle) -> Result<World, Serve
         Arc::new(UserForwarder::new(Arc::clone(&libvirt) as _, bind))
     };
     let shell = Arc::new(SshShell::new(runtime));
-    Ok(World { hypervisor: libvirt, shell, forwarder, addressed, template: config.template() })
+    Ok(World { hypervisor: libvirt, shell, forwarder, addressed })
 }
 
 fn nat(config: &Config) -> NatNetwork {

@@ -59,18 +59,18 @@ pub struct Births {
 
 impl Births {
     /// Takes ports from a range, as far as `is_free` says that nothing else uses them.
-    pub fn new(sealer: Sealer, ports: RangeInclusive<u16>, is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>) -> Self {
-        Births { sealer, digests: Digests::default(), ports, is_free }
+    pub fn new(
+        sealer: Sealer,
+        digests: Digests,
+        ports: RangeInclusive<u16>,
+        is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
+    ) -> Self {
+        Births { sealer, digests, ports, is_free }
     }
 
     /// What passwords are sealed with.
     pub fn sealer(&self) -> &Sealer {
         &self.sealer
-    }
-
-    /// SHA-256 of an image.
-    pub fn image_sha256(&self, image: &crate::model::Image) -> Result<Arc<str>, ImageError> {
-        self.digests.sha256(image)
     }
 
     /// A new container of a pool, for a claim or for whoever comes.
@@ -82,7 +82,7 @@ impl Births {
         now: Timestamp,
     ) -> Result<Birth, BirthError> {
         let template = pool.spec.template.clone();
-        let image_sha256 = self.image_sha256(&template.image)?.to_string();
+        let image_sha256 = self.digests.sha256(&template.image)?.to_string();
         let port = self.port(store)?;
         let uuid = Uuid::new_v4();
         let namespace = &pool.metadata.namespace;

@@ -14,6 +14,26 @@ fn every_key_stands_in_the_commented_default() {
     }
 }
 
+/// What the commented default shows as an example is taken as it stands there.
+#[test]
+fn the_images_of_the_commented_default_can_be_uncommented() {
+    let examples: Vec<&str> = COMMENTED.split("  # image:\n").skip(1).collect();
+    let image = |example: &str| {
+        let lines = example.lines().take_while(|line| line.starts_with("  #   "));
+        let lines: Vec<&str> = lines.map(|line| line.strip_prefix("  # ").unwrap()).collect();
+        let text = format!("container:\n  image:\n  {}", lines.join("\n  "));
+        let config = Config::parse(&text).unwrap();
+        let again = serde_yaml::to_string(&config).unwrap();
+        assert_eq!(Config::parse(&again).unwrap(), config);
+        config.template().image
+    };
+    assert_eq!(examples.len(), 2);
+    assert_eq!(image(examples[0]), Image::Iso("/srv/images/guest.iso".into()));
+    let path = |name: &str| Path::new("/srv/images").join(name);
+    let kernel = Image::Kernel { path: path("vmlinuz"), initrd: path("initrd"), cmdline: String::new() };
+    assert_eq!(image(examples[1]), kernel);
+}
+
 #[test]
 fn an_empty_file_is_all_defaults() {
     assert_eq!(Config::parse("").unwrap(), Config::default());

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use crate::api::{Api, ApiError, Births, Sealer};
+use crate::api::{Api, ApiError, Births, Digests, Sealer};
 use crate::guest::fake::{FakeForwarder, FakeShell};
 use crate::guest::{Forward, ForwardError, Forwarder, Login, Patience, Shell, ShellError};
 use crate::hypervisor::fake::{self, FakeHypervisor, FakeWorld};
@@ -189,7 +189,12 @@ impl Bench {
         let sealer = Sealer::from_file(&dir.path().join("seal.key")).unwrap();
         let forwarder: Arc<dyn Forwarder> = Arc::new(FakeForwarder::new(Arc::clone(&world)));
         let free = Arc::clone(&forwarder);
-        let births = Arc::new(Births::new(sealer, 10_000..=10_063, Arc::new(move |port| free.is_free(port))));
+        let births = Arc::new(Births::new(
+            sealer,
+            Digests::default(),
+            10_000..=10_063,
+            Arc::new(move |port| free.is_free(port)),
+        ));
         let mortal = |inner| Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner };
         let mortal_store = Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner: Arc::clone(&store) };
         let hypervisor: Arc<dyn Hypervisor> = Arc::new(FakeHypervisor::new(Arc::clone(&world)));

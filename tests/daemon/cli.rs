@@ -1,0 +1,182 @@
+//! The command line against a running daemon: what is printed, what is kept, which exit code.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+use tempfile::{TempDir, tempdir};
+
+use crate::common::daemon::{Daemon, Home, finish, program, stderr, stdout};
+
+/// A user with a home of their own.
+struct User {
+    home: TempDir,
+    server: String,
+}
+
+impl User {
+    fn of(daemon: &Daemon) -> User {
+        User { home: tempdir().unwrap(), server: daemon.address.to_string() }
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let mut command = program(args);
+        command.env("XDG_DATA_HOME", self.home.path()).env("ANWEDDOL_SERVER", &self.server);
+        finish(&mut command)
+    }
+
+    /// Runs a command that has to succeed: its output.
+    fn good(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+        stdout(&output)
+    }
+
+    /// Runs a command that has to fail with this code: what it said.
+    fn bad(&self, code: i32, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}{}", stdout(&output), stderr(&output));
+        stderr(&output)
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.good(args)).unwrap()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.home.path().join("anweddol")
+    }
+}
+
+fn daemon(dir: &Path, config: &str) -> (Home, Daemon) {
+    let home = Home::new(dir, config).with_vectors_key().simulated("boot=10ms");
+    let daemon = home.start();
+    (home, daemon)
+}
+
+#[test]
+fn a_machine_is_created_listed_and_destroyed_by_the_beginning_of_its_name() {
+    let dir = tempdir().unwrap();
+    let (_, daemon) = daemon(dir.path(), "");
+    let user = User::of(&daemon);
+    assert_eq!(user.json(&["list", "-o", "json"]), Value::Array(vec![]));
+    let created = user.json(&["create", "-o", "json"]);
+    let uuid = created["container_uuid"].as_str().unwrap();
+    let listed = user.json(&["list", "-o", "json"]);
+    assert_eq!(listed[0]["container_uuid"], uuid);
+    assert_eq!(listed[0]["server"], user.server);
+    assert_eq!(listed[0]["container_listen_port"], created["container_listen_port"]);
+    assert!(!listed.to_string().contains(created["container_password"].as_str().unwrap()), "a list tells no secret");
+
+    let text = user.good(&["create", "--generation", "1"]);
+    assert!(text.contains("reach it   ssh -p ") && text.contains("anweddol destroy "), "{text}");
+    assert_eq!(user.json(&["stat", "-o", "json"])["available"], 4);
+    assert!(user.bad(1, &["destroy"]).contains("2 saved containers match"));
+    let destroyed = user.json(&["destroy", &uuid[..8], "-o", "json"]);
+    assert_eq!((&destroyed["container_uuid"], &destroyed["destroyed"]), (&uuid.into(), &true.into()));
+    assert!(user.good(&["destroy"]).starts_with("destroyed  "));
+    assert_eq!(user.json(&["stat", "-o", "json"])["available"], 6);
+    assert_eq!(fs::read_dir(user.data().join("containers")).unwrap().count(), 0);
+}
+
+#[test]
+fn exit_codes_tell_a_failure_from_a_wrong_command_and_from_a_no() {
+    let dir = tempdir().unwrap();
+    let (_, daemon) = daemon(dir.path(), "container: {max_allowed_running_containers: 1}");
+    let user = User::of(&daemon);
+    assert!(user.bad(2, &["destroy", "--no-such-option"]).contains("--no-such-option"));
+    assert!(user.bad(1, &["destroy"]).contains("anweddol list"));
+    user.good(&["create"]);
+    assert!(user.bad(3, &["create"]).contains("Unavailable"));
+    let refused = user.run(&["create", "-o", "json"]);
+    assert_eq!(refused.status.code(), Some(3));
+    let told: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert_eq!((&told["success"], &told["message"]), (&false.into(), &"Unavailable".into()));
+
+    // Destroyed by somebody else who has the token: the server says no, and the login is forgotten.
+    let containers = user.data().join("containers");
+    let file = fs::read_dir(&containers).unwrap().next().unwrap().unwrap().path();
+    let saved = fs::read(&file).unwrap();
+    user.good(&["destroy"]);
+    fs::write(&file, saved).unwrap();
+    assert!(user.bad(3, &["destroy"]).contains("Bad authentication"));
+    assert!(!file.exists());
+
+    daemon.stop();
+    let text = user.bad(1, &["stat"]);
+    assert!(text.contains(&user.server) && text.contains("anweddol serve"), "{text}");
+}
+
+#[test]
+fn what_a_user_was_granted_only_they_can_read() {
+    let dir = tempdir().unwrap();
+    let (_, daemon) = daemon(dir.path(), "");
+    let user = User::of(&daemon);
+    let uuid = user.json(&["create", "-o", "json"])["container_uuid"].as_str().unwrap().to_owned();
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(user.data().join(format!("containers/{uuid}.json"))), 0o600);
+    assert_eq!(mode(user.data().join("known_servers")), 0o600);
+    assert_eq!(mode(user.data()), 0o700);
+    assert_eq!(mode(user.data().join("containers")), 0o700);
+}
+
+#[test]
+fn a_server_with_another_key_than_before_is_refused() {
+    let dir = tempdir().unwrap();
+    let (home, daemon) = daemon(dir.path(), "");
+    let user = User::of(&daemon);
+    user.good(&["stat"]);
+    let known = daemon.fingerprint.clone();
+    let output = finish(program(["fingerprint", "--state"]).arg(&home.state));
+    assert_eq!(stdout(&output).trim(), known);
+    assert!(user.good(&["stat", "--fingerprint", &known]).contains("available"));
+    let other = "0".repeat(64);
+    let text = user.bad(1, &["stat", "--fingerprint", &other]);
+    assert!(text.contains(&other) && text.contains(&known), "{text}");
+    daemon.stop();
+
+    fs::remove_file(home.key()).unwrap();
+    let home = home.arg(format!("--listen={}", user.server));
+    let daemon = home.start();
+    assert_ne!(daemon.fingerprint, known);
+    let text = user.bad(1, &["create"]);
+    let file = user.data().join("known_servers");
+    for word in [user.server.as_str(), &known, &daemon.fingerprint, file.to_str().unwrap()] {
+        assert!(text.contains(word), "no '{word}' in: {text}");
+    }
+    assert_eq!(user.json(&["list", "-o", "json"]), Value::Array(vec![]));
+    // The remedy that the text names.
+    fs::write(&file, "").unwrap();
+    user.good(&["create"]);
+}
+
+#[test]
+fn logging_in_to_nothing_says_how_to_get_something() {
+    let dir = tempdir().unwrap();
+    let user = User { home: dir, server: "127.0.0.1:1".into() };
+    assert!(user.bad(1, &["ssh"]).contains("no saved machine at all"));
+    assert!(user.bad(1, &["ssh", "abc"]).contains("'abc'"));
+    assert!(user.bad(1, &["fingerprint", "--state", "/nowhere"]).contains("/nowhere/server.pem"));
+}
+
+#[test]
+fn the_configuration_that_is_written_is_good_and_all_defaults() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("config.yaml");
+    let file = file.to_str().unwrap();
+    let user = User { home: tempdir().unwrap(), server: String::new() };
+    assert_eq!(finish(&mut program(["config", "init", file])).status.code(), Some(0));
+    assert_eq!(finish(&mut program(["config", "check", file])).status.code(), Some(0));
+    assert!(user.bad(1, &["config", "init", file]).contains("exists already"));
+    assert_eq!(stdout(&finish(&mut program(["config", "init"]))), fs::read_to_string(file).unwrap());
+}
+
+#[test]
+fn every_shell_gets_its_completion() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = finish(&mut program(["completion", shell]));
+        assert!(output.status.success() && stdout(&output).contains("destroy"), "{shell}");
+    }
+}

@@ -1,0 +1,17 @@
+//! The program as people run it: `anweddol serve` as a process on the simulated hypervisor, wire clients, and the
+//! command line. What only a real guest can show is in the suite `guest`.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[allow(dead_code)]
+#[path = "../wire/support.rs"]
+mod support;
+
+mod bad_input;
+mod capacity;
+mod cli;
+mod conversations;
+mod health;
+mod life;
+mod operator;
+mod secrets;

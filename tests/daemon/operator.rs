@@ -1,0 +1,220 @@
+//! The operator as the daemon runs it (queue, passes, watch), with a world whose faults tests can order.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anweddol::api::{Api, ApiError, BirthError, Births, Digests, Granted, Sealer};
+use anweddol::guest::Forwarder;
+use anweddol::guest::fake::{FakeForwarder, FakeShell};
+use anweddol::hypervisor::fake::{Call, FakeHypervisor, FakeWorld, Options};
+use anweddol::model::{
+    Client, Container, ContainerPool, DEFAULT_NAMESPACE, EventKind, Image, ObjectMeta, PoolSpec, PoolStatus, Template,
+};
+use anweddol::operator::{self, Clock, Operator};
+use anweddol::server::Verbs;
+use anweddol::server::events::Bus;
+use anweddol::server::verbs::{ApiVerbs, Documented};
+use anweddol::store::{Store, Txn, memory, records};
+use anweddol::wire::{CREATE, Request};
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::common::PATIENCE;
+
+const POOL: &str = "default";
+
+fn client() -> Client {
+    Client { ip: Ipv4Addr::LOCALHOST.into(), id: "1234567".into() }
+}
+
+/// A running operator; stopped when dropped.
+struct Running {
+    world: Arc<FakeWorld>,
+    store: Arc<dyn Store>,
+    api: Arc<Api>,
+    bus: Arc<Bus>,
+    stop: CancellationToken,
+    _dir: TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Running {
+    fn start(max: u32, change: impl FnOnce(&mut PoolSpec, &mut Options)) -> Running {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image.iso");
+        std::fs::write(&image, "image").unwrap();
+        let mut spec = PoolSpec { replicas: 0, max_containers: max, template: Template::of(Image::Iso(image)) };
+        let mut options = Options { boot: Duration::from_millis(20), ..Options::default() };
+        change(&mut spec, &mut options);
+
+        let world = FakeWorld::new(options);
+        let store: Arc<dyn Store> = memory();
+        let metadata = ObjectMeta::new(DEFAULT_NAMESPACE, POOL, Uuid::new_v4(), Timestamp::now());
+        let pool = ContainerPool { metadata, spec, status: PoolStatus::default() };
+        store.txn(Txn::default().write(&pool)).wait().unwrap();
+
+        let forwarder: Arc<dyn Forwarder> = Arc::new(FakeForwarder::new(Arc::clone(&world)));
+        let free = Arc::clone(&forwarder);
+        let sealer = Sealer::from_file(&dir.path().join("seal.key")).unwrap();
+        let births = Arc::new(Births::new(
+            sealer,
+            Digests::default(),
+            10_000..=10_031,
+            Arc::new(move |port| free.is_free(port)),
+        ));
+        let clock: Clock = Arc::new(Timestamp::now);
+        let operator = Arc::new(Operator {
+            store: Arc::clone(&store),
+            hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(&world))),
+            shell: Arc::new(FakeShell::new(Arc::clone(&world))),
+            forwarder,
+            births: Arc::clone(&births),
+            clock: Arc::clone(&clock),
+            instance: Uuid::new_v4(),
+            addressed: false,
+        });
+        let run = Uuid::new_v4();
+        let api = Arc::new(Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, POOL));
+        let (bus, stop) = (Arc::new(Bus::default()), CancellationToken::new());
+        tokio::spawn(bus.follow(&*store, stop.clone()));
+        tokio::spawn(operator::run(operator, stop.clone()));
+        Running { world, store, api, bus, stop, _dir: dir }
+    }
+
+    fn available(&self) -> u32 {
+        self.api.stat().unwrap().available
+    }
+
+    fn containers(&self) -> Vec<Container> {
+        let all = records::list::<Container>(&*self.store, DEFAULT_NAMESPACE).unwrap();
+        all.into_iter().map(|versioned| versioned.object).collect()
+    }
+
+    async fn destroy(&self, granted: &Granted) {
+        self.api.destroy(granted.uuid, granted.client_token.expose_secret()).await.unwrap();
+    }
+
+    /// Nothing is there, and nothing is recorded but the pool and what happened.
+    async fn until_empty(&self, max: u32) {
+        until("an empty world", || {
+            let keys = self.store.list(records::REGISTRY).unwrap().0;
+            let empty = self.world.domains().is_empty() && self.world.forwards().is_empty();
+            (empty && keys.len() == 1 && self.available() == max).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            match look() {
+                Some(found) => return found,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never came: {what}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_creates_and_destroys_at_once_converge() {
+    for failure_rate in [0.0, 0.05] {
+        let running = Arc::new(Running::start(30, |_, options| options.failure_rate = failure_rate));
+        let clients: Vec<_> = (0..30)
+            .map(|_| {
+                let running = Arc::clone(&running);
+                tokio::spawn(async move {
+                    let granted = running.api.create(&client()).await.unwrap();
+                    running.destroy(&granted).await;
+                })
+            })
+            .collect();
+        for client in clients {
+            client.await.unwrap();
+        }
+        running.until_empty(30).await;
+        assert!(running.world.calls(Call::Create) >= 30);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_ends_by_itself_ends_its_container_at_once() {
+    let running = Running::start(2, |_, _| {});
+    let mut events = running.bus.listen();
+    let granted = running.api.create(&client()).await.unwrap();
+    assert_eq!(running.available(), 1);
+    let look = tokio::time::Instant::now();
+    running.world.kill(granted.uuid);
+    running.until_empty(2).await;
+    // The look at everything comes every 30 s; a wake is what told of it.
+    assert!(look.elapsed() < Duration::from_secs(25), "only found by the resync");
+    let told = async {
+        loop {
+            let event = events.recv().await.unwrap();
+            if event.kind == EventKind::DestroyedContainer {
+                return event;
+            }
+        }
+    };
+    let event = tokio::time::timeout(PATIENCE, told).await.unwrap();
+    assert_eq!(event.details["container_uuid"], granted.uuid.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_never_answers_is_taken_down_at_its_deadline() {
+    let running = Running::start(2, |spec, _| spec.template.boot_deadline_seconds = 5);
+    running.world.set_new_guests_answer(false);
+    let error = running.api.create(&client()).await.unwrap_err();
+    assert!(matches!(error, ApiError::NotReady { .. }), "{error}");
+    assert!(error.to_string().contains("5 s"), "{error}");
+    running.until_empty(2).await;
+    running.world.set_new_guests_answer(true);
+    let granted = running.api.create(&client()).await.unwrap();
+    running.destroy(&granted).await;
+    running.until_empty(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_free_port_a_create_is_unavailable_and_the_range_is_told() {
+    let running = Running::start(2, |_, _| {});
+    (10_000..=10_031).for_each(|port| running.world.take_port(port));
+    let error = running.api.create(&client()).await.unwrap_err();
+    assert!(matches!(error, ApiError::Birth(BirthError::NoFreePort { first: 10_000, last: 10_031 })), "{error}");
+
+    let mut events = running.bus.listen();
+    let verbs = ApiVerbs::new(Arc::clone(&running.api), Arc::clone(&running.bus) as _, "1".into());
+    let answer = Documented(Arc::new(verbs)).handle(client(), Request::bare(CREATE)).await;
+    assert_eq!((answer.response.success, answer.response.message.as_str()), (false, "Unavailable"));
+    let event = events.recv().await.unwrap();
+    assert_eq!(event.kind, EventKind::RuntimeError);
+    assert!(event.message.contains("10000-10031") && event.message.contains("port_forwarding.range"), "{event:?}");
+    running.until_empty(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_pool_answers_from_what_is_ready_and_fills_up_again() {
+    let running = Running::start(3, |spec, options| {
+        spec.replicas = 1;
+        // What is not ready before anybody asks is not ready in time.
+        options.boot = Duration::from_millis(300);
+    });
+    let ready = || running.containers().into_iter().find(|c| c.status.ready_at.is_some() && c.spec.claim.is_none());
+    let warm = until("a warm member", ready).await;
+    let granted = running.api.create(&client()).await.unwrap();
+    assert_eq!(granted.uuid, warm.uuid());
+    let next = until("the next warm member", ready).await;
+    assert_ne!(next.uuid(), warm.uuid());
+    running.destroy(&granted).await;
+    assert!(running.world.domains().iter().all(|domain| domain.uuid != granted.uuid), "a used machine stayed");
+    until("all places but the warm one's", || (running.available() == 3).then_some(())).await;
+}
