@@ -142,7 +142,7 @@ fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// Numbered lines, without comments and without the unit tests at the end, and with `use` of several lines in one:
+/// Numbered lines, without comments and unit tests, and with `use` of several lines in one:
 /// a nested import names the same thing as a plain one.
 fn code(text: &str) -> Vec<(usize, String)> {
     let mut code: Vec<(usize, String)> = Vec::new();
@@ -150,7 +150,9 @@ fn code(text: &str) -> Vec<(usize, String)> {
     while let Some((index, line)) = lines.next() {
         let next = lines.peek().map_or("", |(_, next)| next.trim_start());
         if line.starts_with("#[cfg(test)]") && next.starts_with("mod ") && next.ends_with('{') {
-            break;
+            // The bracket that closes it is the next one without indentation.
+            lines.by_ref().find(|(_, line)| *line == "}");
+            continue;
         }
         let line = line.trim();
         if line.starts_with("//") {
@@ -250,9 +252,12 @@ fn a_product_file_can_be_read_at_once() {
 fn the_reader_sees_through_nested_imports_comments_and_quotes() {
     assert_eq!(imports("use a::{b, c::{d, e as f}, g};"), ["a::b", "a::c::d", "a::c::e as f", "a::g"]);
     assert_eq!(imports("pub use crate::a;"), ["crate::a"]);
-    let text = "// tokio::a\nuse crate::hypervisor::{\n    // why\n    fake::World,\n};\nlet a = 1;\n#[cfg(test)]\nmod tests {\n    use tokio::b;\n}";
+    let text = "// tokio::a\nuse crate::hypervisor::{\n    // why\n    fake::World,\n};\nlet a = 1;\n#[cfg(test)]\nmod tests {\n    use tokio::b;\n}\nlet b = 2;";
     let code = code(text);
-    assert_eq!(code, [(2, "crate::hypervisor::fake::World".to_owned()), (6, "let a = 1;".to_owned())]);
+    assert_eq!(
+        code,
+        [(2, "crate::hypervisor::fake::World".to_owned()), (6, "let a = 1;".to_owned()), (11, "let b = 2;".to_owned())]
+    );
     assert!(says(&code[0].1, "hypervisor::fake") && says("a(tokio::spawn)", "tokio::"));
     assert!(!says("my_tokio::spawn", "tokio::") && !says(r#"a("tokio::spawn")"#, "tokio::"));
 }
