@@ -9,8 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hypervisor::libvirt::{NatNetwork, ParseSubnetError, Subnet};
-use crate::model::{DomainType, Image, Memory, Template};
+use crate::model::{DomainType, Image, Memory, Subnet, Template};
 
 /// The longest configuration that is read.
 const MAX_SIZE: u64 = 1 << 20;
@@ -90,7 +89,7 @@ pub struct Hypervisor {
     /// Its bridge.
     pub bridge: String,
     /// Its addresses.
-    pub subnet: SubnetText,
+    pub subnet: Subnet,
     /// Whether machines in embedded mode may open connections of their own, to whatever the daemon's user reaches.
     pub outgoing: bool,
 }
@@ -197,7 +196,7 @@ impl Default for Hypervisor {
             mode: Mode::Auto,
             network: "anweddol".into(),
             bridge: "anw0".into(),
-            subnet: SubnetText(NatNetwork::default().subnet),
+            subnet: Subnet::default(),
             outgoing: false,
         }
     }
@@ -338,25 +337,6 @@ impl Config {
             address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
         }
         address
-    }
-}
-
-/// A subnet, as `192.168.127.0/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SubnetText(pub Subnet);
-
-impl TryFrom<String> for SubnetText {
-    type Error = ParseSubnetError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map(SubnetText)
-    }
-}
-
-impl From<SubnetText> for String {
-    fn from(subnet: SubnetText) -> String {
-        subnet.0.to_string()
     }
 }
 

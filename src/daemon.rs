@@ -163,6 +163,11 @@ struct World {
     addressed: bool,
 }
 
+/// To be called before there is any thread: libvirt inside this process would write its own log beside ours.
+pub fn prepare() {
+    libvirt::quiet();
+}
+
 /// Serves until `stop` is cancelled.
 pub async fn serve(config: Config, simulate: Option<Simulation>, stop: CancellationToken) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Handle::current();
@@ -347,7 +352,7 @@ fn real(config: &Config, runtime: tokio::runtime::Handle) -> Result<World, Serve
 
 fn nat(config: &Config) -> NatNetwork {
     let hypervisor = &config.hypervisor;
-    NatNetwork { name: hypervisor.network.clone(), bridge: hypervisor.bridge.clone(), subnet: hypervisor.subnet.0 }
+    NatNetwork { name: hypervisor.network.clone(), bridge: hypervisor.bridge.clone(), subnet: hypervisor.subnet }
 }
 
 fn libvirt_config(config: &Config, mode: Mode, reach: Reach) -> libvirt::Config {

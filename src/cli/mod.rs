@@ -180,8 +180,7 @@ enum ConfigCommand {
 
 /// Runs the program and says its exit code.
 pub fn main() -> ExitCode {
-    // Before any thread: libvirt inside this process would write its own warnings beside ours.
-    crate::hypervisor::libvirt::quiet();
+    crate::daemon::prepare();
     // SSH runs this program to ask for a password; see `ssh`.
     if let Some(code) = ssh::askpass() {
         return code;

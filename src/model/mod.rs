@@ -9,6 +9,7 @@ mod event;
 mod meta;
 mod observed;
 mod pool;
+mod subnet;
 mod template;
 
 #[cfg(test)]
@@ -23,4 +24,5 @@ pub use meta::{
 };
 pub use observed::{DomainSeen, DomainState, Mark, Observed, Seen};
 pub use pool::{ContainerPool, PoolSpec, PoolStatus};
+pub use subnet::{ParseSubnetError, Subnet};
 pub use template::{DomainType, Image, Memory, Network, ParseMemoryError, Template};

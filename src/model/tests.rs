@@ -1,3 +1,5 @@
+use std::net::Ipv4Addr;
+
 use super::*;
 
 #[test]
@@ -46,5 +48,35 @@ fn event_names_are_what_serde_writes_and_numbers_have_no_gap() {
     for (index, kind) in EventKind::ALL.into_iter().enumerate() {
         assert_eq!(usize::from(kind.number()), index + 1);
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+    }
+}
+
+#[test]
+fn a_subnet_is_private_and_whole() {
+    let subnet: Subnet = "192.168.127.0/24".parse().unwrap();
+    assert_eq!(subnet, Subnet::default());
+    assert_eq!(subnet.to_string(), "192.168.127.0/24");
+    assert_eq!(subnet.gateway(), Ipv4Addr::new(192, 168, 127, 1));
+    assert_eq!(subnet.guests(), (Ipv4Addr::new(192, 168, 127, 2), Ipv4Addr::new(192, 168, 127, 254)));
+    let small: Subnet = "10.0.0.16/28".parse().unwrap();
+    assert_eq!(small.guests(), (Ipv4Addr::new(10, 0, 0, 18), Ipv4Addr::new(10, 0, 0, 30)));
+    for bad in ["", "192.168.127.0", "192.168.127.1/24", "8.8.8.0/24", "10.0.0.0/29", "10.0.0.0/7", "10.0.0.0/33"] {
+        assert!(bad.parse::<Subnet>().is_err(), "{bad:?} was taken");
+    }
+}
+
+#[test]
+fn only_guests_addresses_are_taken() {
+    let subnet = Subnet::default();
+    for (address, taken) in [
+        ("192.168.127.2", true),
+        ("192.168.127.254", true),
+        ("192.168.127.1", false),
+        ("192.168.127.0", false),
+        ("192.168.127.255", false),
+        ("192.168.126.9", false),
+        ("127.0.0.1", false),
+    ] {
+        assert_eq!(subnet.has_guest(address.parse().unwrap()), taken, "{address}");
     }
 }

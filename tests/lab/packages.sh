@@ -1,30 +1,67 @@
 #!/bin/bash
-# Installs the system packages that building, the demo and the tests need on Debian 12 or later. Does nothing where
-# they are all there; asks nothing.
+# Installs the system packages that building, the demo and the tests need on Debian 12 or later and Ubuntu. Does
+# nothing where they are all there; asks nothing. `packages.sh --list` only says which they are, and why.
 set -euo pipefail
 
-packages=(
-  # to build
-  build-essential pkg-config libvirt-dev
-  # to run guests
-  qemu-system-x86 libvirt-daemon libvirt-daemon-system libvirt-clients dnsmasq-base nftables iproute2
-  # to make the reference image
-  xorriso isolinux syslinux-common cpio
-  # to test
-  tini util-linux openssh-client
-)
+packages="
+build-essential         build   compiler and linker of the C parts, and make
+pkg-config              build   finds libvirt's library
+libvirt-dev             build   libvirt's headers
+qemu-system-x86         run     the machines
+libvirt-daemon          run     libvirt's QEMU driver, in this process or in libvirtd
+libvirt-daemon-system   run     libvirtd's configuration and the account that QEMU runs as
+libvirt-clients         run     virsh, to look at machines
+dnsmasq-base            run     gives machines their addresses in system mode
+nftables                run     forwards ports to machines in system mode
+iproute2                run     ip, to look at networks and to make the lab's
+openssh-client          run     anweddol ssh
+xorriso                 image   writes the reference image's ISO
+tini                    test    process 1 of the lab
+util-linux              test    unshare, which makes the lab
+"
+rows() { echo "$packages" | sed '/^$/d'; }
 
-missing=()
-for package in "${packages[@]}"; do
-  [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
-done
-[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "${1-}" = --list ]; then
+  rows
+  exit
+fi
 
-up=()
-[ "$(id -u)" = 0 ] || up=(sudo)
-install() {
-  "${up[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+names() { rows | awk '{ print $1 }'; }
+missing() {
+  names | while read -r package; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+  done
 }
-echo "installing: ${missing[*]}"
-# The lists may be there already, and fresh enough.
-install >/dev/null 2>&1 || { "${up[@]}" apt-get update -qq && install; }
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+  echo "packages: this is neither Debian nor Ubuntu: install what corresponds to these by hand" >&2
+  rows >&2
+  exit 1
+fi
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    sudo "$@"
+  else
+    echo "packages: this needs root, and sudo without a password is not to be had. Run this, then try again:" >&2
+    echo "  sudo apt-get update && sudo apt-get install --no-install-recommends $(missing | tr '\n' ' ')" >&2
+    exit 1
+  fi
+}
+install() {
+  # Word splitting is meant: a name has no spaces.
+  # shellcheck disable=SC2046
+  as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+    apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 $(missing)
+}
+
+[ -n "$(missing)" ] || exit 0
+echo "installing: $(missing | tr '\n' ' ')"
+# The package lists may be there already, and fresh enough. Where they are not, they are fetched.
+if apt-cache show qemu-system-x86 >/dev/null 2>&1 && install >/dev/null 2>&1; then
+  exit 0
+fi
+as_root apt-get update -qq
+install

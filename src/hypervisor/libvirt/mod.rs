@@ -37,7 +37,7 @@ use embedded::Runner;
 use link::{CallError, Link};
 
 pub use ffi::quiet;
-pub use network::{NatNetwork, ParseSubnetError, Subnet};
+pub use network::NatNetwork;
 
 /// libvirtd takes five requests of one client at once and holds back the rest, keep-alives too.
 const CALLS_AT_ONCE: usize = 4;

@@ -4,9 +4,7 @@
 //! the nftables table's part ([`crate::guest::forward::nft`]), because libvirt's own rules for `nat` reject every
 //! connection that comes from outside, forwarded or not, and are written anew whenever it likes.
 
-use std::fmt;
 use std::net::Ipv4Addr;
-use std::str::FromStr;
 
 use quick_xml::events::Event;
 use quick_xml::{Reader, Writer, XmlVersion};
@@ -16,6 +14,7 @@ use virt::network::Network;
 
 use crate::hypervisor::HypervisorError;
 use crate::hypervisor::xml::Reach;
+use crate::model::Subnet;
 
 /// A NAT network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,82 +29,7 @@ pub struct NatNetwork {
 
 impl Default for NatNetwork {
     fn default() -> Self {
-        NatNetwork {
-            name: "anweddol".into(),
-            bridge: "anw0".into(),
-            subnet: Subnet { base: Ipv4Addr::new(192, 168, 127, 0), prefix: 24 },
-        }
-    }
-}
-
-/// A range of private addresses. The first is the host's, the others but the last are guests'.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Subnet {
-    base: Ipv4Addr,
-    prefix: u8,
-}
-
-/// Why a text is no subnet.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no subnet for guests: write a private IPv4 network of 8 to 28 bits, as in 192.168.127.0/24")]
-pub struct ParseSubnetError {
-    /// What was given.
-    pub text: String,
-}
-
-impl Subnet {
-    /// The host's own address in it.
-    pub fn gateway(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.base.to_bits() + 1)
-    }
-
-    /// The first and the last address of guests.
-    pub fn guests(self) -> (Ipv4Addr, Ipv4Addr) {
-        (
-            Ipv4Addr::from_bits(self.base.to_bits() + 2),
-            Ipv4Addr::from_bits(self.base.to_bits() | (!self.mask() >> 1 << 1)),
-        )
-    }
-
-    /// Whether a guest can have this address: guests are not trusted, and a forward to an address outside would
-    /// lead to somebody else.
-    pub fn has_guest(self, address: Ipv4Addr) -> bool {
-        let (first, last) = self.guests();
-        (first..=last).contains(&address)
-    }
-
-    /// Its base address.
-    pub fn base(self) -> Ipv4Addr {
-        self.base
-    }
-
-    /// Its length in bits.
-    pub fn prefix(self) -> u8 {
-        self.prefix
-    }
-
-    fn mask(self) -> u32 {
-        u32::MAX << (32 - u32::from(self.prefix))
-    }
-}
-
-impl FromStr for Subnet {
-    type Err = ParseSubnetError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parse = || {
-            let (base, prefix) = text.split_once('/')?;
-            let subnet = Subnet { base: base.parse().ok()?, prefix: prefix.parse().ok()? };
-            let whole = (8..=28).contains(&subnet.prefix) && subnet.base.to_bits() & !subnet.mask() == 0;
-            (whole && subnet.base.is_private()).then_some(subnet)
-        };
-        parse().ok_or_else(|| ParseSubnetError { text: text.into() })
-    }
-}
-
-impl fmt::Display for Subnet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.base, self.prefix)
+        NatNetwork { name: "anweddol".into(), bridge: "anw0".into(), subnet: Subnet::default() }
     }
 }
 
@@ -240,35 +164,6 @@ fn attribute(xml: &str, name: &str, key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_subnet_is_private_and_whole() {
-        let subnet: Subnet = "192.168.127.0/24".parse().unwrap();
-        assert_eq!(subnet, NatNetwork::default().subnet);
-        assert_eq!(subnet.gateway(), Ipv4Addr::new(192, 168, 127, 1));
-        assert_eq!(subnet.guests(), (Ipv4Addr::new(192, 168, 127, 2), Ipv4Addr::new(192, 168, 127, 254)));
-        let small: Subnet = "10.0.0.16/28".parse().unwrap();
-        assert_eq!(small.guests(), (Ipv4Addr::new(10, 0, 0, 18), Ipv4Addr::new(10, 0, 0, 30)));
-        for bad in ["", "192.168.127.0", "192.168.127.1/24", "8.8.8.0/24", "10.0.0.0/29", "10.0.0.0/7", "10.0.0.0/33"] {
-            assert!(bad.parse::<Subnet>().is_err(), "{bad:?} was taken");
-        }
-    }
-
-    #[test]
-    fn only_guests_addresses_are_taken() {
-        let subnet = NatNetwork::default().subnet;
-        for (address, taken) in [
-            ("192.168.127.2", true),
-            ("192.168.127.254", true),
-            ("192.168.127.1", false),
-            ("192.168.127.0", false),
-            ("192.168.127.255", false),
-            ("192.168.126.9", false),
-            ("127.0.0.1", false),
-        ] {
-            assert_eq!(subnet.has_guest(address.parse().unwrap()), taken, "{address}");
-        }
-    }
 
     #[test]
     fn the_network_has_no_waits_and_short_leases() {

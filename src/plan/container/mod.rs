@@ -13,6 +13,11 @@
 //! - A port is closed before its machine is ended, and opened only after the endpoint account is locked.
 //! - At the fixed point there is no step: deciding again on the same input changes nothing.
 
+mod step;
+
+#[cfg(test)]
+mod tests;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::backoff;
@@ -41,54 +46,7 @@ pub mod conditions {
 }
 
 use conditions::{PERSONALISED, PUBLISHED, READY, STARTED};
-
-/// One effect on the world. Each may be taken again without harm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// Start the domain.
-    CreateDomain,
-    /// Make the user, lock the endpoint account.
-    Personalise,
-    /// Open the port.
-    Publish,
-    /// Close the port.
-    Withdraw,
-    /// End the domain.
-    DestroyDomain,
-}
-
-impl Step {
-    /// Its name in events and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Step::CreateDomain => "create domain",
-            Step::Personalise => "personalise",
-            Step::Publish => "publish",
-            Step::Withdraw => "withdraw",
-            Step::DestroyDomain => "destroy domain",
-        }
-    }
-
-    fn going_up(self) -> bool {
-        match self {
-            Step::CreateDomain | Step::Personalise | Step::Publish => true,
-            Step::Withdraw | Step::DestroyDomain => false,
-        }
-    }
-}
-
-/// What comes after the commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Take this step.
-    Step(Step),
-    /// Look again after this long.
-    Look(SignedDuration),
-    /// Nothing, until something changes.
-    Rest,
-    /// Nothing is left of it: remove its records, in the same commit as the events.
-    Remove,
-}
+pub use step::{Next, Outcome, Step};
 
 /// What a pass commits, and what it does then.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,19 +59,6 @@ pub struct Decision {
     pub events: Vec<Event>,
     /// What comes then.
     pub next: Next,
-}
-
-/// How a step ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is done.
-    Done,
-    /// The world is not ready for it: no failure, to be tried again soon.
-    NotYet(String),
-    /// It failed and may be tried again.
-    Failed(String),
-    /// It can never succeed.
-    Impossible(String),
 }
 
 /// Decides for one container. `claim` is the record its `spec.claim` names, if there is one.
@@ -455,6 +400,3 @@ fn client(claim: &ContainerClaim) -> Option<&Client> {
         Origin::Wire { client, .. } => Some(client),
     }
 }
-
-#[cfg(test)]
-mod tests;

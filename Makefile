@@ -1,0 +1,38 @@
+# What can be done here; `make help` explains it.
+# MODE=embedded (libvirt inside the daemon, user networking) or MODE=system (qemu:///system, NAT, nftables).
+MODE ?= embedded
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test packages nextest check fast doc-tests real deny clean
+
+help:
+	@echo 'anweddol: temporary, SSH-reachable virtual machines'
+	@echo
+	@echo '  make demo               a real machine from CREATE to SSH to DESTROY; a minute or two after the build'
+	@echo '  make demo MODE=system   the same through qemu:///system, in a network namespace of its own'
+	@echo '  make test               everything that has to hold before a change is good (needs root or sudo)'
+	@echo '  make check              the quick half of it: format, lints, documentation'
+	@echo '  make deny               licences, sources and known faults of dependencies (needs cargo-deny and the network)'
+	@echo '  make packages           the system packages all of these need; they install them by themselves'
+	@echo '  make clean              removes what was built'
+
+packages:
+	@tests/lab/packages.sh
+
+demo:
+	@tests/demo.sh $(MODE)
+
+check: packages
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+test:
+	@tests/all.sh
+
+deny:
+	@cargo deny --version >/dev/null 2>&1 || { echo "make deny: run 'cargo install --locked cargo-deny' first" >&2; exit 1; }
+	cargo deny check
+
+clean:
+	cargo clean

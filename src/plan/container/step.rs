@@ -1,0 +1,65 @@
+//! The steps a pass can take, and how they end.
+
+use jiff::SignedDuration;
+
+/// One effect on the world. Each may be taken again without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Start the domain.
+    CreateDomain,
+    /// Make the user, lock the endpoint account.
+    Personalise,
+    /// Open the port.
+    Publish,
+    /// Close the port.
+    Withdraw,
+    /// End the domain.
+    DestroyDomain,
+}
+
+impl Step {
+    /// Its name in events and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::CreateDomain => "create domain",
+            Step::Personalise => "personalise",
+            Step::Publish => "publish",
+            Step::Withdraw => "withdraw",
+            Step::DestroyDomain => "destroy domain",
+        }
+    }
+
+    /// Whether it brings a machine up, rather than down.
+    pub(super) fn going_up(self) -> bool {
+        match self {
+            Step::CreateDomain | Step::Personalise | Step::Publish => true,
+            Step::Withdraw | Step::DestroyDomain => false,
+        }
+    }
+}
+
+/// What comes after the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Take this step.
+    Step(Step),
+    /// Look again after this long.
+    Look(SignedDuration),
+    /// Nothing, until something changes.
+    Rest,
+    /// Nothing is left of it: remove its records, in the same commit as the events.
+    Remove,
+}
+
+/// How a step ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// The world is not ready for it: no failure, to be tried again soon.
+    NotYet(String),
+    /// It failed and may be tried again.
+    Failed(String),
+    /// It can never succeed.
+    Impossible(String),
+}

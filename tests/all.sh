@@ -1,0 +1,60 @@
+#!/bin/bash
+# Everything that has to hold, in the order in which it fails soonest. `make test` calls it.
+#
+# The real ones, on guests and libvirt, run in the lab, which needs root or sudo; the image is built outside of it,
+# since the lab has no network.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+
+begin=$SECONDS
+told=()
+stage=
+finished=
+end() {
+  status=$?
+  # The lab's cargo ran as root; what it built belongs to who called.
+  [ "$(id -u)" = 0 ] || sudo -n chown -R "$(id -u):$(id -g)" "${CARGO_TARGET_DIR:-target}" 2>/dev/null || true
+  echo
+  printf '  %-34s %s\n' "${told[@]}"
+  if [ -n "$finished" ]; then
+    echo "make test: good, in $((SECONDS - begin)) s"
+  else
+    echo "make test: FAILED at '$stage', after $((SECONDS - begin)) s"
+  fi
+  exit $status
+}
+trap end EXIT
+trap 'exit 130' INT TERM
+
+run() {
+  stage=$1
+  shift
+  local start=$SECONDS
+  printf '\n== %s: %s\n' "$stage" "$*"
+  "$@"
+  told+=("$stage" "$((SECONDS - start)) s")
+}
+
+nextest() { cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest; }
+documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items; }
+lab=(tests/lab/run.sh)
+embedded=(tests/lab/run.sh --no-libvirtd)
+real=(cargo nextest run --locked --offline --run-ignored only)
+
+run packages tests/lab/packages.sh
+run nextest nextest
+run format cargo fmt --check
+run lints cargo clippy --locked --all-targets -- -D warnings
+run documentation documentation
+if cargo deny --version >/dev/null 2>&1; then
+  run dependencies cargo deny --locked check bans licenses sources
+fi
+run tests cargo nextest run --locked
+run 'documentation examples' cargo test --locked --doc
+run 'image, on QEMU' cargo nextest run --locked --profile lab --test image --run-ignored only
+run 'libvirt, system' "${lab[@]}" "${real[@]}" --test libvirt system
+run 'libvirt, embedded' "${embedded[@]}" "${real[@]}" --test libvirt embedded
+run 'guests, system' "${lab[@]}" "${real[@]}" --profile lab --test guest
+run 'guests, embedded' "${embedded[@]}" "${real[@]}" --profile lab --test guest
+finished=yes
