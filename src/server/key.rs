@@ -17,7 +17,7 @@ const MAX_FILE: usize = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// The file cannot be read, or is not only its owner's.
-    #[error("the server key cannot be used")]
+    #[error(transparent)]
     File(#[from] PrivateFileError),
     /// There is no such file.
     #[error("there is no server key {}: 'anweddol serve' makes it on first start", path.display())]
