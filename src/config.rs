@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::text::from_text;
 use crate::model::{DomainType, Image, Memory, Subnet, Template};
 
 /// The longest configuration that is read.
@@ -108,8 +109,8 @@ pub enum Mode {
 }
 
 /// Ports from one to another, as `10000-14999`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub struct PortRange {
     first: u16,
     last: u16,
@@ -130,14 +131,6 @@ impl FromStr for PortRange {
         let (first, last) = text.split_once('-').ok_or_else(bad)?;
         let (first, last) = (first.trim().parse().map_err(|_| bad())?, last.trim().parse().map_err(|_| bad())?);
         if first == 0 || first > last { Err(bad()) } else { Ok(PortRange { first, last }) }
-    }
-}
-
-impl TryFrom<String> for PortRange {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
     }
 }
 
@@ -339,6 +332,8 @@ impl Config {
         address
     }
 }
+
+from_text!(PortRange);
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ mod observed;
 mod pool;
 mod subnet;
 mod template;
+pub(crate) mod text;
 
 #[cfg(test)]
 mod tests;

@@ -109,9 +109,11 @@ pub enum Network {
 }
 
 /// An amount of memory, written as a Kubernetes quantity: `256Mi`, `2Gi`, or plain bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub struct Memory(u64);
+
+super::text::from_text!(Memory);
 
 impl Memory {
     /// So many MiB.
@@ -177,13 +179,5 @@ impl FromStr for Memory {
             _ => return Err(bad()),
         };
         number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).map(Memory).ok_or_else(bad)
-    }
-}
-
-impl TryFrom<String> for Memory {
-    type Error = ParseMemoryError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
     }
 }
