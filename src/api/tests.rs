@@ -33,7 +33,7 @@ fn bench(max: u32, ports: std::ops::RangeInclusive<u16>, free: fn(u16) -> bool) 
     let image = Image::Iso(file);
     let store: Arc<dyn Store> = crate::store::memory();
     let sealer = Sealer::from_file(&dir.path().join("seal.key")).unwrap();
-    let births = Arc::new(Births::new(sealer, ports, Arc::new(free)));
+    let births = Arc::new(Births::new(sealer, Digests::default(), ports, Arc::new(free)));
     let seconds = Arc::new(AtomicI64::new(1000));
     let clock = {
         let seconds = Arc::clone(&seconds);

@@ -66,8 +66,12 @@ impl Operator {
         (deadline - waited).max(SignedDuration::from_secs(1)).unsigned_abs()
     }
 
-    /// Whether its record still stands as it was and wishes for no end. On doubt it is wanted.
+    /// Whether its record still stands as it was and wishes for no end, and this daemon goes on. On doubt it is
+    /// wanted.
     fn still_wanted(&self, c: &Container) -> bool {
+        if self.quit.is_cancelled() {
+            return false;
+        }
         match records::get::<Container>(&*self.store, &c.metadata.namespace, &c.metadata.name) {
             Ok(Some(read)) => !read.object.metadata.deleting(),
             Ok(None) => false,

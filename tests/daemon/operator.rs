@@ -81,12 +81,13 @@ impl Running {
             clock: Arc::clone(&clock),
             instance: Uuid::new_v4(),
             addressed: false,
+            quit: CancellationToken::new(),
         });
         let run = Uuid::new_v4();
         let api = Arc::new(Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, POOL));
-        let (bus, stop) = (Arc::new(Bus::default()), CancellationToken::new());
+        let (bus, stop) = (Arc::new(Bus::default()), operator.quit.clone());
         tokio::spawn(bus.follow(&*store, stop.clone()));
-        tokio::spawn(operator::run(operator, stop.clone()));
+        tokio::spawn(operator::run(operator));
         Running { world, store, api, bus, stop, _dir: dir }
     }
 
