@@ -7,9 +7,10 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use crate::model::{DomainType, Image, Memory, Subnet, Template, text};
+use crate::model::text::from_text;
+use crate::model::{DomainType, Image, Memory, Subnet, Template};
 
 /// The longest configuration that is read.
 const MAX_SIZE: u64 = 1 << 20;
@@ -130,12 +131,6 @@ impl FromStr for PortRange {
         let (first, last) = text.split_once('-').ok_or_else(bad)?;
         let (first, last) = (first.trim().parse().map_err(|_| bad())?, last.trim().parse().map_err(|_| bad())?);
         if first == 0 || first > last { Err(bad()) } else { Ok(PortRange { first, last }) }
-    }
-}
-
-impl<'de> Deserialize<'de> for PortRange {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text::deserialize(deserializer)
     }
 }
 
@@ -337,6 +332,8 @@ impl Config {
         address
     }
 }
+
+from_text!(PortRange);
 
 #[cfg(test)]
 mod tests;

@@ -230,6 +230,7 @@ fn start(
         clock,
         instance,
         addressed: world.addressed,
+        quit: CancellationToken::new(),
     });
     Ok(Started { config, simulated: simulate.is_some(), key, store, operator, run: Uuid::new_v4() })
 }
@@ -261,7 +262,7 @@ impl Started {
         wire.max_connections = config.server.max_connections;
         let events = Arc::clone(&bus) as Arc<dyn EventSink>;
         let wire = WireServer::bind(wire, Arc::new(key), Arc::new(Documented(Arc::new(verbs))), events).await?;
-        let quit = CancellationToken::new();
+        let quit = operator.quit.clone();
         let told = tokio::spawn(bus.follow(&*store, quit.clone()));
         let mut health_address = None;
         if let Some(address) = config.server.health_listen {
@@ -273,7 +274,7 @@ impl Started {
 
         let recovering = Arc::clone(&operator);
         tokio::task::spawn_blocking(move || recovering.recover(run)).await??;
-        let passes = tokio::spawn(operator::run(Arc::clone(&operator), quit.clone()));
+        let passes = tokio::spawn(operator::run(Arc::clone(&operator)));
 
         health.set_ready(true);
         tracing::info!(

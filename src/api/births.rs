@@ -73,6 +73,11 @@ impl Births {
         &self.sealer
     }
 
+    /// SHA-256 of an image.
+    pub fn image_sha256(&self, image: &crate::model::Image) -> Result<Arc<str>, ImageError> {
+        self.digests.sha256(image)
+    }
+
     /// A new container of a pool, for a claim or for whoever comes.
     pub fn container(
         &self,
@@ -82,7 +87,7 @@ impl Births {
         now: Timestamp,
     ) -> Result<Birth, BirthError> {
         let template = pool.spec.template.clone();
-        let image_sha256 = self.digests.sha256(&template.image)?.to_string();
+        let image_sha256 = self.image_sha256(&template.image)?.to_string();
         let port = self.port(store)?;
         let uuid = Uuid::new_v4();
         let namespace = &pool.metadata.namespace;

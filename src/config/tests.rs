@@ -51,7 +51,7 @@ fn a_wrong_file_is_refused_by_line_and_key() {
         ("hypervisor:\n  mode: cloud", &["cloud", "embedded", "system"]),
         ("hypervisor:\n  subnet: 8.8.8.0/24", &["hypervisor.subnet", "8.8.8.0/24", "192.168.127.0/24"]),
         ("server: {listen: nowhere}", &["server.listen"]),
-        ("server: [", &["line"]),
+        ("server: {", &["line"]),
     ] {
         let said = Config::parse(text).unwrap_err().to_string();
         for word in says {

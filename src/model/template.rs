@@ -2,9 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize};
-
-use super::text;
+use serde::{Deserialize, Serialize};
 
 /// What a machine is made from; the same in a pool's template and in a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +113,8 @@ pub enum Network {
 #[serde(into = "String")]
 pub struct Memory(u64);
 
+super::text::from_text!(Memory);
+
 impl Memory {
     /// So many MiB.
     pub const fn mebibytes(mib: u64) -> Self {
@@ -179,11 +179,5 @@ impl FromStr for Memory {
             _ => return Err(bad()),
         };
         number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).map(Memory).ok_or_else(bad)
-    }
-}
-
-impl<'de> Deserialize<'de> for Memory {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text::deserialize(deserializer)
     }
 }

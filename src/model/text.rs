@@ -1,15 +1,17 @@
+//! Values that are written as text and read by their own parser.
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::Deserializer;
-use serde::de::{Error, Visitor};
+use serde::de::{Deserializer, Error, Visitor};
 
-/// Reads a value that is written as text. Unlike `#[serde(try_from = "String")]`, what is wrong with it is said where
-/// it stands: the reader's error names the field, not only the object that it is in.
+/// Reads a value by its parser. Its error is raised while the text is being read, not after: so a format that knows
+/// where that is names the key and the line. A number without quotes is the same text.
 pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
-    T: FromStr<Err: fmt::Display>,
+    T: FromStr,
+    T::Err: fmt::Display,
     D: Deserializer<'de>,
 {
     deserializer.deserialize_any(Text(PhantomData))
@@ -17,7 +19,11 @@ where
 
 struct Text<T>(PhantomData<T>);
 
-impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Text<T> {
+impl<T> Visitor<'_> for Text<T>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,8 +34,20 @@ impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Text<T> {
         text.parse().map_err(E::custom)
     }
 
-    /// YAML and JSON take a text of digits for a number.
     fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
         self.visit_str(&number.to_string())
     }
 }
+
+/// `Deserialize` for types that are read so.
+macro_rules! from_text {
+    ($($type:ty),+) => {$(
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $crate::model::text::deserialize(deserializer)
+            }
+        }
+    )+};
+}
+
+pub(crate) use from_text;

@@ -1,5 +1,6 @@
 //! Taking one step. No decisions here: what an error means for the container, `plan::container::note` says.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -12,6 +13,10 @@ use crate::store::records;
 
 use super::Operator;
 use super::observe::forward;
+
+/// While a guest boots, its domain is looked for as often as its waiter asks so many times whether it is wanted:
+/// records are read at no cost, the hypervisor is not.
+const LOOK_EVERY: u32 = 5;
 
 impl Operator {
     pub(super) fn apply(&self, c: &Container, step: Step) -> Outcome {
@@ -45,7 +50,12 @@ impl Operator {
             Ok(at) => at,
             Err(error) => return forward_outcome(error),
         };
-        let patience = Patience { at_most: self.boot_time_left(c), wanted: &|| self.still_wanted(c) };
+        let asked = AtomicU32::new(0);
+        let wanted = || {
+            let look = asked.fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == LOOK_EVERY - 1;
+            self.still_wanted(c) && !(look && self.is_gone(c))
+        };
+        let patience = Patience { at_most: self.boot_time_left(c), wanted: &wanted };
         match self.shell.personalise(at, &login, patience) {
             Ok(()) => Outcome::Done,
             Err(error @ (ShellError::NotAnswering { .. } | ShellError::Unwanted { .. })) => {
@@ -66,13 +76,22 @@ impl Operator {
         (deadline - waited).max(SignedDuration::from_secs(1)).unsigned_abs()
     }
 
-    /// Whether its record still stands as it was and wishes for no end. On doubt it is wanted.
+    /// Whether its record still stands as it was and wishes for no end, and this daemon goes on. On doubt it is
+    /// wanted.
     fn still_wanted(&self, c: &Container) -> bool {
+        if self.quit.is_cancelled() {
+            return false;
+        }
         match records::get::<Container>(&*self.store, &c.metadata.namespace, &c.metadata.name) {
             Ok(Some(read)) => !read.object.metadata.deleting(),
             Ok(None) => false,
             Err(_) => true,
         }
+    }
+
+    /// Whether there surely is no domain to wait for. Its wake came while this pass waited, and is served after it.
+    fn is_gone(&self, c: &Container) -> bool {
+        matches!(self.hypervisor.find(c.uuid()), Ok(None))
     }
 
     fn login(&self, c: &Container) -> Result<Login, Outcome> {

@@ -36,6 +36,7 @@ mod tests;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::api::Births;
@@ -67,6 +68,8 @@ pub struct Operator {
     pub instance: Uuid,
     /// Whether machines get addresses of their own (a NAT network) or none (user networking).
     pub addressed: bool,
+    /// Cancelled when the daemon stops: no pass begins then, and none goes on waiting for a guest that boots.
+    pub quit: CancellationToken,
 }
 
 /// When an object wants its next pass.

@@ -21,8 +21,9 @@ const RESYNC: Duration = Duration::from_secs(30);
 /// After a pass that could not read or write records.
 const RECORD_TROUBLE: Duration = Duration::from_secs(1);
 
-/// Runs the operator until it is cancelled; passes under way are finished.
-pub async fn run(operator: Arc<Operator>, cancel: CancellationToken) {
+/// Runs the operator until it is to quit; passes under way are finished, but for boots that they wait for.
+pub async fn run(operator: Arc<Operator>) {
+    let cancel = operator.quit.clone();
     let queue = Queue::new();
     let feeding = tokio::spawn(feed(Arc::clone(&operator), queue.clone(), cancel.clone()));
     let passes = {

@@ -104,6 +104,15 @@ fn sigterm_ends_it_in_order_and_answers_who_waits() {
 }
 
 #[test]
+fn sigterm_waits_for_no_boot_that_only_the_pool_wants() {
+    let dir = tempdir().unwrap();
+    let config = "container: {warm: 2, boot_deadline: 3600}";
+    let daemon = Home::new(dir.path(), config).with_vectors_key().simulated("boot=3600s").start();
+    until_available(daemon.address, 4);
+    daemon.stop();
+}
+
+#[test]
 fn a_killed_daemon_starts_again_with_its_key_and_its_records() {
     let dir = tempdir().unwrap();
     let home = Home::new(dir.path(), "").simulated("boot=10ms");

@@ -1,17 +1,18 @@
 //! The operator as the daemon runs it (queue, passes, watch), with a world whose faults tests can order.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anweddol::api::{Api, ApiError, BirthError, Births, Digests, Granted, Sealer};
-use anweddol::guest::Forwarder;
 use anweddol::guest::fake::{FakeForwarder, FakeShell};
+use anweddol::guest::{Forwarder, Login, Patience, Shell, ShellError};
 use anweddol::hypervisor::fake::{Call, FakeHypervisor, FakeWorld, Options};
 use anweddol::model::{
     Client, Container, ContainerPool, DEFAULT_NAMESPACE, EventKind, Image, ObjectMeta, PoolSpec, PoolStatus, Template,
 };
 use anweddol::operator::{self, Clock, Operator};
+use anweddol::plan::container::conditions::STARTED;
 use anweddol::server::Verbs;
 use anweddol::server::events::Bus;
 use anweddol::server::verbs::{ApiVerbs, Documented};
@@ -49,6 +50,14 @@ impl Drop for Running {
 
 impl Running {
     fn start(max: u32, change: impl FnOnce(&mut PoolSpec, &mut Options)) -> Running {
+        Running::with_shell(max, change, |world| Arc::new(FakeShell::new(Arc::clone(world))))
+    }
+
+    fn with_shell(
+        max: u32,
+        change: impl FnOnce(&mut PoolSpec, &mut Options),
+        shell: impl FnOnce(&Arc<FakeWorld>) -> Arc<dyn Shell>,
+    ) -> Running {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image.iso");
         std::fs::write(&image, "image").unwrap();
@@ -75,18 +84,19 @@ impl Running {
         let operator = Arc::new(Operator {
             store: Arc::clone(&store),
             hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(&world))),
-            shell: Arc::new(FakeShell::new(Arc::clone(&world))),
+            shell: shell(&world),
             forwarder,
             births: Arc::clone(&births),
             clock: Arc::clone(&clock),
             instance: Uuid::new_v4(),
             addressed: false,
+            quit: CancellationToken::new(),
         });
         let run = Uuid::new_v4();
         let api = Arc::new(Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, POOL));
-        let (bus, stop) = (Arc::new(Bus::default()), CancellationToken::new());
+        let (bus, stop) = (Arc::new(Bus::default()), operator.quit.clone());
         tokio::spawn(bus.follow(&*store, stop.clone()));
-        tokio::spawn(operator::run(operator, stop.clone()));
+        tokio::spawn(operator::run(operator));
         Running { world, store, api, bus, stop, _dir: dir }
     }
 
@@ -181,6 +191,34 @@ async fn a_guest_that_never_answers_is_taken_down_at_its_deadline() {
     running.world.set_new_guests_answer(true);
     let granted = running.api.create(&client()).await.unwrap();
     running.destroy(&granted).await;
+    running.until_empty(2).await;
+}
+
+/// A shell that only hears whether its guest is still wanted.
+struct Deaf;
+
+impl Shell for Deaf {
+    fn personalise(&self, at: SocketAddr, _: &Login, patience: Patience<'_>) -> Result<(), ShellError> {
+        while (patience.wanted)() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(ShellError::Unwanted { at })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_ends_while_it_boots_is_not_waited_for() {
+    let running = Running::with_shell(2, |spec, _| spec.template.boot_deadline_seconds = 3600, |_| Arc::new(Deaf));
+    let api = Arc::clone(&running.api);
+    let asking = tokio::spawn(async move { api.create(&client()).await });
+    let booting = until("a pass that waits for the guest", || {
+        let booting = running.containers().pop()?;
+        let started = anweddol::model::condition(&booting.status.conditions, STARTED);
+        started.then(|| booting.uuid())
+    });
+    running.world.kill(booting.await);
+    let error = tokio::time::timeout(PATIENCE, asking).await.unwrap().unwrap().unwrap_err();
+    assert!(matches!(error, ApiError::NotReady { .. }), "{error}");
     running.until_empty(2).await;
 }
 

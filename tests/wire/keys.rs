@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use anweddol::error_chain;
 use anweddol::server::key::{KeyFileError, load, load_or_generate};
 use anweddol::wire::keys::Backend;
 use anweddol::wire::{KeyError, KeySize, Limits, PrivateKey, PublicKey};
@@ -73,7 +74,7 @@ fn a_key_file_that_others_can_read_is_refused_with_what_to_do() {
     fs::write(&path, text("/server/private_pem")).unwrap();
     for mode in [0o644, 0o640, 0o604, 0o660, 0o620, 0o610] {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        let told = load_or_generate(&path).unwrap_err().to_string();
+        let told = error_chain(&load_or_generate(&path).unwrap_err());
         for part in [path.to_str().unwrap(), &format!("{mode:04o}"), &format!("chmod 600 {}", path.display())] {
             assert!(told.contains(part), "{part} in: {told}");
         }
@@ -94,7 +95,8 @@ fn a_file_without_a_usable_key_is_refused_and_kept() {
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         let error = load_or_generate(&path).unwrap_err();
         assert!(matches!(error, KeyFileError::Key { .. } | KeyFileError::File(_)), "{error}");
-        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        let told = error_chain(&error);
+        assert!(told.contains(path.to_str().unwrap()), "{told}");
         assert_eq!(fs::read_to_string(&path).unwrap(), content);
     }
     let error = load_or_generate(directory.path()).unwrap_err();

@@ -11,6 +11,7 @@ use futures::executor::block_on;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::api::{Api, ApiError, Births, Digests, Sealer};
@@ -208,6 +209,7 @@ impl Bench {
             clock: clock.clone(),
             instance: INSTANCE,
             addressed: nat,
+            quit: CancellationToken::new(),
         };
         let pool = ContainerPool {
             metadata: ObjectMeta::new(NS, "default", Uuid::new_v4(), now(&millis)),
