@@ -1,4 +1,60 @@
-//! Temporary, SSH-reachable virtual machines.
+//! Temporary, SSH-reachable virtual machines: a daemon that keeps them the way a Kubernetes operator keeps its
+//! objects, on one Linux host with libvirt, and the command line for it.
+//!
+//! # The picture
+//!
+//! ```text
+//!  wire client ──► server ──► api ──► Store (sled) ◄─────────────┐   libvirt / guest / forwards
+//!                 (sockets)  (rules)     │ changed keys          │                ▲
+//!                                        ▼                       │                │
+//!                               operator::queue   one pass per object at a time   │
+//!                                        │                       │                │
+//!        one pass  =  observe ──► plan::decide (PURE) ──► commit ┘ ──► apply one step
+//!                                                    status + events,
+//!                                                    one durable transaction
+//! ```
+//!
+//! 1. Clients only ever **write desired state**. They never touch a machine.
+//! 2. The operator repeats one **pass** per object until nothing is left to do; a pass takes **at most one step**. A
+//!    crash is a pass that ended early. Nothing is remembered between passes.
+//! 3. What happened to a container is told by **events**, committed with the status they explain.
+//! 4. "Committed" means durable: nothing is told, to anybody, before it would survive a power cut.
+//!
+//! What this adds up to are the seven promises in [`operator`].
+//!
+//! # Glossary
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | container | one virtual machine, from its wish to its end; the protocol's word for it ([`model::Container`]) |
+//! | claim | what CREATE writes and DESTROY deletes: somebody wants a container ([`model::ContainerClaim`]) |
+//! | bind | give a claim its container: one transaction, never twice, never another one later |
+//! | pool | what containers are made from, how many may be, how many wait ready ([`model::ContainerPool`]) |
+//! | member | a container of a pool that waits, ready, for a claim |
+//! | cold start | a container made for a claim that found no member |
+//! | domain | libvirt's word for a machine that runs |
+//! | mark | what our domains bear in libvirt's metadata; one without it is never touched ([`model::Mark`]) |
+//! | instance | one installation, by the UUID in its store; part of the mark |
+//! | pass | observe, decide, commit, one step: for one object, never two at once |
+//! | step | one effect on the world that may be taken again without harm ([`plan::container::Step`]) |
+//! | present, absent, unknown | what an observation can be; only a positive *absent* counts as gone ([`model::Seen`]) |
+//! | endpoint shell | the SSH session on the account `endpoint` that sets a fresh machine up |
+//! | personalise | make the user with their password, lock `endpoint` ([`guest::Shell`]) |
+//! | forward | a port of the host that leads to a machine's SSH server ([`guest::Forwarder`]) |
+//! | publish, withdraw | open and close a forward |
+//! | generation | of the wire protocol: two are spoken, on one port ([`wire::Generation`]) |
+//! | embedded, system | the two ways to run machines: libvirt inside this process, or the host's ([`hypervisor::libvirt`]) |
+//!
+//! # Reading order
+//!
+//! 1. [`model`], the records; [`plan`], what to do next. Both pure, and most of what there is to understand.
+//! 2. [`operator`]: the promises, and a pass around a decision.
+//! 3. The traits [`hypervisor::Hypervisor`], [`guest::Shell`], [`guest::Forwarder`] and [`store::Store`]; then whoever
+//!    keeps them, as needed.
+//! 4. [`wire`], the protocol without sockets; [`server`], the sockets; [`api`], the rules between them and the store.
+//! 5. [`daemon`]: the only place that names them all, and the order in which they start and stop.
+//!
+//! Who may name whom is kept by `tests/architecture.rs`.
 
 pub mod api;
 pub mod cli;

@@ -249,6 +249,29 @@ fn a_product_file_can_be_read_at_once() {
 }
 
 #[test]
+fn the_tests_that_the_readme_and_the_operator_name_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    walk(&root.join("src"), &mut files);
+    walk(&root.join("tests"), &mut files);
+    let all: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    for file in ["README.md", "src/operator/mod.rs"] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        // A test's name is a sentence: no other name in these texts has as many words.
+        let words = text.split('`').skip(1).step_by(2).map(|word| word.rsplit("::").next().unwrap());
+        let names = words.filter(|word| {
+            word.matches('_').count() > 4 && word.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+        });
+        let mut count = 0;
+        for name in names {
+            assert!(all.contains(&format!("fn {name}(")), "{file} promises the test '{name}', which is not there");
+            count += 1;
+        }
+        assert!(count > 1, "{file} names no tests any more: this test reads it wrongly");
+    }
+}
+
+#[test]
 fn the_reader_sees_through_nested_imports_comments_and_quotes() {
     assert_eq!(imports("use a::{b, c::{d, e as f}, g};"), ["a::b", "a::c::d", "a::c::e as f", "a::g"]);
     assert_eq!(imports("pub use crate::a;"), ["crate::a"]);

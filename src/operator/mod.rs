@@ -11,7 +11,8 @@
 //! 7. Domains without our mark are never touched, and nothing is destroyed on doubt.
 //!
 //! 2, 3, 4, 5 and 7 are checked by `tests::random_histories_converge_and_keep_the_promises` over histories with a
-//! crash at every point; 1 by the store's kill test; 6 by the queue's `no_two_passes_of_a_key_overlap`.
+//! crash at every point; 1 by the store's kill test; 6 by the queue's
+//! `passes_never_overlap_nor_exceed_the_limit_and_no_key_is_lost`.
 //!
 //! # A pass
 //!
