@@ -34,11 +34,12 @@ step() {
 }
 typed=
 
-# Processes that have our directory in their command line: the daemon, QEMU, dnsmasq. Not this script.
+# Programs of ours that have our directory in their command line.
 ours() {
   local dir
   for dir in /proc/[0-9]*; do
-    [ "${dir#/proc/}" != $$ ] && tr '\0' ' ' <"$dir/cmdline" 2>/dev/null | grep -qE "^[^ ]*(qemu|anweddol|dnsmasq).*$1" &&
+    # Processes end while they are looked at.
+    { tr '\0' ' ' <"$dir/cmdline"; } 2>/dev/null | grep -qE "^[^ ]*(qemu|anweddol|dnsmasq)[^ ]* .*$1" &&
       echo "${dir#/proc/}"
   done
   return 0
