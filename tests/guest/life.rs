@@ -1,0 +1,164 @@
+//! One machine, from CREATE to its end, however it ends.
+
+use std::fs;
+
+use anweddol::guest::ShellError;
+use anweddol::guest::ssh::EndpointShell;
+use anweddol::wire::{CREATE, Generation, Request};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::ask::{ask, ask_until, create, create_parallel, destroy, destroy_request};
+use crate::common::ask::{grant, runtime, stat, until_available};
+use crate::common::daemon::{finish, program, stderr, stdout};
+use crate::common::{PATIENCE, until};
+use crate::host::{Host, Mode, at, execute, is_a_machine_of_its_user, log_in};
+
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn a_client_gets_a_machine_logs_in_and_gives_it_back() {
+    let host = Host::lab();
+    // What a daemon finds out by itself is the mode that the lab was made for.
+    let daemon = host.home_with_mode("auto").start();
+    let mode = match host.mode {
+        Mode::Embedded => "qemu:///embed",
+        Mode::System => "qemu:///system",
+    };
+    assert!(daemon.http("/readyz").1.contains(mode), "{}", daemon.log);
+
+    let user = host.dir.join("user");
+    let anweddol = |args: &[&str]| {
+        let mut command = program(args);
+        command.env("XDG_DATA_HOME", &user).env("ANWEDDOL_SERVER", daemon.address.to_string());
+        let output = finish(&mut command);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+        stdout(&output)
+    };
+    let answer = serde_json::from_str(&anweddol(&["create", "-o", "json"])).unwrap();
+    let granted = grant(&anweddol::wire::Response { success: true, message: "OK".into(), data: answer });
+    let seen = anweddol(&["ssh", "--", "uname -a; id"]);
+    assert!(seen.starts_with("Linux ") && seen.contains(&format!("({})", granted.username)), "{seen}");
+    is_a_machine_of_its_user(&granted);
+    assert_eq!(stat(daemon.address)["available"], 5);
+
+    let endpoint = runtime().block_on(EndpointShell::connect(at(&granted), PATIENCE)).err();
+    assert!(matches!(endpoint, Some(ShellError::Refused { .. })), "the endpoint account is open: {endpoint:?}");
+
+    let wrong = destroy_request(&granted.uuid, &"A".repeat(255));
+    assert_eq!(ask(daemon.address, Generation::Second, &wrong).message, "Bad authentication");
+    is_a_machine_of_its_user(&granted);
+    assert_eq!(destroy(daemon.address, &granted).message, "OK");
+    daemon.log.event_about("DESTROYED_CONTAINER", &granted.uuid);
+    host.until_gone(&granted);
+    until_available(daemon.address, 6);
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn parallel_creates_all_get_a_machine_of_their_own() {
+    let host = Host::lab();
+    let daemon = host.home("", "").start();
+    let granted: Vec<_> = create_parallel(daemon.address, 4).iter().map(grant).collect();
+    assert_eq!(stat(daemon.address)["available"], 2);
+    std::thread::scope(|scope| {
+        granted.iter().for_each(|grant| drop(scope.spawn(|| is_a_machine_of_its_user(grant))));
+    });
+    std::thread::scope(|scope| {
+        let address = daemon.address;
+        let ending: Vec<_> = granted.iter().map(|grant| scope.spawn(move || destroy(address, grant))).collect();
+        ending.into_iter().for_each(|answer| assert_eq!(answer.join().unwrap().message, "OK"));
+    });
+    until_available(daemon.address, 6);
+    granted.iter().for_each(|grant| host.until_gone(grant));
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn a_guest_that_is_shut_down_from_inside_ends_its_container() {
+    let host = Host::lab();
+    let daemon = host.home("", "").start();
+    let granted = grant(&create(daemon.address));
+    runtime().block_on(async {
+        let mut session = log_in(&granted).await;
+        // It ends before it can say that it did.
+        session.execute("sudo -n poweroff -f", PATIENCE).await.ok();
+    });
+    daemon.log.event_about("DESTROYED_CONTAINER", &granted.uuid);
+    until_available(daemon.address, 6);
+    host.until_gone(&granted);
+    assert_eq!(destroy(daemon.address, &granted).message, "Bad authentication");
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn a_client_that_goes_away_while_its_machine_boots_leaves_no_machine() {
+    let host = Host::lab();
+    let daemon = host.home("", "").start();
+    ask_until(daemon.address, Request::bare(CREATE), || {
+        until("its QEMU", || (!host.machines().is_empty()).then_some(()));
+    });
+    let created = daemon.log.events("CREATED_CONTAINER", 1);
+    daemon.log.event_about("DESTROYED_CONTAINER", created[0].container().unwrap());
+    until("no QEMU", || host.machines().is_empty().then_some(()));
+    until_available(daemon.address, 6);
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn a_guest_that_dies_while_it_boots_is_an_internal_error_and_leaves_nothing() {
+    let host = Host::lab();
+    // Longer than any test: nobody may wait for it.
+    let daemon = host.home("boot_deadline: 3600", "").env("RUST_LOG", "anweddol=debug").start();
+    let address = daemon.address;
+    let asking = std::thread::spawn(move || create(address));
+    // Not before it is started: a start that fails is tried again.
+    daemon
+        .log
+        .until("a started domain", |lines| lines.iter().any(|line| line.contains("\"create domain\"")).then_some(()));
+    let qemu = until("its QEMU", || host.machines().pop());
+    kill_process(Pid::from_raw(qemu).unwrap(), Signal::KILL).unwrap();
+    let answer = asking.join().unwrap();
+    assert_eq!((answer.success, answer.message.as_str()), (false, "Internal error"));
+    daemon.log.events("FAILED_CONTAINER", 1);
+    until_available(address, 6);
+    until("no QEMU", || host.machines().is_empty().then_some(()));
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn a_guest_that_never_answers_is_taken_down_at_its_deadline() {
+    let host = Host::lab();
+    // It finds nothing to boot, and stays.
+    let iso = host.dir.join("empty.iso");
+    fs::write(&iso, vec![0; 1 << 16]).unwrap();
+    let daemon = host.home_with_image(&format!("{{iso: {}}}", iso.display()), "boot_deadline: 5").start();
+    let answer = create(daemon.address);
+    assert_eq!((answer.success, answer.message.as_str()), (false, "Internal error"));
+    let failed = &daemon.log.events("FAILED_CONTAINER", 1)[0];
+    assert!(failed.message.contains("5 s"), "{failed:?}");
+    until_available(daemon.address, 6);
+    until("no QEMU", || host.machines().is_empty().then_some(()));
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn a_session_of_a_destroyed_machine_ends() {
+    let host = Host::lab();
+    let daemon = host.home("", "").start();
+    let granted = grant(&create(daemon.address));
+    runtime().block_on(async {
+        let mut session = log_in(&granted).await;
+        assert_eq!(execute(&mut session, "echo here").await, "here\n");
+        let address = daemon.address;
+        let ended = granted.clone();
+        let answer = tokio::task::spawn_blocking(move || destroy(address, &ended)).await.unwrap();
+        assert_eq!(answer.message, "OK");
+    });
+    host.until_gone(&granted);
+    daemon.stop();
+}

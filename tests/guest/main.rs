@@ -1,0 +1,18 @@
+//! From CREATE to SSH on real guests: the real program, libvirt, QEMU, the reference image. The same tests in both
+//! modes, each in the lab, which makes a host of its own for them; outside of it they fail, so that nothing happens
+//! to a real host:
+//!
+//! ```text
+//! cargo nextest run --profile lab --test image --run-ignored only        builds the image: the lab has no network
+//! tests/lab/run.sh               cargo nextest run --profile lab --test guest --run-ignored only
+//! tests/lab/run.sh --no-libvirtd cargo nextest run --profile lab --test guest --run-ignored only
+//! ```
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod host;
+mod life;
+mod pool;
+mod refused;
+mod restart;
