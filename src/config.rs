@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hypervisor::libvirt::{NatNetwork, ParseSubnetError, Subnet};
 use crate::model::{DomainType, Image, Memory, Template};
+use crate::server::constants;
 
 /// The longest configuration that is read.
 const MAX_SIZE: u64 = 1 << 20;
@@ -162,8 +163,8 @@ impl Default for Config {
 impl Default for Server {
     fn default() -> Self {
         Server {
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 6150)),
-            client_timeout: 10,
+            listen: SocketAddr::new(constants::DEFAULT_SERVER_BIND_ADDRESS, constants::DEFAULT_SERVER_LISTEN_PORT),
+            client_timeout: constants::DEFAULT_CLIENT_TIMEOUT.as_secs(),
             max_connections: 1024,
             health_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6152))),
         }

@@ -1,8 +1,11 @@
 //! Sockets: who connects, what they ask, what they are told. Knows the rules only through [`Verbs`].
 
+pub mod constants;
 pub mod events;
 pub mod health;
 pub mod key;
+pub mod rsa;
+pub mod sessions;
 pub mod tcp;
 pub mod verbs;
 
