@@ -156,12 +156,10 @@ impl Api {
                     let limit = pool.object.spec.max_containers;
                     return Err(ApiError::Full { pool: self.pool.clone(), limit });
                 }
-                Placement::Warm(name) => {
-                    match members.iter().find(|member| member.object.metadata.name == name) {
-                        Some(member) => claims::bind(&mut claim, member, (self.clock)()),
-                        None => continue,
-                    }
-                }
+                Placement::Warm(name) => match members.iter().find(|member| member.object.metadata.name == name) {
+                    Some(member) => claims::bind(&mut claim, member, (self.clock)()),
+                    None => continue,
+                },
                 Placement::Cold => {
                     let birth = self.births.container(
                         &*self.store,

@@ -1,4 +1,5 @@
 //! Sockets: who connects, what they ask, what they are told. Knows the rules only through [`Verbs`].
+#![doc = include_str!("api.md")]
 
 pub mod constants;
 pub mod events;

@@ -35,7 +35,7 @@ pub struct RsaKeys {
 }
 
 impl RsaKeys {
-    /// Makes a key pair. 4096 bits take a second or so; a number of bits becomes a size with [`KeySize::try_from`].
+    /// Makes a key pair. 4096 bits take a moment; a number of bits becomes a size with [`KeySize::try_from`].
     pub fn generate(size: KeySize) -> Result<Self, KeyError> {
         RsaKeys::from_pem(&PrivateKey::generate(size)?)
     }

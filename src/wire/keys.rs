@@ -17,8 +17,8 @@ use aws_lc_rs::signature::{
     RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, RsaKeyPair, RsaParameters, RsaPssSaltLength, UnparsedPublicKey,
 };
 use rsa::pkcs8::{
-    DecodePrivateKey, Document, EncodePrivateKey, EncodePublicKey, LineEnding, SecretDocument,
-    SubjectPublicKeyInfoRef, der::Decode,
+    DecodePrivateKey, Document, EncodePrivateKey, EncodePublicKey, LineEnding, SecretDocument, SubjectPublicKeyInfoRef,
+    der::Decode,
 };
 use rsa::traits::PublicKeyParts;
 use rsa::{Oaep, Pss, RsaPrivateKey};
