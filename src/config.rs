@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::hypervisor::libvirt::{NatNetwork, ParseSubnetError, Subnet};
 use crate::model::{DomainType, Image, Memory, Template};
-use crate::server::constants;
 
 /// The longest configuration that is read.
 const MAX_SIZE: u64 = 1 << 20;
@@ -162,6 +161,7 @@ impl Default for Config {
 
 impl Default for Server {
     fn default() -> Self {
+        use crate::server::constants;
         Server {
             listen: SocketAddr::new(constants::DEFAULT_SERVER_BIND_ADDRESS, constants::DEFAULT_SERVER_LISTEN_PORT),
             client_timeout: constants::DEFAULT_CLIENT_TIMEOUT.as_secs(),
