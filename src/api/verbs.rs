@@ -237,8 +237,7 @@ impl Api {
     /// Ends the container that UUID and token name together, and waits a moment until it is gone.
     pub async fn destroy(&self, uuid: Uuid, token: &str) -> Result<(), ApiError> {
         let name = uuid.to_string();
-        let claim = claims::authenticate(&*self.store, &self.namespace, &name, token)?;
-        let claim = claim.ok_or(ApiError::BadAuthentication)?;
+        let claim = self.authenticate(&name, token)?;
         self.withdraw(&claim).await?;
         let key =
             records::key(&ObjectRef { kind: Container::KIND, namespace: self.namespace.clone(), name: name.clone() });
@@ -257,6 +256,11 @@ impl Api {
             tracing::info!(container = %uuid, "destroying takes long; it goes on");
         }
         Ok(())
+    }
+
+    /// The claim that a container's name and a token name together.
+    pub(crate) fn authenticate(&self, name: &str, token: &str) -> Result<ContainerClaim, ApiError> {
+        claims::authenticate(&*self.store, &self.namespace, name, token)?.ok_or(ApiError::BadAuthentication)
     }
 
     /// Wishes for the end of a claim and of its machine.
