@@ -154,9 +154,10 @@ impl Default for Config {
 
 impl Default for Server {
     fn default() -> Self {
+        use crate::server::constants;
         Server {
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 6150)),
-            client_timeout: 10,
+            listen: SocketAddr::new(constants::DEFAULT_SERVER_BIND_ADDRESS, constants::DEFAULT_SERVER_LISTEN_PORT),
+            client_timeout: constants::DEFAULT_CLIENT_TIMEOUT.as_secs(),
             max_connections: 1024,
             health_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6152))),
         }

@@ -4,6 +4,7 @@
 //! came of it.
 
 mod births;
+pub(crate) mod claims;
 mod images;
 mod seal;
 mod verbs;

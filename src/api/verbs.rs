@@ -3,29 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use futures::{StreamExt, TryFutureExt};
 use jiff::{SignedDuration, Timestamp};
-use secrecy::{ExposeSecret, SecretString};
-use subtle::ConstantTimeEq;
+use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::births::{BirthError, Births};
-use super::images::hex;
-use super::{SealError, random_text};
+use super::{SealError, claims};
 use crate::model::{
-    ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, EventKind, Object,
-    ObjectMeta, ObjectRef, Origin, Phase,
+    ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, Object, ObjectMeta,
+    ObjectRef, Origin,
 };
-use crate::plan::container::about;
 use crate::plan::placement::{self, Placement};
 use crate::store::records::{self, RecordError, Versioned};
 use crate::store::{Change, Store, StoreError, Txn, TxnResult};
 
-/// Characters of a client token, as the protocol documents them.
-const TOKEN_ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// Length of a client token.
-const TOKEN_LENGTH: usize = 255;
 /// How long CREATE waits beyond the boot deadline: for the queue before it and the clean-up after it.
 const CREATE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 /// How long DESTROY waits for the machine to be gone. Its end is certain once it is committed.
@@ -127,7 +119,7 @@ impl Api {
 
     /// Grants a container to a client and waits until it is ready. Dropped before that, it takes its wish back.
     pub async fn create(self: &Arc<Self>, client: &Client) -> Result<Granted, ApiError> {
-        let token = SecretString::from(random_text(TOKEN_ALPHABET, TOKEN_LENGTH));
+        let token = claims::token();
         let mut wish = Wish { api: Arc::clone(self), claim: self.claim(client, &token), granted: false };
         let (container, rev, boot_deadline) = self.write_claim(&wish.claim).await?;
         self.bound(&wish.claim, rev, boot_deadline).await?;
@@ -143,7 +135,7 @@ impl Api {
             metadata: ObjectMeta::new(&self.namespace, &name, uid, (self.clock)()),
             spec: ClaimSpec {
                 pool: self.pool.clone(),
-                token_sha256: sha256(token.expose_secret()),
+                token_sha256: claims::token_sha256(token),
                 origin: Origin::Wire { client: client.clone(), run: self.run },
             },
             status: ClaimStatus::default(),
@@ -164,13 +156,10 @@ impl Api {
                     let limit = pool.object.spec.max_containers;
                     return Err(ApiError::Full { pool: self.pool.clone(), limit });
                 }
-                Placement::Warm(name) => {
-                    claim.status.container = Some(name.clone());
-                    match members.iter().find(|member| member.object.metadata.name == name) {
-                        Some(member) => self.bind(&mut claim, member),
-                        None => continue,
-                    }
-                }
+                Placement::Warm(name) => match members.iter().find(|member| member.object.metadata.name == name) {
+                    Some(member) => claims::bind(&mut claim, member, (self.clock)()),
+                    None => continue,
+                },
                 Placement::Cold => {
                     let birth = self.births.container(
                         &*self.store,
@@ -189,22 +178,6 @@ impl Api {
                 return Ok((container, rev, deadline));
             }
         }
-    }
-
-    /// Binding: claim and container, with the events, or nothing.
-    fn bind(&self, claim: &mut ContainerClaim, member: &Versioned<Container>) -> Txn {
-        let now = (self.clock)();
-        let mut c = member.object.clone();
-        c.spec.claim = Some(claim.metadata.name.clone());
-        c.status.phase = Phase::Bound;
-        c.status.bound_at = Some(now);
-        claim.status.phase = ClaimPhase::Bound;
-        claim.status.bound_at = Some(now);
-        let events = [
-            about(&c, Some(claim), EventKind::CreatedContainer, now),
-            about(&c, Some(claim), EventKind::BoundClaim, now).detail("claim", claim.metadata.name.clone()),
-        ];
-        Txn::default().unchanged(member).write(&c).write(claim).tell(&events)
     }
 
     /// Waits until the claim is bound, or can never be.
@@ -285,56 +258,21 @@ impl Api {
         Ok(())
     }
 
-    /// Compares the token's digest in constant time. A UUID that names nothing costs the same comparison.
-    fn authenticate(&self, name: &str, token: &str) -> Result<ContainerClaim, ApiError> {
-        let container = records::get::<Container>(&*self.store, &self.namespace, name)?;
-        let claim = match container.and_then(|container| container.object.spec.claim) {
-            Some(claim) => records::get::<ContainerClaim>(&*self.store, &self.namespace, &claim)?,
-            None => None,
-        };
-        let nobody = "0".repeat(64);
-        let expected = claim.as_ref().map_or(nobody.as_str(), |claim| &claim.object.spec.token_sha256);
-        let same = bool::from(expected.as_bytes().ct_eq(sha256(token).as_bytes()));
-        match claim {
-            Some(claim) if same && !claim.object.metadata.deleting() => Ok(claim.object),
-            _ => Err(ApiError::BadAuthentication),
-        }
+    /// The claim that a container's name and a token name together.
+    pub(crate) fn authenticate(&self, name: &str, token: &str) -> Result<ContainerClaim, ApiError> {
+        claims::authenticate(&*self.store, &self.namespace, name, token)?.ok_or(ApiError::BadAuthentication)
     }
 
     /// Wishes for the end of a claim and of its machine.
     pub(crate) async fn withdraw(&self, claim: &ContainerClaim) -> Result<(), ApiError> {
-        loop {
-            let (namespace, name) = (&self.namespace, &claim.metadata.name);
-            let Some(read) = records::get::<ContainerClaim>(&*self.store, namespace, name)? else { return Ok(()) };
-            let now = (self.clock)();
-            let mut gone = read.object.clone();
-            gone.metadata.deletion_timestamp.get_or_insert(now);
-            let mut txn = Txn::default().unchanged(&read).write(&gone);
-            let container = match &gone.status.container {
-                Some(container) => records::get::<Container>(&*self.store, namespace, container)?,
-                None => None,
-            };
-            match container {
-                Some(container) => {
-                    let mut ended = container.object.clone();
-                    ended.metadata.deletion_timestamp.get_or_insert(now);
-                    txn = txn.unchanged(&container).write(&ended);
-                }
-                // A claim without a machine has nothing to wait for.
-                None => txn = Txn::default().unchanged(&read).remove(&read.object),
-            }
-            if let TxnResult::Committed(_) = self.store.txn(txn).await? {
-                return Ok(());
-            }
-        }
+        let now = (self.clock)();
+        Ok(claims::withdraw(&*self.store, &self.namespace, &claim.metadata.name, now).await?)
     }
 
     /// Takes back a grant whose answer did not reach its client.
     pub async fn revoke(&self, uuid: Uuid) -> Result<(), ApiError> {
-        let container = records::get::<Container>(&*self.store, &self.namespace, &uuid.to_string())?;
-        let Some(claim) = container.and_then(|container| container.object.spec.claim) else { return Ok(()) };
-        if let Some(claim) = records::get::<ContainerClaim>(&*self.store, &self.namespace, &claim)? {
-            self.withdraw(&claim.object).await?;
+        if let Some(claim) = claims::of_container(&*self.store, &self.namespace, &uuid.to_string())? {
+            self.withdraw(&claim).await?;
         }
         Ok(())
     }
@@ -386,8 +324,4 @@ impl Drop for Wish {
             });
         }
     }
-}
-
-fn sha256(text: &str) -> String {
-    hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }

@@ -53,6 +53,8 @@ pub enum Origin {
         /// The run of the daemon that holds the connection.
         run: Uuid,
     },
+    /// The program that embeds the server: nobody waits for it on a connection.
+    Embedder,
 }
 
 /// Where a claim is on its way.

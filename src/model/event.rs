@@ -77,7 +77,7 @@ impl EventKind {
     ];
 
     /// Its number.
-    pub fn number(self) -> u8 {
+    pub const fn number(self) -> u8 {
         self as u8
     }
 

@@ -105,8 +105,8 @@ impl Operator {
             .tell(&decision.events);
         if let Some(claim) = &read.claim {
             match claim.object.spec.origin {
-                // Nobody but its client knows the claim, and the client's machine is gone.
-                Origin::Wire { .. } => txn = txn.unchanged(claim).remove(&claim.object),
+                // Nobody but who holds its token knows the claim, and the machine is gone.
+                Origin::Wire { .. } | Origin::Embedder => txn = txn.unchanged(claim).remove(&claim.object),
             }
         }
         if let Some(pool) = records::get::<ContainerPool>(&*self.store, namespace, &c.spec.pool)? {

@@ -24,7 +24,11 @@ impl Operator {
     /// A wire claim of an earlier run that is not Bound: its client cannot be answered any more.
     fn withdraw_unawaited(&self, run: Uuid) -> Result<(), PassError> {
         for claim in records::list::<ContainerClaim>(&*self.store, DEFAULT_NAMESPACE)? {
-            let Origin::Wire { run: made_by, .. } = &claim.object.spec.origin;
+            let made_by = match &claim.object.spec.origin {
+                Origin::Wire { run, .. } => run,
+                // Written with its machine, as Bound: it never waits.
+                Origin::Embedder => continue,
+            };
             if *made_by == run || claim.object.status.phase == ClaimPhase::Bound || claim.object.metadata.deleting() {
                 continue;
             }

@@ -1,8 +1,12 @@
 //! Sockets: who connects, what they ask, what they are told. Knows the rules only through [`Verbs`].
+#![doc = include_str!("api.md")]
 
+pub mod constants;
 pub mod events;
 pub mod health;
 pub mod key;
+pub mod rsa;
+pub mod sessions;
 pub mod tcp;
 pub mod verbs;
 

@@ -8,15 +8,20 @@ use std::fmt;
 use std::str::FromStr;
 
 use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{
     KeySize as AwsKeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, OaepPublicEncryptingKey,
     PrivateDecryptingKey, PublicEncryptingKey,
 };
+use aws_lc_rs::signature::{
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, RsaKeyPair, RsaParameters, RsaPssSaltLength, UnparsedPublicKey,
+};
 use rsa::pkcs8::{
-    DecodePrivateKey, Document, EncodePrivateKey, EncodePublicKey, LineEnding, SubjectPublicKeyInfoRef, der::Decode,
+    DecodePrivateKey, Document, EncodePrivateKey, EncodePublicKey, LineEnding, SecretDocument, SubjectPublicKeyInfoRef,
+    der::Decode,
 };
 use rsa::traits::PublicKeyParts;
-use rsa::{Oaep, RsaPrivateKey};
+use rsa::{Oaep, Pss, RsaPrivateKey};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -59,6 +64,18 @@ pub enum KeyError {
     /// What was to be unwrapped was not wrapped for this key. Why is not told apart.
     #[error("not encrypted for this key")]
     Unwrap,
+    /// Nothing could be signed.
+    #[error("nothing could be signed with this key")]
+    Sign,
+    /// It was signed with another key or in another way, or it was changed. Which is not told apart.
+    #[error("not this key's signature (RSA-PSS, SHA-256) of this message")]
+    Signature,
+    /// Keys of this size are not made.
+    #[error("keys of {bits} bits are not made; 2048, 3072 and 4096 are")]
+    Size {
+        /// What was asked for.
+        bits: usize,
+    },
 }
 
 /// SHA-256 of a public key's PEM: how people compare keys.
@@ -111,6 +128,7 @@ impl FromStr for Fingerprint {
 #[derive(Debug)]
 pub struct PublicKey {
     key: OaepPublicEncryptingKey,
+    der: Document,
     fingerprint: Fingerprint,
 }
 
@@ -138,7 +156,7 @@ impl PublicKey {
         let key = PublicEncryptingKey::from_der(der.as_bytes())
             .map_err(|_| KeyError::NotRsa)
             .and_then(|key| OaepPublicEncryptingKey::new(key).map_err(|_| KeyError::NotRsa))?;
-        Ok(PublicKey { key, fingerprint: Fingerprint::of(pem) })
+        Ok(PublicKey { key, der, fingerprint: Fingerprint::of(pem) })
     }
 
     /// Encrypts with OAEP, SHA-256 and MGF1-SHA-256.
@@ -148,6 +166,14 @@ impl PublicKey {
         let length = wrapped.map_err(|_| KeyError::Wrap)?.len();
         buffer.truncate(length);
         Ok(buffer)
+    }
+
+    /// Checks a signature: RSA-PSS with SHA-256 and MGF1-SHA-256. The salt may have the digest's length, as ours has,
+    /// or the greatest that fits, as others' often has.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), KeyError> {
+        const LONGEST_SALT: RsaParameters = RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
+        let good = |how| UnparsedPublicKey::new(how, self.der.as_bytes()).verify(message, signature).is_ok();
+        if good(&RSA_PSS_2048_8192_SHA256) || good(&LONGEST_SALT) { Ok(()) } else { Err(KeyError::Signature) }
     }
 
     /// Its fingerprint.
@@ -174,6 +200,19 @@ pub enum KeySize {
     Bits4096,
 }
 
+impl TryFrom<usize> for KeySize {
+    type Error = KeyError;
+
+    fn try_from(bits: usize) -> Result<Self, KeyError> {
+        match bits {
+            2048 => Ok(KeySize::Bits2048),
+            3072 => Ok(KeySize::Bits3072),
+            4096 => Ok(KeySize::Bits4096),
+            bits => Err(KeyError::Size { bits }),
+        }
+    }
+}
+
 /// Which library does the private operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
@@ -185,13 +224,14 @@ pub enum Backend {
 }
 
 enum Private {
-    ConstantTime(OaepPrivateDecryptingKey),
+    ConstantTime { opener: OaepPrivateDecryptingKey, signer: Box<RsaKeyPair> },
     Portable(Box<RsaPrivateKey>),
 }
 
 /// Our own key pair. Readied once, used for every connection.
 pub struct PrivateKey {
     private: Private,
+    der: SecretDocument,
     public_pem: String,
     modulus_length: usize,
 }
@@ -231,15 +271,17 @@ impl PrivateKey {
         }
         let public_pem = key.to_public_key().to_public_key_pem(LineEnding::LF).map_err(|_| KeyError::NotRsa)?;
         let modulus_length = key.size();
+        let der = key.to_pkcs8_der().map_err(|_| KeyError::NotRsa)?;
         let private = match backend {
             Backend::ConstantTime => {
-                let der = key.to_pkcs8_der().map_err(|_| KeyError::NotRsa)?;
-                let key = PrivateDecryptingKey::from_pkcs8(der.as_bytes()).map_err(|_| KeyError::NotRsa)?;
-                Private::ConstantTime(OaepPrivateDecryptingKey::new(key).map_err(|_| KeyError::NotRsa)?)
+                let opener = PrivateDecryptingKey::from_pkcs8(der.as_bytes()).map_err(|_| KeyError::NotRsa)?;
+                let opener = OaepPrivateDecryptingKey::new(opener).map_err(|_| KeyError::NotRsa)?;
+                let signer = RsaKeyPair::from_pkcs8(der.as_bytes()).map_err(|_| KeyError::NotRsa)?;
+                Private::ConstantTime { opener, signer: Box::new(signer) }
             }
             Backend::Portable => Private::Portable(Box::new(key)),
         };
-        Ok(PrivateKey { private, public_pem, modulus_length })
+        Ok(PrivateKey { private, der, public_pem, modulus_length })
     }
 
     /// Decrypts what [`PublicKey::wrap`] made. Every failure is the same.
@@ -248,9 +290,9 @@ impl PrivateKey {
             return Err(KeyError::Unwrap);
         }
         match &self.private {
-            Private::ConstantTime(key) => {
-                let mut buffer = Zeroizing::new(vec![0; key.min_output_size()]);
-                let secret = key.decrypt(&OAEP_SHA256_MGF1SHA256, wrapped, &mut buffer, None);
+            Private::ConstantTime { opener, .. } => {
+                let mut buffer = Zeroizing::new(vec![0; opener.min_output_size()]);
+                let secret = opener.decrypt(&OAEP_SHA256_MGF1SHA256, wrapped, &mut buffer, None);
                 let length = secret.map_err(|_| KeyError::Unwrap)?.len();
                 buffer.truncate(length);
                 Ok(buffer)
@@ -260,6 +302,26 @@ impl PrivateKey {
                 .map(Zeroizing::new)
                 .map_err(|_| KeyError::Unwrap),
         }
+    }
+
+    /// Signs with RSA-PSS: SHA-256, MGF1-SHA-256, a salt as long as the digest.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        match &self.private {
+            Private::ConstantTime { signer, .. } => {
+                let mut signature = vec![0; self.modulus_length];
+                let signed = signer.sign(&RSA_PSS_SHA256, &SystemRandom::new(), message, &mut signature);
+                signed.map(|()| signature).map_err(|_| KeyError::Sign)
+            }
+            Private::Portable(key) => {
+                let (random, padding) = (&mut rsa::rand_core::OsRng, Pss::new_blinded::<Sha256>());
+                key.sign_with_rng(random, padding, &Sha256::digest(message)).map_err(|_| KeyError::Sign)
+            }
+        }
+    }
+
+    /// The whole key in PEM (PKCS#8), as [`PrivateKey::from_pem`] reads it.
+    pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
+        self.der.to_pem("PRIVATE KEY", LineEnding::LF).map_err(|_| KeyError::NotRsa)
     }
 
     /// The public half, as it is sent and fingerprinted.

@@ -160,7 +160,7 @@ impl Message {
     ];
 
     /// As documented.
-    pub fn text(self) -> &'static str {
+    pub const fn text(self) -> &'static str {
         match self {
             Message::Ok => "OK",
             Message::BadAuthentication => "Bad authentication",

@@ -398,5 +398,6 @@ pub fn about(c: &Container, claim: Option<&ContainerClaim>, kind: EventKind, now
 fn client(claim: &ContainerClaim) -> Option<&Client> {
     match &claim.spec.origin {
         Origin::Wire { client, .. } => Some(client),
+        Origin::Embedder => None,
     }
 }

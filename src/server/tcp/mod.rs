@@ -34,6 +34,9 @@ use crate::wire::{AccessTokens, Limits, PrivateKey};
 /// How long to wait when no connection can be accepted, for one to end and free what is lacking.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a client may take for the key exchange and its request, where nobody says otherwise.
+pub const DEFAULT_CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How the server serves.
 #[derive(Clone, Debug)]
 pub struct WireConfig {
@@ -58,7 +61,7 @@ impl WireConfig {
     pub fn new(listen: SocketAddr) -> Self {
         WireConfig {
             listen,
-            client_timeout: Duration::from_secs(10),
+            client_timeout: DEFAULT_CLIENT_TIMEOUT,
             answer_timeout: Duration::from_secs(10),
             stop_grace: Duration::from_secs(10),
             max_connections: 1024,

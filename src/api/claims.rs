@@ -1,0 +1,106 @@
+//! Claims as they lie in the store: made with a token, known again by it, bound, and ended. Nothing here waits, and
+//! nothing knows of a pool's limits: that is [`Api`](super::Api)'s.
+
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+
+use super::images::hex;
+use super::random_text;
+use crate::model::{ClaimPhase, Container, ContainerClaim, EventKind, Phase};
+use crate::plan::container::about;
+use crate::store::records::{self, RecordError, Versioned};
+use crate::store::{Store, Txn, TxnResult};
+
+/// Characters of a client token, as the protocol documents them.
+const TOKEN_ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// Length of a client token.
+const TOKEN_LENGTH: usize = 255;
+
+/// A fresh client token.
+pub(crate) fn token() -> SecretString {
+    SecretString::from(random_text(TOKEN_ALPHABET, TOKEN_LENGTH))
+}
+
+/// What is kept of a token.
+pub(crate) fn token_sha256(token: &SecretString) -> String {
+    sha256(token.expose_secret())
+}
+
+/// Binding: claim and container, with the events, or nothing.
+pub(crate) fn bind(claim: &mut ContainerClaim, member: &Versioned<Container>, now: Timestamp) -> Txn {
+    let mut c = member.object.clone();
+    c.spec.claim = Some(claim.metadata.name.clone());
+    c.status.phase = Phase::Bound;
+    c.status.bound_at = Some(now);
+    claim.status.phase = ClaimPhase::Bound;
+    claim.status.container = Some(c.metadata.name.clone());
+    claim.status.bound_at = Some(now);
+    let events = [
+        about(&c, Some(claim), EventKind::CreatedContainer, now),
+        about(&c, Some(claim), EventKind::BoundClaim, now).detail("claim", claim.metadata.name.clone()),
+    ];
+    Txn::default().unchanged(member).write(&c).write(claim).tell(&events)
+}
+
+/// The claim that a container is for.
+pub(crate) fn of_container(
+    store: &dyn Store,
+    namespace: &str,
+    container: &str,
+) -> Result<Option<ContainerClaim>, RecordError> {
+    let container = records::get::<Container>(store, namespace, container)?;
+    let Some(claim) = container.and_then(|container| container.object.spec.claim) else { return Ok(None) };
+    Ok(records::get::<ContainerClaim>(store, namespace, &claim)?.map(|claim| claim.object))
+}
+
+/// The claim that container and token name together. The token's digest is compared in constant time, and a name
+/// that names nothing costs the same comparison.
+pub(crate) fn authenticate(
+    store: &dyn Store,
+    namespace: &str,
+    container: &str,
+    token: &str,
+) -> Result<Option<ContainerClaim>, RecordError> {
+    let claim = of_container(store, namespace, container)?;
+    let nobody = "0".repeat(64);
+    let expected = claim.as_ref().map_or(nobody.as_str(), |claim| &claim.spec.token_sha256);
+    let same = bool::from(expected.as_bytes().ct_eq(sha256(token).as_bytes()));
+    Ok(claim.filter(|claim| same && !claim.metadata.deleting()))
+}
+
+/// Wishes for the end of a claim and of its machine.
+pub(crate) async fn withdraw(
+    store: &dyn Store,
+    namespace: &str,
+    claim: &str,
+    now: Timestamp,
+) -> Result<(), RecordError> {
+    loop {
+        let Some(read) = records::get::<ContainerClaim>(store, namespace, claim)? else { return Ok(()) };
+        let mut gone = read.object.clone();
+        gone.metadata.deletion_timestamp.get_or_insert(now);
+        let mut txn = Txn::default().unchanged(&read).write(&gone);
+        let container = match &gone.status.container {
+            Some(container) => records::get::<Container>(store, namespace, container)?,
+            None => None,
+        };
+        match container {
+            Some(container) => {
+                let mut ended = container.object.clone();
+                ended.metadata.deletion_timestamp.get_or_insert(now);
+                txn = txn.unchanged(&container).write(&ended);
+            }
+            // A claim without a machine has nothing to wait for.
+            None => txn = Txn::default().unchanged(&read).remove(&read.object),
+        }
+        if let TxnResult::Committed(_) = store.txn(txn).await? {
+            return Ok(());
+        }
+    }
+}
+
+fn sha256(text: &str) -> String {
+    hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
+}
