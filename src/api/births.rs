@@ -73,12 +73,13 @@ impl Births {
         &self.sealer
     }
 
-    /// A new container of a pool, for a claim or for whoever comes.
+    /// A new container of a pool, for a claim or for whoever comes, that starts when the gates are gone.
     pub fn container(
         &self,
         store: &dyn Store,
         pool: &ContainerPool,
         claim: Option<&str>,
+        gates: Vec<String>,
         now: Timestamp,
     ) -> Result<Birth, BirthError> {
         let template = pool.spec.template.clone();
@@ -93,6 +94,7 @@ impl Births {
                 pool: pool.metadata.name.clone(),
                 claim: claim.map(str::to_owned),
                 template,
+                scheduling_gates: gates,
                 machine: Machine { mac: mac(uuid), port, image_sha256 },
             },
             status: ContainerStatus::default(),

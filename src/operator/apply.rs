@@ -46,14 +46,14 @@ impl Operator {
             Err(error) => return forward_outcome(error),
         };
         let patience = Patience { at_most: self.boot_time_left(c), wanted: &|| self.still_wanted(c) };
-        match self.shell.personalise(at, &login, patience) {
+        match self.shell.personalise(at, &login, patience, self.observer.as_deref()) {
             Ok(()) => Outcome::Done,
             Err(error @ (ShellError::NotAnswering { .. } | ShellError::Unwanted { .. })) => {
                 Outcome::NotYet(error.to_string())
             }
             // A machine that broke off in the middle may have been set up or not; the next attempt finds out.
             Err(error @ (ShellError::Broken { .. } | ShellError::SetUp { .. })) => Outcome::Failed(error.to_string()),
-            Err(error @ (ShellError::Refused { .. } | ShellError::NotLocked { .. })) => {
+            Err(error @ (ShellError::Refused { .. } | ShellError::NotLocked { .. } | ShellError::Closed { .. })) => {
                 Outcome::Impossible(error.to_string())
             }
         }
