@@ -1,7 +1,7 @@
 //! The composition root: the only file that names the adapters, and the order in which things start and stop.
 //!
-//! Start: state directory, keys, store, hypervisor, recovery, passes, sockets, `READY`. Stop: sockets, passes, store.
-//! Machines are not part of it: they live on, and the next start takes them over.
+//! Start: state directory, store, keys, hypervisor; then what [`crate::facade`] starts, `READY`. Machines are not part of a
+//! daemon's stop: they live on, and the next start takes them over.
 
 use std::fs;
 use std::io;
@@ -15,30 +15,24 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::api::{Api, Births, Digests, ImageError, SealError, Sealer};
+use crate::api::{Births, Digests, ImageError, SealError, Sealer};
 use crate::config::{Config, Mode};
+use crate::facade::{Assembly, Handlers, Keys, Machines, Plan, StopMode, Virtualization};
+use crate::guest::Forwarder;
 use crate::guest::fake::{FakeForwarder, FakeShell};
 use crate::guest::forward::nft::{NftConfig, NftForwarder, SetUpError};
 use crate::guest::forward::user::UserForwarder;
 use crate::guest::ssh::SshShell;
-use crate::guest::{Forwarder, Shell};
 use crate::hypervisor::fake::{FakeHypervisor, FakeWorld};
 use crate::hypervisor::libvirt::{self, Libvirt, NatNetwork};
 use crate::hypervisor::xml::Reach;
-use crate::hypervisor::{Hypervisor, HypervisorError, fake};
-use crate::model::{
-    ContainerPool, DEFAULT_NAMESPACE, Event, EventKind, Image, Network, ObjectMeta, PoolSpec, PoolStatus, Template,
-};
-use crate::operator::{self, Clock, Operator, PassError};
-use crate::server::EventSink;
-use crate::server::events::Bus;
-use crate::server::health::{self, Health};
+use crate::hypervisor::{HypervisorError, fake};
+use crate::model::{ContainerPool, DEFAULT_NAMESPACE, Image, Network, ObjectMeta, PoolSpec, PoolStatus, Template};
+use crate::operator::{Clock, Operator, PassError};
 use crate::server::key::{self, KeyFileError};
-use crate::server::tcp::{BindError, WireConfig, WireServer};
-use crate::server::verbs::{ApiVerbs, Documented};
+use crate::server::tcp::{BindError, WireConfig};
 use crate::store::records::{self, RecordError};
 use crate::store::{self, OpenError, Store, StoreError, Txn, TxnResult};
-use crate::wire::PrivateKey;
 
 /// The pool that the wire protocol's CREATE takes machines from.
 pub const DEFAULT_POOL: &str = "default";
@@ -52,11 +46,17 @@ pub struct Simulation {
     pub fail: f64,
 }
 
+impl Default for Simulation {
+    fn default() -> Self {
+        Simulation { boot: Duration::from_millis(200), fail: 0.0 }
+    }
+}
+
 impl FromStr for Simulation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut simulation = Simulation { boot: Duration::from_millis(200), fail: 0.0 };
+        let mut simulation = Simulation::default();
         for setting in text.split(',').filter(|setting| !setting.is_empty()) {
             match setting.split_once('=') {
                 Some(("boot", value)) => simulation.boot = duration(value)?,
@@ -155,148 +155,93 @@ pub fn key_path(state_dir: &Path) -> PathBuf {
     state_dir.join("server.pem")
 }
 
-/// What runs machines.
-struct World {
-    hypervisor: Arc<dyn Hypervisor>,
-    shell: Arc<dyn Shell>,
-    forwarder: Arc<dyn Forwarder>,
-    addressed: bool,
-}
-
 /// To be called before there is any thread: libvirt inside this process would write its own log beside ours.
 pub fn prepare() {
     libvirt::quiet();
 }
 
-/// Serves until `stop` is cancelled.
+/// Serves until `stop` is cancelled; machines live on.
 pub async fn serve(config: Config, simulate: Option<Simulation>, stop: CancellationToken) -> Result<(), ServeError> {
+    let mut plan = Plan::new(config);
+    if let Some(simulation) = simulate {
+        plan.virtualization = Virtualization::Simulated(simulation);
+    }
+    let running = assembled(plan).await?.launch(Handlers::default()).await?;
+    notify(&[sd_notify::NotifyState::Ready]);
+    stop.cancelled().await;
+    notify(&[sd_notify::NotifyState::Stopping]);
+    running.stop(StopMode::Drain).await
+}
+
+/// Makes everything that a plan names.
+pub(crate) async fn assembled(plan: Plan) -> Result<Assembly, ServeError> {
     let runtime = tokio::runtime::Handle::current();
-    let started = tokio::task::spawn_blocking(move || start(config, simulate, runtime)).await??;
-    started.run(stop).await
+    tokio::task::spawn_blocking(move || assemble(plan, runtime)).await?
 }
 
-/// Everything that is up before the first socket.
-struct Started {
-    config: Config,
-    simulated: bool,
-    key: PrivateKey,
-    store: Arc<store::LocalStore>,
-    operator: Arc<Operator>,
-    run: Uuid,
-}
-
-/// The blocking half of the start.
-fn start(
-    mut config: Config,
-    simulate: Option<Simulation>,
-    runtime: tokio::runtime::Handle,
-) -> Result<Started, ServeError> {
+fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly, ServeError> {
+    let config = &mut plan.config;
     make_state_dir(&config.state_dir)?;
     // Clients know a server by its key: one that simulates is the same server, and not an impostor's.
     let key_path = key_path(&config.state_dir);
-    if simulate.is_some() {
+    let simulated = matches!(plan.virtualization, Virtualization::Simulated(_));
+    if simulated {
         // Never among the records of real machines.
         config.state_dir.push("simulated");
         make_state_dir(&config.state_dir)?;
     }
     let dir = config.state_dir.clone();
     // The store first: its lock keeps a second daemon from touching anything else.
-    let store = store::open(&dir.join("store"), store::Options::default())?;
-    let key = key::load_or_generate(&key_path)?;
+    let (store, owned): (Arc<dyn Store>, _) = match plan.database {
+        Some(store) => (store, None),
+        None => {
+            let store = store::open(&dir.join("store"), store::Options::default())?;
+            (Arc::clone(&store) as _, Some(store))
+        }
+    };
+    let key = match plan.keys {
+        Keys::StateDir => Arc::new(key::load_or_generate(&key_path)?),
+        Keys::File(path) => Arc::new(key::load(&path)?),
+        Keys::Given(key) => key,
+    };
     let sealer = Sealer::from_file(&dir.join("seal.key"))?;
     let mut template = config.template();
-    if simulate.is_some() {
-        template.image = simulated_image(&dir)?;
+    match plan.image {
+        Some(image) => template.image = image,
+        None if simulated => template.image = simulated_image(&dir)?,
+        None => {}
     }
     // Refused now rather than at the first CREATE, and before a hypervisor is set up for nothing.
     let digests = Digests::default();
     digests.sha256(&template.image)?;
-    let world = match simulate {
-        Some(simulation) => simulated(simulation),
-        None => real(&config, runtime)?,
+    let world = match plan.virtualization {
+        Virtualization::Simulated(simulation) => simulation.machines(),
+        Virtualization::Libvirt(mode) => real(config, mode, runtime)?,
+        Virtualization::Custom(machines) => machines,
     };
     let free = Arc::clone(&world.forwarder);
     let ports = config.port_forwarding.range.ports();
     let births = Births::new(sealer, digests, ports, Arc::new(move |port| free.is_free(port)));
-    apply_pool(&*store, &config, &template)?;
+    apply_pool(&*store, config, &template)?;
     let instance = records::instance(&*store, Uuid::new_v4())?;
     let clock: Clock = Arc::new(Timestamp::now);
-    let operator = Arc::new(Operator {
-        store: Arc::clone(&store) as Arc<dyn Store>,
+    let operator = Operator {
+        store,
         hypervisor: world.hypervisor,
         shell: world.shell,
+        observer: None,
         forwarder: world.forwarder,
         births: Arc::new(births),
         clock,
         instance,
         addressed: world.addressed,
         quit: CancellationToken::new(),
-    });
-    Ok(Started { config, simulated: simulate.is_some(), key, store, operator, run: Uuid::new_v4() })
-}
-
-impl Started {
-    async fn run(self, stop: CancellationToken) -> Result<(), ServeError> {
-        let Started { config, simulated, key, store, operator, run } = self;
-        let bus = Arc::new(Bus::default());
-        let health = Health::new(simulated, operator.hypervisor.describe());
-        let api = Api::new(
-            Arc::clone(&operator.store),
-            Arc::clone(&operator.births),
-            Arc::clone(&operator.clock),
-            run,
-            DEFAULT_NAMESPACE,
-            DEFAULT_POOL,
-        );
-        let mut version = env!("CARGO_PKG_VERSION").to_owned();
-        if simulated {
-            version.push_str(" (simulated)");
-            tracing::warn!("SIMULATION: no machine is started, and the ports that are told lead nowhere");
-        }
-        let verbs = ApiVerbs::new(Arc::new(api), Arc::clone(&bus) as Arc<dyn EventSink>, version);
-
-        // Sockets before recovery: a port that is taken costs nothing.
-        let fingerprint = key.fingerprint();
-        let mut wire = WireConfig::new(config.server.listen);
-        wire.client_timeout = Duration::from_secs(config.server.client_timeout);
-        wire.max_connections = config.server.max_connections;
-        let events = Arc::clone(&bus) as Arc<dyn EventSink>;
-        let wire = WireServer::bind(wire, Arc::new(key), Arc::new(Documented(Arc::new(verbs))), events).await?;
-        let quit = operator.quit.clone();
-        let told = tokio::spawn(bus.follow(&*store, quit.clone()));
-        let mut health_address = None;
-        if let Some(address) = config.server.health_listen {
-            let failed = |source| ServeError::Health { address, source };
-            let listener = health::bind(address).await.map_err(failed)?;
-            health_address = Some(listener.local_addr().map_err(failed)?);
-            tokio::spawn(health::serve(listener, Arc::clone(&health), quit.clone()));
-        }
-
-        let recovering = Arc::clone(&operator);
-        tokio::task::spawn_blocking(move || recovering.recover(run)).await??;
-        let passes = tokio::spawn(operator::run(Arc::clone(&operator)));
-
-        health.set_ready(true);
-        tracing::info!(
-            listen = %wire.local_addr(),
-            health = health_address.map(tracing::field::display),
-            hypervisor = operator.hypervisor.describe(),
-            state = %config.state_dir.display(),
-            "serving; server key fingerprint {fingerprint}"
-        );
-        bus.emit(Event::new(EventKind::Started, Timestamp::now()));
-        notify(&[sd_notify::NotifyState::Ready]);
-        wire.run(stop).await;
-
-        notify(&[sd_notify::NotifyState::Stopping]);
-        health.set_ready(false);
-        quit.cancel();
-        passes.await?;
-        told.await?;
-        bus.emit(Event::new(EventKind::Stopped, Timestamp::now()));
-        tokio::task::spawn_blocking(move || store.close()).await?;
-        Ok(())
-    }
+    };
+    let mut wire = WireConfig::new(config.server.listen);
+    wire.client_timeout = plan.client_timeout;
+    wire.max_connections = config.server.max_connections;
+    let (health, state) = (config.server.health_listen, config.state_dir.display().to_string());
+    Ok(Assembly { wire, health, state, simulated, key, operator, owned })
 }
 
 /// Tells systemd, where it is there.
@@ -321,19 +266,22 @@ fn simulated_image(dir: &Path) -> Result<Image, ServeError> {
     Ok(Image::Iso(image))
 }
 
-fn simulated(simulation: Simulation) -> World {
-    let options = fake::Options { boot: simulation.boot, failure_rate: simulation.fail, ..fake::Options::default() };
-    let world = FakeWorld::new(options);
-    World {
-        hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(&world))),
-        shell: Arc::new(FakeShell::new(Arc::clone(&world))),
-        forwarder: Arc::new(FakeForwarder::new(world)),
-        addressed: false,
+impl Simulation {
+    /// Machines of a world of its own.
+    pub fn machines(self) -> Machines {
+        let options = fake::Options { boot: self.boot, failure_rate: self.fail, ..fake::Options::default() };
+        let world = FakeWorld::new(options);
+        Machines {
+            hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(&world))),
+            shell: Arc::new(FakeShell::new(Arc::clone(&world))),
+            forwarder: Arc::new(FakeForwarder::new(world)),
+            addressed: false,
+        }
     }
 }
 
-fn real(config: &Config, runtime: tokio::runtime::Handle) -> Result<World, ServeError> {
-    let mode = match config.hypervisor.mode {
+fn real(config: &Config, mode: Mode, runtime: tokio::runtime::Handle) -> Result<Machines, ServeError> {
+    let mode = match mode {
         Mode::Auto => choose_mode(config),
         chosen => chosen,
     };
@@ -348,7 +296,7 @@ fn real(config: &Config, runtime: tokio::runtime::Handle) -> Result<World, Serve
         Arc::new(UserForwarder::new(Arc::clone(&libvirt) as _, bind))
     };
     let shell = Arc::new(SshShell::new(runtime));
-    Ok(World { hypervisor: libvirt, shell, forwarder, addressed })
+    Ok(Machines { hypervisor: libvirt, shell, forwarder, addressed })
 }
 
 fn nat(config: &Config) -> NatNetwork {

@@ -61,6 +61,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod daemon;
+pub mod facade;
 pub mod guest;
 pub mod hypervisor;
 mod link;

@@ -73,21 +73,17 @@ impl Births {
         &self.sealer
     }
 
-    /// SHA-256 of an image.
-    pub fn image_sha256(&self, image: &crate::model::Image) -> Result<Arc<str>, ImageError> {
-        self.digests.sha256(image)
-    }
-
-    /// A new container of a pool, for a claim or for whoever comes.
+    /// A new container of a pool, for a claim or for whoever comes, that starts when the gates are gone.
     pub fn container(
         &self,
         store: &dyn Store,
         pool: &ContainerPool,
         claim: Option<&str>,
+        gates: Vec<String>,
         now: Timestamp,
     ) -> Result<Birth, BirthError> {
         let template = pool.spec.template.clone();
-        let image_sha256 = self.image_sha256(&template.image)?.to_string();
+        let image_sha256 = self.digests.sha256(&template.image)?.to_string();
         let port = self.port(store)?;
         let uuid = Uuid::new_v4();
         let namespace = &pool.metadata.namespace;
@@ -98,6 +94,7 @@ impl Births {
                 pool: pool.metadata.name.clone(),
                 claim: claim.map(str::to_owned),
                 template,
+                scheduling_gates: gates,
                 machine: Machine { mac: mac(uuid), port, image_sha256 },
             },
             status: ContainerStatus::default(),

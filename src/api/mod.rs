@@ -15,4 +15,4 @@ mod tests;
 pub use births::{BirthError, Births, random_text};
 pub use images::{Digests, ImageError};
 pub use seal::{SealError, Sealer};
-pub use verbs::{Api, ApiError, Granted, Stat};
+pub use verbs::{Api, ApiError, End, Granted, Review, Stat};

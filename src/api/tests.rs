@@ -142,7 +142,7 @@ async fn only_the_right_pair_destroys() {
 async fn the_limit_is_exact_under_any_number_of_clients() {
     let bench = bench(4, 10_000..=10_099, any);
     let claims: Vec<_> = (0..40).map(|_| bench.api.claim(&client(), &"token".to_owned().into())).collect();
-    let written = futures::future::join_all(claims.iter().map(|claim| bench.api.write_claim(claim))).await;
+    let written = futures::future::join_all(claims.iter().map(|claim| bench.api.write_claim(claim, vec![]))).await;
     assert_eq!(written.iter().filter(|result| result.is_ok()).count(), 4);
     assert!(written.iter().all(|result| matches!(result, Ok(_) | Err(ApiError::Full { limit: 4, .. }))));
     assert_eq!((bench.containers().len(), bench.count("ports"), bench.count("containerclaims")), (4, 4, 4));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryFutureExt};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
@@ -11,9 +12,10 @@ use uuid::Uuid;
 use super::births::{BirthError, Births};
 use super::{SealError, claims};
 use crate::model::{
-    ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, Object, ObjectMeta,
-    ObjectRef, Origin,
+    ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, Credentials, EventKind,
+    Object, ObjectMeta, ObjectRef, Origin, Template,
 };
+use crate::plan::container::about;
 use crate::plan::placement::{self, Placement};
 use crate::store::records::{self, RecordError, Versioned};
 use crate::store::{Change, Store, StoreError, Txn, TxnResult};
@@ -22,6 +24,12 @@ use crate::store::{Change, Store, StoreError, Txn, TxnResult};
 const CREATE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 /// How long DESTROY waits for the machine to be gone. Its end is certain once it is committed.
 const DESTROY_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Keeps a container from being started until it was looked at.
+const REVIEW_GATE: &str = "anweddol.io/review";
+
+/// Looks at a container that was just made for a client, and says what it is to be made from, or why it is not to be.
+pub type Review = Box<dyn FnOnce(Container) -> BoxFuture<'static, Result<Template, String>> + Send>;
 
 /// Why a verb is not done.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +91,15 @@ pub struct Granted {
     pub port: u16,
 }
 
+/// How far a container's end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nothing is left.
+    Gone,
+    /// It is certain, and takes a while.
+    Going,
+}
+
 /// What STAT tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -119,13 +136,53 @@ impl Api {
 
     /// Grants a container to a client and waits until it is ready. Dropped before that, it takes its wish back.
     pub async fn create(self: &Arc<Self>, client: &Client) -> Result<Granted, ApiError> {
+        self.create_reviewed(client, None).await
+    }
+
+    /// The same, with somebody who looks at the container first: one that is made for this client is not started
+    /// before that.
+    pub async fn create_reviewed(
+        self: &Arc<Self>,
+        client: &Client,
+        review: Option<Review>,
+    ) -> Result<Granted, ApiError> {
         let token = claims::token();
         let mut wish = Wish { api: Arc::clone(self), claim: self.claim(client, &token), granted: false };
-        let (container, rev, boot_deadline) = self.write_claim(&wish.claim).await?;
+        let gates = review.iter().map(|_| REVIEW_GATE.to_owned()).collect();
+        let (container, rev, boot_deadline) = self.write_claim(&wish.claim, gates).await?;
+        if let Some(review) = review {
+            self.reviewed(&container, review).await?;
+        }
         self.bound(&wish.claim, rev, boot_deadline).await?;
         let granted = self.granted(&container, token)?;
         wish.granted = true;
         Ok(granted)
+    }
+
+    /// Has a container looked at, and opens its gate with what that changed of it.
+    async fn reviewed(&self, name: &str, review: Review) -> Result<(), ApiError> {
+        let gone = || ApiError::NotReady { reason: "it ended while it was looked at".into() };
+        let read = records::get::<Container>(&*self.store, &self.namespace, name)?.ok_or_else(gone)?;
+        let template = review(read.object).await.map_err(|reason| ApiError::NotReady { reason })?;
+        loop {
+            let read = records::get::<Container>(&*self.store, &self.namespace, name)?.ok_or_else(gone)?;
+            if read.object.spec.scheduling_gates.is_empty() {
+                return Ok(());
+            }
+            let mut open = read.object.clone();
+            open.spec.scheduling_gates.retain(|gate| gate != REVIEW_GATE);
+            open.spec.template = template.clone();
+            open.metadata.generation += 1;
+            if let TxnResult::Committed(_) = self.store.txn(Txn::default().unchanged(&read).write(&open)).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A container, as it is now.
+    pub fn container(&self, uuid: Uuid) -> Result<Option<Container>, ApiError> {
+        let read = records::get::<Container>(&*self.store, &self.namespace, &uuid.to_string())?;
+        Ok(read.map(|read| read.object))
     }
 
     pub(crate) fn claim(&self, client: &Client, token: &SecretString) -> ContainerClaim {
@@ -144,7 +201,11 @@ impl Api {
 
     /// Writes the claim with its place, in one transaction that holds only if the pool is as it was counted: so the
     /// limit is exact under any number of clients. Keeps trying as long as others are faster.
-    pub(crate) async fn write_claim(&self, claim: &ContainerClaim) -> Result<(String, u64, SignedDuration), ApiError> {
+    pub(crate) async fn write_claim(
+        &self,
+        claim: &ContainerClaim,
+        gates: Vec<String>,
+    ) -> Result<(String, u64, SignedDuration), ApiError> {
         loop {
             let pool = self.pool()?;
             let deadline = SignedDuration::from_secs(pool.object.spec.template.boot_deadline_seconds.into());
@@ -161,16 +222,13 @@ impl Api {
                     None => continue,
                 },
                 Placement::Cold => {
-                    let birth = self.births.container(
-                        &*self.store,
-                        &pool.object,
-                        Some(&claim.metadata.name),
-                        (self.clock)(),
-                    )?;
+                    let (name, now) = (claim.metadata.name.clone(), (self.clock)());
+                    let birth = self.births.container(&*self.store, &pool.object, Some(&name), gates.clone(), now)?;
+                    let created = about(&birth.container, Some(&claim), EventKind::CreatedContainer, now);
                     claim.status.container = Some(birth.container.metadata.name);
                     let mut counted = pool.object.clone();
                     counted.status.containers += 1;
-                    birth.txn.unchanged(&pool).write(&counted).write(&claim)
+                    birth.txn.unchanged(&pool).write(&counted).write(&claim).tell(&[created])
                 }
             };
             let container = claim.status.container.clone().unwrap_or_default();
@@ -235,7 +293,7 @@ impl Api {
     }
 
     /// Ends the container that UUID and token name together, and waits a moment until it is gone.
-    pub async fn destroy(&self, uuid: Uuid, token: &str) -> Result<(), ApiError> {
+    pub async fn destroy(&self, uuid: Uuid, token: &str) -> Result<End, ApiError> {
         let name = uuid.to_string();
         let claim = self.authenticate(&name, token)?;
         self.withdraw(&claim).await?;
@@ -243,7 +301,7 @@ impl Api {
             records::key(&ObjectRef { kind: Container::KIND, namespace: self.namespace.clone(), name: name.clone() });
         let mut changes = self.store.watch(&key, 0);
         if self.store.get(&key)?.0.is_none() {
-            return Ok(());
+            return Ok(End::Gone);
         }
         let gone = async {
             while let Some(Ok(batch)) = changes.next().await {
@@ -254,8 +312,9 @@ impl Api {
         };
         if tokio::time::timeout(DESTROY_PATIENCE, gone).await.is_err() {
             tracing::info!(container = %uuid, "destroying takes long; it goes on");
+            return Ok(End::Going);
         }
-        Ok(())
+        Ok(End::Gone)
     }
 
     /// The claim that a container's name and a token name together.
@@ -275,6 +334,53 @@ impl Api {
             self.withdraw(&claim).await?;
         }
         Ok(())
+    }
+
+    /// Wishes for the end of a container, claimed or not.
+    pub async fn end(&self, uuid: Uuid) -> Result<(), ApiError> {
+        self.revoke(uuid).await?;
+        loop {
+            let read = records::get::<Container>(&*self.store, &self.namespace, &uuid.to_string())?;
+            let Some(read) = read.filter(|read| !read.object.metadata.deleting()) else { return Ok(()) };
+            let mut ended = read.object.clone();
+            ended.metadata.deletion_timestamp = Some((self.clock)());
+            if let TxnResult::Committed(_) = self.store.txn(Txn::default().unchanged(&read).write(&ended)).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives a container another login than the one it was made with, before it is set up.
+    pub async fn set_credentials(&self, uuid: Uuid, username: &str, password: &SecretString) -> Result<(), ApiError> {
+        let gone = || ApiError::NotReady { reason: "it ended before its credentials were set".into() };
+        let sealed_password = self.births.sealer().seal(uuid, password);
+        let credentials = Credentials { username: username.into(), sealed_password };
+        loop {
+            let read = records::get::<Container>(&*self.store, &self.namespace, &uuid.to_string())?.ok_or_else(gone)?;
+            let key = records::credentials_key(&self.namespace, &read.object.metadata.name);
+            let txn = Txn::default().unchanged(&read).put(&key, &credentials);
+            if let TxnResult::Committed(_) = self.store.txn(txn).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Wishes for the end of every container of the pool, and of no more to be made; how many there are still.
+    pub async fn end_all(&self) -> Result<usize, ApiError> {
+        let pool = self.pool()?;
+        if pool.object.spec.replicas > 0 {
+            let mut empty = pool.object.clone();
+            empty.spec.replicas = 0;
+            // Whoever was faster is met the next time.
+            self.store.txn(Txn::default().unchanged(&pool).write(&empty)).await?;
+        }
+        let members = self.members()?;
+        for member in members.iter().filter(|member| !member.object.metadata.deleting()) {
+            let mut ended = member.object.clone();
+            ended.metadata.deletion_timestamp = Some((self.clock)());
+            self.store.txn(Txn::default().unchanged(member).write(&ended)).await?;
+        }
+        Ok(members.len())
     }
 
     /// Statistics of this run.

@@ -5,7 +5,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Forward, ForwardError, Forwarder, GUEST_SSH_PORT, Login, Patience, Shell, ShellError};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::{
+    Exit, Forward, ForwardError, Forwarder, GUEST_SSH_PORT, Login, OpenShell, Output, Patience, Shell, ShellError,
+    ShellObserver,
+};
 use crate::hypervisor::fake::{Call, Clock, FakeWorld, State, When};
 use crate::model::Network;
 
@@ -42,8 +48,55 @@ impl FakeShell {
     }
 }
 
+/// The endpoint shell of a simulated guest: it says what it is, and does nothing.
+struct SimulatedShell;
+
+impl OpenShell for SimulatedShell {
+    fn execute<'a>(&'a mut self, command: &'a str, _: Duration) -> BoxFuture<'a, Result<Output, ShellError>> {
+        let stdout = format!("simulated: {command}\n").into_bytes();
+        let output = Output { stdout, stderr: Vec::new(), dropped: 0, exit: Exit::Status(0) };
+        futures::future::ready(Ok(output)).boxed()
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        futures::future::ready(()).boxed()
+    }
+}
+
+/// Shows an observer the shell, for as long as the guest is wanted.
+fn show(
+    at: SocketAddr,
+    who: &mut Login,
+    patience: Patience<'_>,
+    observer: &dyn ShellObserver,
+) -> Result<(), ShellError> {
+    let (uuid, shown) = (who.uuid, std::sync::mpsc::channel());
+    let opened = observer.opened(uuid, Box::new(SimulatedShell));
+    thread::spawn(move || shown.0.send(futures::executor::block_on(opened)));
+    let start = Instant::now();
+    loop {
+        match shown.1.recv_timeout(WANTED_INTERVAL) {
+            Ok(opened) => return who.follow(at, opened).map(drop),
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return Err(ShellError::Closed { at }),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) if !(patience.wanted)() => {
+                return Err(ShellError::Unwanted { at });
+            }
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) if start.elapsed() > patience.at_most => {
+                return Err(ShellError::Broken { at, reason: "the handler took too long".into() });
+            }
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
 impl Shell for FakeShell {
-    fn personalise(&self, at: SocketAddr, who: &Login, patience: Patience<'_>) -> Result<(), ShellError> {
+    fn personalise(
+        &self,
+        at: SocketAddr,
+        who: &Login,
+        patience: Patience<'_>,
+        observer: Option<&dyn ShellObserver>,
+    ) -> Result<(), ShellError> {
         let silent = |reason: &str| ShellError::NotAnswering { at, reason: reason.into() };
         match self.world.options.clock {
             Clock::Real => self.wait(who, patience),
@@ -54,6 +107,12 @@ impl Shell for FakeShell {
             None => return Err(silent("the simulated guest does not answer")),
             Some(left) if !left.is_zero() => return Err(silent("the simulated guest still boots")),
             Some(_) => {}
+        }
+        let mut who = who.clone();
+        let personalised = self.world.lock().domains.get(&who.uuid).is_some_and(|domain| domain.user.is_some());
+        // As on a real guest: once it is set up, nobody gets in as `endpoint`.
+        if let Some(observer) = observer.filter(|_| !personalised) {
+            show(at, &mut who, patience, observer)?;
         }
         let mut state = self.world.lock();
         let broken = |reason| ShellError::Broken { at, reason };
@@ -208,7 +267,7 @@ mod tests {
     fn a_guest_answers_after_its_boot_and_takes_one_user() {
         let (world, hypervisor, shell, _) = world(Options::default());
         hypervisor.create(&spec(1)).unwrap();
-        let personalise = |user: &str| shell.personalise(at(), &login(1, user), Duration::from_secs(9).into());
+        let personalise = |user: &str| shell.personalise(at(), &login(1, user), Duration::from_secs(9).into(), None);
         assert!(matches!(personalise("user_1"), Err(ShellError::NotAnswering { .. })));
         world.advance(Duration::from_secs(3));
         world.fail_after_next(Call::Personalise, 1);

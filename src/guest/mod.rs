@@ -9,7 +9,10 @@
 pub mod fake;
 pub mod forward;
 pub mod image;
+mod opened;
 pub mod ssh;
+
+pub use opened::{Credentials, EndpointShellInstance, Exit, InstanceError, OpenShell, Opened, Output, ShellObserver};
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -26,7 +29,16 @@ pub trait Shell: Send + Sync + 'static {
     /// user can log in. A machine that is personalised already (a crash came between) is success too.
     ///
     /// Takes no longer than the patience; a guest that does not answer until then is [`ShellError::NotAnswering`].
-    fn personalise(&self, at: SocketAddr, who: &Login, patience: Patience<'_>) -> Result<(), ShellError>;
+    ///
+    /// An observer is shown the endpoint shell before the script runs; one that closes it makes this
+    /// [`ShellError::Closed`]. It is shown every one that is opened: another if the first broke.
+    fn personalise(
+        &self,
+        at: SocketAddr,
+        who: &Login,
+        patience: Patience<'_>,
+        observer: Option<&dyn ShellObserver>,
+    ) -> Result<(), ShellError>;
 }
 
 /// How long somebody waits for a guest: a boot may take minutes, and may have become pointless meanwhile.
@@ -91,6 +103,12 @@ pub enum ShellError {
     /// After set-up, `endpoint` can still log in.
     #[error("the guest at {at} did not lock the account 'endpoint': the image does not keep the guest contract")]
     NotLocked {
+        /// Where.
+        at: SocketAddr,
+    },
+    /// Whoever was shown the endpoint shell closed it.
+    #[error("the endpoint shell of the guest at {at} was closed by its handler")]
+    Closed {
         /// Where.
         at: SocketAddr,
     },

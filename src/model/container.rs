@@ -50,6 +50,10 @@ pub struct ContainerSpec {
     /// What it is made from.
     #[serde(flatten)]
     pub template: Template,
+    /// Who still has to look at it before its domain is started. As with the pods of Kubernetes, they are put in
+    /// when it is made, only ever taken away, and until the last one is gone the template may change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scheduling_gates: Vec<String>,
     /// What is its own.
     pub machine: Machine,
 }

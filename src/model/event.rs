@@ -107,6 +107,12 @@ impl EventKind {
     }
 }
 
+impl From<EventKind> for u8 {
+    fn from(kind: EventKind) -> u8 {
+        kind.number()
+    }
+}
+
 /// A client of the wire protocol, as far as others may know it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Client {

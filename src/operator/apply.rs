@@ -56,14 +56,14 @@ impl Operator {
             self.still_wanted(c) && !(look && self.is_gone(c))
         };
         let patience = Patience { at_most: self.boot_time_left(c), wanted: &wanted };
-        match self.shell.personalise(at, &login, patience) {
+        match self.shell.personalise(at, &login, patience, self.observer.as_deref()) {
             Ok(()) => Outcome::Done,
             Err(error @ (ShellError::NotAnswering { .. } | ShellError::Unwanted { .. })) => {
                 Outcome::NotYet(error.to_string())
             }
             // A machine that broke off in the middle may have been set up or not; the next attempt finds out.
             Err(error @ (ShellError::Broken { .. } | ShellError::SetUp { .. })) => Outcome::Failed(error.to_string()),
-            Err(error @ (ShellError::Refused { .. } | ShellError::NotLocked { .. })) => {
+            Err(error @ (ShellError::Refused { .. } | ShellError::NotLocked { .. } | ShellError::Closed { .. })) => {
                 Outcome::Impossible(error.to_string())
             }
         }

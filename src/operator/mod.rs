@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::api::Births;
-use crate::guest::{Forwarder, Shell};
+use crate::guest::{Forwarder, Shell, ShellObserver};
 use crate::hypervisor::Hypervisor;
 use crate::model::{Container, Mark};
 use crate::store::{RecordError, Store, StoreError};
@@ -59,6 +59,8 @@ pub struct Operator {
     pub hypervisor: Arc<dyn Hypervisor>,
     /// The guests.
     pub shell: Arc<dyn Shell>,
+    /// Is shown every endpoint shell.
+    pub observer: Option<Arc<dyn ShellObserver>>,
     /// The ports.
     pub forwarder: Arc<dyn Forwarder>,
     /// Makes the records of new containers.

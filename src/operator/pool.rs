@@ -37,7 +37,7 @@ impl Operator {
 
     fn make(&self, read: &Versioned<ContainerPool>, mut decided: ContainerPool) -> Result<Requeue, PassError> {
         let now = self.now();
-        match self.births.container(&*self.store, &decided, None, now) {
+        match self.births.container(&*self.store, &decided, None, vec![], now) {
             Ok(birth) => {
                 decided.status.containers += 1;
                 // Made or not, there may be another one to make.

@@ -58,7 +58,7 @@ mod tests {
         let template = Template::of(Image::Iso("/image.iso".into()));
         Container {
             metadata: ObjectMeta::new("default", name, Uuid::nil(), Timestamp::UNIX_EPOCH),
-            spec: ContainerSpec { pool: "default".into(), claim: None, template, machine },
+            spec: ContainerSpec { pool: "default".into(), claim: None, template, scheduling_gates: vec![], machine },
             status: ContainerStatus {
                 phase,
                 ready_at: Some(Timestamp::from_second(ready).unwrap()),

@@ -97,7 +97,7 @@ mod tests {
         let template = Template::of(Image::Iso("/i".into()));
         Container {
             metadata: ObjectMeta::new("default", name, Uuid::nil(), at(made)),
-            spec: ContainerSpec { pool: "default".into(), claim: None, template, machine },
+            spec: ContainerSpec { pool: "default".into(), claim: None, template, scheduling_gates: vec![], machine },
             status: ContainerStatus { phase, ..ContainerStatus::default() },
         }
     }

@@ -7,9 +7,9 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::EventSink;
-use crate::model::{Event, EventKind};
-use crate::store::records::{self, EVENTS};
-use crate::store::{Change, Store, StoreError};
+use crate::model::{Container, Event, EventKind};
+use crate::store::records::{self, EVENTS, Versioned};
+use crate::store::{Batch, Change, Store, StoreError};
 
 /// Events a slow listener may be behind before it misses some.
 const BACKLOG: usize = 1024;
@@ -37,14 +37,14 @@ impl Bus {
         self.runtime_errors.load(Ordering::Relaxed)
     }
 
-    /// Tells what is committed to the event log, from now on, until cancelled. Call it before the first pass.
+    /// Tells what is committed to the event log, from now on, until cancelled, with the record of a container that
+    /// ends in the same commit. Call it before the first pass.
     pub fn follow(
-        self: &std::sync::Arc<Self>,
         store: &dyn Store,
         cancel: CancellationToken,
+        tell: impl Fn(Event, Option<Container>) + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let mut log = store.watch(EVENTS, 0);
-        let bus = std::sync::Arc::clone(self);
+        let mut log = store.watch("", 0);
         async move {
             loop {
                 let batch = tokio::select! {
@@ -53,7 +53,7 @@ impl Bus {
                     () = cancel.cancelled() => return,
                 };
                 match batch {
-                    Some(Ok(batch)) => batch.changes.iter().for_each(|change| bus.committed(change)),
+                    Some(Ok(batch)) => batch.changes.iter().for_each(|change| committed(change, &batch, &tell)),
                     Some(Err(StoreError::Compacted { rev })) => {
                         tracing::warn!(rev, "the teller of events was too slow and missed some; the log has them");
                         return;
@@ -67,14 +67,28 @@ impl Bus {
             }
         }
     }
+}
 
-    fn committed(&self, change: &Change) {
-        let Change::Put { kv, .. } = change else { return };
-        match records::decode::<Event>(kv) {
-            Ok(event) => self.emit(event.object),
-            Err(error) => tracing::warn!(error = crate::error_chain(&error), "event"),
-        }
+fn committed(change: &Change, batch: &Batch, tell: &impl Fn(Event, Option<Container>)) {
+    let Change::Put { kv, .. } = change else { return };
+    if !kv.key.starts_with(EVENTS) {
+        return;
     }
+    match records::decode::<Event>(kv) {
+        Ok(Versioned { object: event, .. }) => {
+            let ended = event.regarding.as_ref().and_then(|about| ended(&records::key(about), batch));
+            tell(event, ended);
+        }
+        Err(error) => tracing::warn!(error = crate::error_chain(&error), "event"),
+    }
+}
+
+/// The last record of what was removed in this commit.
+fn ended(key: &str, batch: &Batch) -> Option<Container> {
+    batch.changes.iter().find_map(|change| match change {
+        Change::Delete { prev } if prev.key == key => records::decode(prev).ok().map(|read| read.object),
+        Change::Delete { .. } | Change::Put { .. } => None,
+    })
 }
 
 impl EventSink for Bus {

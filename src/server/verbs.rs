@@ -9,22 +9,43 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{Answer, EventSink, Parameters, Verbs};
-use crate::api::{Api, ApiError, BirthError, Granted};
-use crate::model::{Client, Event, EventKind};
+use super::{Answer, ClientInstance, EventSink, Lifecycle, Moment, Parameters, Party, Verbs};
+use crate::api::{Api, ApiError, BirthError, End, Granted};
+use crate::model::{Event, EventKind};
 use crate::wire::{CREATE, DESTROY, Message, Request, Response, STAT};
 
 /// CREATE, DESTROY and STAT, answered by the rules of [`Api`].
 pub struct ApiVerbs {
     api: Arc<Api>,
     events: Arc<dyn EventSink>,
+    lifecycle: Option<Arc<dyn Lifecycle>>,
     version: String,
 }
 
 impl ApiVerbs {
     /// Answers with this version in STAT.
-    pub fn new(api: Arc<Api>, events: Arc<dyn EventSink>, version: String) -> Self {
-        ApiVerbs { api, events, version }
+    pub fn new(
+        api: Arc<Api>,
+        events: Arc<dyn EventSink>,
+        lifecycle: Option<Arc<dyn Lifecycle>>,
+        version: String,
+    ) -> Self {
+        ApiVerbs { api, events, lifecycle, version }
+    }
+
+    async fn create(&self, client: &Arc<ClientInstance>) -> Result<Granted, ApiError> {
+        let review = self.lifecycle.as_ref().and_then(|lifecycle| lifecycle.review(client));
+        self.api.create_reviewed(client.client(), review).await
+    }
+
+    async fn destroy(&self, client: &Arc<ClientInstance>, uuid: Uuid, token: &str) -> Result<(), ApiError> {
+        self.api.authenticate(&uuid.to_string(), token)?;
+        let told = self.lifecycle.as_ref().map(|lifecycle| lifecycle.destroying(client, uuid));
+        let gone = self.api.destroy(uuid, token).await?;
+        if let (Some(told), End::Gone) = (told, gone) {
+            told.await;
+        }
+        Ok(())
     }
 
     fn stat(&self) -> Result<Response, ApiError> {
@@ -37,22 +58,22 @@ impl ApiVerbs {
         }))))
     }
 
-    fn unknown(&self, client: &Client, verb: &str) -> Response {
-        let event = Event::new(EventKind::UnknownVerb, Timestamp::now()).client(client).detail("verb", verb);
-        self.events.emit(event);
+    async fn unknown(&self, client: &Arc<ClientInstance>, verb: &str) -> Response {
+        let event = Event::new(EventKind::UnknownVerb, Timestamp::now()).detail("verb", verb);
+        self.tell(event, client).await;
         Response::refused(Message::BadRequest, Some("Unknown verb"))
     }
 
-    fn failure(&self, verb: &'static str, client: &Client, error: &ApiError) -> Response {
+    async fn failure(&self, verb: &'static str, client: &Arc<ClientInstance>, error: &ApiError) -> Response {
         let chain = crate::error_chain(error);
         match error {
             ApiError::BadAuthentication => Response::refused(Message::BadAuthentication, None),
             ApiError::Full { .. } => {
-                tracing::info!(verb, client = client.id, reason = chain, "unavailable");
+                tracing::info!(verb, client = client.id(), reason = chain, "unavailable");
                 Response::refused(Message::Unavailable, None)
             }
             ApiError::Birth(BirthError::NoFreePort { .. }) => {
-                self.runtime_error(verb, client, &chain);
+                self.runtime_error(verb, client, &chain).await;
                 Response::refused(Message::Unavailable, None)
             }
             // What went wrong inside is for the administrator, not for the client.
@@ -60,7 +81,7 @@ impl ApiVerbs {
             | ApiError::NoPool { .. }
             | ApiError::Record(_)
             | ApiError::Seal(_) => {
-                self.runtime_error(verb, client, &chain);
+                self.runtime_error(verb, client, &chain).await;
                 Response::refused(Message::InternalError, None)
             }
             // Its failed step has told its own RUNTIME_ERROR.
@@ -68,9 +89,14 @@ impl ApiVerbs {
         }
     }
 
-    fn runtime_error(&self, verb: &'static str, client: &Client, chain: &str) {
-        let event = Event::new(EventKind::RuntimeError, Timestamp::now()).client(client).message(chain);
-        self.events.emit(event.detail("name", verb));
+    async fn runtime_error(&self, verb: &'static str, client: &Arc<ClientInstance>, chain: &str) {
+        let event = Event::new(EventKind::RuntimeError, Timestamp::now()).message(chain);
+        self.tell(event.detail("name", verb).detail("error", "ApiError"), client).await;
+    }
+
+    async fn tell(&self, event: Event, client: &Arc<ClientInstance>) {
+        let event = event.client(client.client());
+        self.events.at(Moment { event, party: Party::Client(Arc::clone(client)) }).await;
     }
 
     /// If the answer does not arrive, nobody knows the password: the grant is taken back.
@@ -99,18 +125,18 @@ impl ApiVerbs {
 pub struct Documented(pub Arc<ApiVerbs>);
 
 impl Verbs for Documented {
-    fn handle(&self, client: Client, request: Request) -> BoxFuture<'static, Answer> {
+    fn handle(&self, client: Arc<ClientInstance>, request: Request) -> BoxFuture<'static, Answer> {
         let this = Arc::clone(&self.0);
         async move {
             match request.verb.as_str() {
-                CREATE => match this.api.create(&client).await {
+                CREATE => match this.create(&client).await {
                     Ok(granted) => this.answer(&granted),
-                    Err(error) => this.failure("CREATE", &client, &error).into(),
+                    Err(error) => this.failure("CREATE", &client, &error).await.into(),
                 },
                 DESTROY => match pair(&request.parameters) {
-                    Some((uuid, token)) => match this.api.destroy(uuid, token).await {
+                    Some((uuid, token)) => match this.destroy(&client, uuid, token).await {
                         Ok(()) => Response::ok(Map::new()).into(),
-                        Err(error) => this.failure("DESTROY", &client, &error).into(),
+                        Err(error) => this.failure("DESTROY", &client, &error).await.into(),
                     },
                     None => {
                         let reason = "DESTROY needs container_uuid and client_token";
@@ -119,9 +145,9 @@ impl Verbs for Documented {
                 },
                 STAT => match this.stat() {
                     Ok(response) => response.into(),
-                    Err(error) => this.failure("STAT", &client, &error).into(),
+                    Err(error) => this.failure("STAT", &client, &error).await.into(),
                 },
-                verb => this.unknown(&client, verb).into(),
+                verb => this.unknown(&client, verb).await.into(),
             }
         }
         .boxed()

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use anweddol::api::{Api, ApiError, BirthError, Births, Digests, Granted, Sealer};
 use anweddol::guest::fake::{FakeForwarder, FakeShell};
-use anweddol::guest::{Forwarder, Login, Patience, Shell, ShellError};
+use anweddol::guest::{Forwarder, Login, Patience, Shell, ShellError, ShellObserver};
 use anweddol::hypervisor::fake::{Call, FakeHypervisor, FakeWorld, Options};
 use anweddol::model::{
     Client, Container, ContainerPool, DEFAULT_NAMESPACE, EventKind, Image, ObjectMeta, PoolSpec, PoolStatus, Template,
 };
 use anweddol::operator::{self, Clock, Operator};
 use anweddol::plan::container::conditions::STARTED;
-use anweddol::server::Verbs;
 use anweddol::server::events::Bus;
 use anweddol::server::verbs::{ApiVerbs, Documented};
+use anweddol::server::{ClientInstance, EventSink, Verbs};
 use anweddol::store::{Store, Txn, memory, records};
 use anweddol::wire::{CREATE, Request};
 use jiff::Timestamp;
@@ -85,6 +85,7 @@ impl Running {
             store: Arc::clone(&store),
             hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(&world))),
             shell: shell(&world),
+            observer: None,
             forwarder,
             births: Arc::clone(&births),
             clock: Arc::clone(&clock),
@@ -95,7 +96,8 @@ impl Running {
         let run = Uuid::new_v4();
         let api = Arc::new(Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, POOL));
         let (bus, stop) = (Arc::new(Bus::default()), operator.quit.clone());
-        tokio::spawn(bus.follow(&*store, stop.clone()));
+        let teller = Arc::clone(&bus);
+        tokio::spawn(Bus::follow(&*store, stop.clone(), move |event, _| teller.emit(event)));
         tokio::spawn(operator::run(operator));
         Running { world, store, api, bus, stop, _dir: dir }
     }
@@ -198,7 +200,13 @@ async fn a_guest_that_never_answers_is_taken_down_at_its_deadline() {
 struct Deaf;
 
 impl Shell for Deaf {
-    fn personalise(&self, at: SocketAddr, _: &Login, patience: Patience<'_>) -> Result<(), ShellError> {
+    fn personalise(
+        &self,
+        at: SocketAddr,
+        _: &Login,
+        patience: Patience<'_>,
+        _: Option<&dyn ShellObserver>,
+    ) -> Result<(), ShellError> {
         while (patience.wanted)() {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -230,8 +238,10 @@ async fn without_a_free_port_a_create_is_unavailable_and_the_range_is_told() {
     assert!(matches!(error, ApiError::Birth(BirthError::NoFreePort { first: 10_000, last: 10_031 })), "{error}");
 
     let mut events = running.bus.listen();
-    let verbs = ApiVerbs::new(Arc::clone(&running.api), Arc::clone(&running.bus) as _, "1".into());
-    let answer = Documented(Arc::new(verbs)).handle(client(), Request::bare(CREATE)).await;
+    let verbs = ApiVerbs::new(Arc::clone(&running.api), Arc::clone(&running.bus) as _, None, "1".into());
+    let answer = Documented(Arc::new(verbs))
+        .handle(ClientInstance::gone(client(), Timestamp::now()), Request::bare(CREATE))
+        .await;
     assert_eq!((answer.response.success, answer.response.message.as_str()), (false, "Unavailable"));
     let event = events.recv().await.unwrap();
     assert_eq!(event.kind, EventKind::RuntimeError);

@@ -79,7 +79,7 @@ fn is_given_to_its_user(boot: Boot<'_>) {
     let who = login();
     let start = Instant::now();
     let machine = Machine::boot(boot);
-    shell.personalise(machine.at, &who, PATIENCE.into()).unwrap();
+    shell.personalise(machine.at, &who, PATIENCE.into(), None).unwrap();
     told("set up", start);
 
     runtime.block_on(async {
@@ -100,9 +100,9 @@ fn is_given_to_its_user(boot: Boot<'_>) {
     });
 
     let start = Instant::now();
-    shell.personalise(machine.at, &who, PATIENCE.into()).unwrap();
+    shell.personalise(machine.at, &who, PATIENCE.into(), None).unwrap();
     told("set up again", start);
-    let stranger = shell.personalise(machine.at, &login(), PATIENCE.into());
+    let stranger = shell.personalise(machine.at, &login(), PATIENCE.into(), None);
     assert!(matches!(stranger, Err(ShellError::Refused { .. })), "{stranger:?}");
 
     let powered_off = runtime.block_on(async {

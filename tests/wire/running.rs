@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anweddol::model::{Client, Event, EventKind};
+use anweddol::model::{Event, EventKind};
 use anweddol::server::tcp::{WireConfig, WireServer};
-use anweddol::server::{Answer, EventSink, Verbs};
+use anweddol::server::{Answer, ClientInstance, EventSink, Verbs};
 use anweddol::wire::{Request, Response};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -77,13 +77,13 @@ pub(crate) fn did(events: &[Event], what: &str) -> bool {
 }
 
 impl Verbs for TestVerbs {
-    fn handle(&self, client: Client, request: Request) -> BoxFuture<'static, Answer> {
+    fn handle(&self, client: Arc<ClientInstance>, request: Request) -> BoxFuture<'static, Answer> {
         let log = self.log.clone();
         let go_on = self.go_on.clone();
         let mut data = Map::new();
         data.insert("verb".into(), request.verb.clone().into());
         data.insert("parameters".into(), request.parameters.into());
-        data.insert("client".into(), json!([client.ip.to_string(), client.id]));
+        data.insert("client".into(), json!([client.ip().to_string(), client.id()]));
         if request.verb == "EARLY" {
             panic!("before its future");
         }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use russh::client::{self, AuthResult};
 use russh::keys::PublicKeyOrCertificate;
 use russh::{ChannelMsg, Disconnect};
@@ -14,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::reach::Expect;
 use super::{ENDPOINT, setup_command, text, within};
-use crate::guest::ShellError;
+use crate::guest::{Exit, OpenShell, Output, ShellError};
 
 /// How much is kept of each output of a command.
 const OUTPUT_LIMIT: usize = 64 << 10;
@@ -31,28 +33,6 @@ const REASON_LIMIT: usize = 200;
 /// The protocol's credentials.
 const USERNAME_DIGITS: usize = 5;
 const PASSWORD_LENGTH: usize = 120;
-
-/// How a command ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// With a status.
-    Status(u32),
-    /// By a signal, named without `SIG`.
-    Signal(String),
-}
-
-/// What a command did. It comes from the guest: never print it but through [`super::text::printable`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    /// Its output, at most 64 KiB of it.
-    pub stdout: Vec<u8>,
-    /// Its error output, at most 64 KiB of it.
-    pub stderr: Vec<u8>,
-    /// How many bytes of both were more than that.
-    pub dropped: u64,
-    /// How it ended.
-    pub exit: Exit,
-}
 
 /// An open connection to a guest, logged in. Commands run one at a time.
 pub struct EndpointShell {
@@ -164,6 +144,16 @@ impl EndpointShell {
         // A server that dies in the middle closes its channels too: without a status nothing is known of the command.
         let exit = exit.ok_or(ShellError::Broken { at, reason: "the command ended without a status".into() })?;
         Ok(Output { stdout, stderr, dropped, exit })
+    }
+}
+
+impl OpenShell for EndpointShell {
+    fn execute<'a>(&'a mut self, command: &'a str, patience: Duration) -> BoxFuture<'a, Result<Output, ShellError>> {
+        EndpointShell::execute(self, command, patience).boxed()
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        EndpointShell::close(*self).boxed()
     }
 }
 

@@ -20,7 +20,8 @@ pub mod text;
 #[cfg(test)]
 mod tests;
 
-pub use endpoint::{EndpointShell, Exit, Output};
+pub use super::opened::{Exit, Output};
+pub use endpoint::EndpointShell;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,7 +30,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::{GUEST_SSH_PORT, Login, Patience, Shell, ShellError};
+use super::{GUEST_SSH_PORT, Login, OpenShell, Opened, Patience, Shell, ShellError, ShellObserver};
 use endpoint::Entry;
 use reach::Expect;
 
@@ -60,11 +61,17 @@ impl SshShell {
 }
 
 impl Shell for SshShell {
-    fn personalise(&self, at: SocketAddr, who: &Login, patience: Patience<'_>) -> Result<(), ShellError> {
+    fn personalise(
+        &self,
+        at: SocketAddr,
+        who: &Login,
+        patience: Patience<'_>,
+        observer: Option<&dyn ShellObserver>,
+    ) -> Result<(), ShellError> {
         let deadline = Instant::now() + patience.at_most;
         self.runtime.block_on(async {
             tokio::select! {
-                done = personalise(at, &who.username, &who.password, deadline) => done,
+                done = personalise(at, who, observer, deadline) => done,
                 () = unwanted(patience) => Err(ShellError::Unwanted { at }),
             }
         })
@@ -80,14 +87,14 @@ async fn unwanted(patience: Patience<'_>) {
 
 async fn personalise(
     at: SocketAddr,
-    username: &str,
-    password: &SecretString,
+    who: &Login,
+    observer: Option<&dyn ShellObserver>,
     deadline: Instant,
 ) -> Result<(), ShellError> {
-    let command = setup_command(username, password).map_err(|what| not_run(at, what))?;
+    let mut who = who.clone();
     let mut expect = Expect::Boot;
     loop {
-        let broken = match personalise_once(at, expect, username, password, &command, deadline).await {
+        let broken = match personalise_once(at, expect, &mut who, observer, deadline).await {
             Err(error @ ShellError::Broken { .. }) => error,
             other => return other,
         };
@@ -103,19 +110,26 @@ async fn personalise(
 async fn personalise_once(
     at: SocketAddr,
     expect: Expect,
-    username: &str,
-    password: &SecretString,
-    command: &SecretString,
+    who: &mut Login,
+    observer: Option<&dyn ShellObserver>,
     deadline: Instant,
 ) -> Result<(), ShellError> {
+    setup_command(&who.username, &who.password).map_err(|what| not_run(at, what))?;
     match enter(at, expect, ENDPOINT, ENDPOINT, deadline).await? {
-        Entry::In(mut shell) => {
-            let output = within(at, deadline, shell.run(command.expose_secret())).await?;
+        Entry::In(shell) => {
+            let mut shell: Box<dyn OpenShell> = Box::new(shell);
+            if let Some(observer) = observer {
+                let opened = within(at, deadline, async { Ok(observer.opened(who.uuid, shell).await) }).await?;
+                shell = who.follow(at, opened)?;
+            }
+            let command = setup_command(&who.username, &who.password).map_err(|what| not_run(at, what))?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let output = shell.execute(command.expose_secret(), left).await?;
             shell.close().await;
             set_up_ended(at, &output)?;
         }
         Entry::Refused => {
-            return match enter(at, Expect::Answer, username, password.expose_secret(), deadline).await? {
+            return match enter(at, Expect::Answer, &who.username, who.password.expose_secret(), deadline).await? {
                 Entry::In(shell) => {
                     shell.close().await;
                     Ok(())
@@ -125,7 +139,7 @@ async fn personalise_once(
         }
     }
     let endpoint = enter(at, Expect::Answer, ENDPOINT, ENDPOINT, deadline);
-    let user = enter(at, Expect::Answer, username, password.expose_secret(), deadline);
+    let user = enter(at, Expect::Answer, &who.username, who.password.expose_secret(), deadline);
     match tokio::try_join!(endpoint, user)? {
         (Entry::Refused, Entry::In(shell)) => {
             shell.close().await;
@@ -133,6 +147,25 @@ async fn personalise_once(
         }
         (Entry::In(_), _) => Err(ShellError::NotLocked { at }),
         (Entry::Refused, Entry::Refused) => Err(ShellError::Refused { at }),
+    }
+}
+
+impl Login {
+    /// Does as an observer says: the shell to go on with, and perhaps another user.
+    pub(in crate::guest) fn follow(
+        &mut self,
+        at: SocketAddr,
+        opened: Opened,
+    ) -> Result<Box<dyn OpenShell>, ShellError> {
+        match opened {
+            Opened::Closed => Err(ShellError::Closed { at }),
+            Opened::GoOn(shell, credentials) => {
+                if let Some(chosen) = credentials {
+                    (self.username, self.password) = (chosen.username, chosen.password);
+                }
+                Ok(shell)
+            }
+        }
     }
 }
 
@@ -179,14 +212,20 @@ fn not_run(at: SocketAddr, what: &str) -> ShellError {
 /// The command that sets a machine up. Both words are checked to be of letters, digits and `_` alone, so that no shell on the
 /// way can read anything else into them.
 fn setup_command(username: &str, password: &SecretString) -> Result<SecretString, &'static str> {
+    check(username, password)?;
+    let password = password.expose_secret();
+    Ok(format!("sudo {SETUP_SCRIPT} '{username}' '{password}' '{GUEST_SSH_PORT}'").into())
+}
+
+/// Whether the set-up script may be given these.
+pub(super) fn check(username: &str, password: &SecretString) -> Result<(), &'static str> {
     if !is_username(username) {
         return Err("the user name is not 'user_' and five digits");
     }
-    let password = password.expose_secret();
-    if !is_password(password) {
+    if !is_password(password.expose_secret()) {
         return Err("the password is not of 120 letters and digits");
     }
-    Ok(format!("sudo {SETUP_SCRIPT} '{username}' '{password}' '{GUEST_SSH_PORT}'").into())
+    Ok(())
 }
 
 fn is_username(text: &str) -> bool {

@@ -156,7 +156,7 @@ fn serve(runtime: &Runtime, guest: &Arc<Guest>) -> SocketAddr {
 }
 
 fn personalise(runtime: &Runtime, at: SocketAddr, who: &Login, patience: Duration) -> Result<(), ShellError> {
-    SshShell::new(runtime.handle().clone()).personalise(at, who, patience.into())
+    SshShell::new(runtime.handle().clone()).personalise(at, who, patience.into(), None)
 }
 
 #[test]

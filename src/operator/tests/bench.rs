@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::api::{Api, ApiError, Births, Digests, Sealer};
 use crate::guest::fake::{FakeForwarder, FakeShell};
-use crate::guest::{Forward, ForwardError, Forwarder, Login, Patience, Shell, ShellError};
+use crate::guest::{Forward, ForwardError, Forwarder, Login, Patience, Shell, ShellError, ShellObserver};
 use crate::hypervisor::fake::{self, FakeHypervisor, FakeWorld};
 use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
 use crate::model::*;
@@ -99,6 +99,8 @@ impl Hypervisor for Mortal<dyn Hypervisor> {
         let record = records::get::<Container>(&*self.store, NS, &spec.mark.name).unwrap();
         let record = record.expect("a domain is started that has no record").object;
         assert!(!record.metadata.deleting(), "a deleted container is started");
+        assert!(record.spec.scheduling_gates.is_empty(), "a gated container is started");
+        assert_eq!(record.spec.template.vcpus, spec.vcpus, "what was changed at the gate is not what is started");
         self.inner.create(spec)
     }
     fn destroy(&self, mark: &Mark) -> Result<(), HypervisorError> {
@@ -114,9 +116,15 @@ impl Hypervisor for Mortal<dyn Hypervisor> {
 }
 
 impl Shell for Mortal<dyn Shell> {
-    fn personalise(&self, at: SocketAddr, who: &Login, patience: Patience<'_>) -> Result<(), ShellError> {
+    fn personalise(
+        &self,
+        at: SocketAddr,
+        who: &Login,
+        patience: Patience<'_>,
+        observer: Option<&dyn ShellObserver>,
+    ) -> Result<(), ShellError> {
         self.fuse.burn();
-        self.inner.personalise(at, who, patience)
+        self.inner.personalise(at, who, patience, observer)
     }
 }
 
@@ -204,6 +212,7 @@ impl Bench {
             store: Arc::new(mortal_store),
             hypervisor: Arc::new(mortal(hypervisor)),
             shell: Arc::new(Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner: shell }),
+            observer: None,
             forwarder: Arc::new(Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner: forwarder }),
             births: Arc::clone(&births),
             clock: clock.clone(),
@@ -223,9 +232,11 @@ impl Bench {
 
     // --- what happens ---
 
-    pub(super) fn create(&mut self) {
+    /// A client asks; its container waits behind a gate, or not.
+    pub(super) fn create(&mut self, gated: bool) {
         let claim = self.api.claim(&client(), &SecretString::from("token"));
-        match block_on(self.api.write_claim(&claim)) {
+        let gates = if gated { vec!["test".to_owned()] } else { vec![] };
+        match block_on(self.api.write_claim(&claim, gates)) {
             Ok(_) => self.claims.push(claim),
             Err(ApiError::Full { .. }) => {
                 let pool = self.pool();
@@ -240,6 +251,21 @@ impl Bench {
         if !self.claims.is_empty() {
             let claim = self.claims.remove(which % self.claims.len());
             block_on(self.api.withdraw(&claim)).unwrap();
+        }
+    }
+
+    /// Opens the gates of one container, or of all.
+    pub(super) fn open(&self, which: Option<usize>) {
+        let mut gated: Vec<_> = records::list::<Container>(&*self.store, NS).unwrap();
+        gated.retain(|c| !c.object.spec.scheduling_gates.is_empty());
+        if let Some(which) = which.filter(|_| !gated.is_empty()) {
+            gated = vec![gated[which % gated.len()].clone()];
+        }
+        for read in gated {
+            let mut open = read.object.clone();
+            open.spec.scheduling_gates.clear();
+            open.spec.template.vcpus = 2;
+            self.store.txn(Txn::default().unchanged(&read).write(&open)).wait().unwrap();
         }
     }
 
@@ -335,6 +361,7 @@ impl Bench {
     pub(super) fn settle(&mut self) {
         self.fuse.set(None);
         self.world.set_reachable(true);
+        self.open(None);
         self.operator.sweep().unwrap();
         for _ in 0..400 {
             let before = self.revision();

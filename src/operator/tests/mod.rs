@@ -10,7 +10,9 @@ use bench::Bench;
 #[derive(Clone, Debug)]
 enum Act {
     /// A client asks.
-    Create,
+    Create { gated: bool },
+    /// A gate is opened.
+    Open(usize),
     /// A claim is withdrawn.
     Withdraw(usize),
     /// A guest dies.
@@ -31,7 +33,8 @@ enum Act {
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
-        4 => Just(Act::Create),
+        4 => any::<bool>().prop_map(|gated| Act::Create { gated }),
+        2 => any::<usize>().prop_map(Act::Open),
         2 => any::<usize>().prop_map(Act::Withdraw),
         1 => any::<usize>().prop_map(Act::Kill),
         1 => (0..3_u32).prop_map(Act::Scale),
@@ -47,7 +50,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 fn play(bench: &mut Bench, acts: &[Act]) {
     for act in acts {
         match act {
-            Act::Create => bench.create(),
+            Act::Create { gated } => bench.create(*gated),
+            Act::Open(which) => bench.open(Some(*which)),
             Act::Withdraw(which) => bench.withdraw(*which),
             Act::Kill(which) => bench.kill(*which),
             Act::Scale(replicas) => bench.scale(*replicas),
@@ -80,7 +84,7 @@ fn a_crash_at_any_call_of_a_whole_life_loses_and_leaks_nothing() {
     for nat in [false, true] {
         for calls in 0..60 {
             let mut bench = Bench::new(nat, 0.0);
-            bench.create();
+            bench.create(false);
             bench.crash_after(calls);
             for _ in 0..30 {
                 bench.round_or_crash();
@@ -111,7 +115,7 @@ fn a_pool_fills_up_and_never_overshoots() {
     bench.settle();
     assert_eq!((bench.ready(), bench.bound()), (2, 0));
     for _ in 0..bench::MAX + 2 {
-        bench.create();
+        bench.create(false);
         bench.check_always();
     }
     bench.settle();
@@ -122,9 +126,9 @@ fn a_pool_fills_up_and_never_overshoots() {
 #[test]
 fn a_restart_withdraws_a_claim_that_nobody_waits_for_and_keeps_a_bound_one() {
     let mut bench = Bench::new(false, 0.0);
-    bench.create();
+    bench.create(false);
     bench.settle();
-    bench.create();
+    bench.create(false);
     bench.round();
     bench.restart(None);
     bench.settle();

@@ -10,6 +10,7 @@
 //!
 //! - Nothing is destroyed on doubt: with the domain or the forward *unknown*, the only answer is to wait.
 //! - A deleted container gets no step that starts or opens anything.
+//! - A gated container is not started, and nothing else of it is held up.
 //! - A port is closed before its machine is ended, and opened only after the endpoint account is locked.
 //! - At the fixed point there is no step: deciding again on the same input changes nothing.
 
@@ -132,7 +133,8 @@ impl<'a> Draft<'a> {
             // Somebody else's domain with our UUID was never ours to end, so nothing of ours is left either.
             Seen::Present(_) | Seen::Absent => {}
         }
-        if self.status.started_at.is_some() {
+        // One that a client was told of, or that ran. The rest nobody ever knew.
+        if self.status.started_at.is_some() || self.c.spec.claim.is_some() {
             let event = self.event(EventKind::DestroyedContainer).message(self.status.message.clone());
             self.events.push(event.detail("reason", self.status.reason.clone()));
         }
@@ -163,6 +165,8 @@ impl<'a> Draft<'a> {
             Seen::Absent if condition(&self.status.conditions, STARTED) => {
                 return self.fail("DomainGone", "its domain ended while it booted", mark, seen);
             }
+            // Whoever put it there takes it away, and that is a change.
+            Seen::Absent if !self.c.spec.scheduling_gates.is_empty() => return Next::Rest,
             Seen::Absent => return self.start(),
             Seen::Present(domain) => domain,
         };
@@ -193,10 +197,6 @@ impl<'a> Draft<'a> {
         if self.status.phase == Phase::Pending {
             self.status.phase = Phase::Booting;
             self.status.started_at = Some(self.now);
-            if self.claim.is_some() {
-                let event = self.event(EventKind::CreatedContainer);
-                self.events.push(event);
-            }
         }
         self.step(Step::CreateDomain)
     }

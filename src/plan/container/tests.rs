@@ -18,6 +18,7 @@ fn container(claimed: bool) -> Container {
             pool: "default".into(),
             claim: claimed.then(|| "wire-1".into()),
             template: Template::of(Image::Iso("/image.iso".into())),
+            scheduling_gates: vec![],
             machine: Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: String::new() },
         },
         status: ContainerStatus::default(),
@@ -111,14 +112,26 @@ fn a_cold_container_goes_up_with_its_events_in_order_and_binds_its_claim() {
     assert_eq!(walk.claim.unwrap().status.phase, ClaimPhase::Bound);
     assert_eq!(
         walk.told,
-        [
-            EventKind::CreatedContainer,
-            EventKind::CreatedEndpointShell,
-            EventKind::ForwardAdded,
-            EventKind::ReadyContainer,
-            EventKind::BoundClaim
-        ]
+        [EventKind::CreatedEndpointShell, EventKind::ForwardAdded, EventKind::ReadyContainer, EventKind::BoundClaim]
     );
+}
+
+#[test]
+fn a_gated_container_waits_without_a_deadline_and_ends_when_it_is_not_wanted() {
+    let mut walk = Walk::new(true);
+    walk.c.spec.scheduling_gates.push("somebody".into());
+    let nothing = seen(Seen::Absent, Seen::Absent);
+    for now in [1, 1_000] {
+        assert_eq!(walk.decide(&nothing, now), Next::Rest);
+    }
+    walk.c.spec.scheduling_gates.clear();
+    assert_eq!(walk.decide(&nothing, 1_001), Next::Step(Step::CreateDomain));
+
+    let mut walk = Walk::new(true);
+    walk.c.spec.scheduling_gates.push("somebody".into());
+    walk.claim = None;
+    assert_eq!(walk.decide(&nothing, 1), Next::Remove);
+    assert_eq!(walk.told, [EventKind::DestroyedContainer]);
 }
 
 #[test]
@@ -187,7 +200,6 @@ fn a_step_that_keeps_failing_waits_longer_and_is_then_given_up() {
     assert_eq!(walk.c.status.phase, Phase::Failed);
     assert_eq!(walk.decide(&nothing, now), Next::Remove);
     let count = |kind| walk.told.iter().filter(|&&told| told == kind).count();
-    assert_eq!(count(EventKind::CreatedContainer), 1);
     assert_eq!(count(EventKind::RuntimeError), MOST_FAILURES as usize);
     assert_eq!(count(EventKind::FailedContainer), 1);
     assert_eq!(count(EventKind::DestroyedContainer), 1);

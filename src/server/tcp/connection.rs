@@ -1,6 +1,5 @@
 //! One connection, from its first byte to its end.
 
-use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -8,15 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::{Shared, telling};
 use crate::link::{Link, random};
 use crate::model::{Client, EventKind};
-use crate::server::Answer;
+use crate::server::instance::Sending;
+use crate::server::{Answer, ClientInstance, Moment, Party, RawSocket, panic_text};
 use crate::wire::exchange::{Answering, Incoming, ServerExchange, ServerStep, Unwrap, Unwrapped, acknowledged};
 use crate::wire::{Element, Message, Request, Response, Session, WireError};
 
@@ -35,6 +39,8 @@ enum ConnectionError {
     NotAccepted(Duration),
     #[error("the client went away before its answer was ready")]
     Gone,
+    #[error("a handler closed the client")]
+    Closed,
     #[error("the server stops")]
     Stopping,
     #[error("the server has no random numbers")]
@@ -54,6 +60,7 @@ impl ConnectionError {
             ConnectionError::TooSlow(_) => "TooSlow",
             ConnectionError::NotAccepted(_) => "NotAccepted",
             ConnectionError::Gone => "Gone",
+            ConnectionError::Closed => "Closed",
             ConnectionError::Stopping => "Stopping",
             ConnectionError::Random(_) => "Random",
             ConnectionError::Worker(_) => "Worker",
@@ -65,41 +72,64 @@ impl ConnectionError {
 /// Serves one connection. Its failures are told as events and concern nobody else.
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     let client = telling::client(peer.ip());
-    shared.events.emit(telling::about(EventKind::Connection, &client));
+    let closed = CancellationToken::new();
+    let event = telling::about(EventKind::Connection, &client);
+    let party = Party::Socket(RawSocket::new(peer, closed.clone()));
     let mut link = match Link::new(stream) {
         Ok(link) => link,
-        Err(error) => return tell(&shared, &client, ConnectionError::Broken(error)),
+        Err(error) => return shared.tell(&client, None, ConnectionError::Broken(error)).await,
     };
     let mut connection = Connection { link: &mut link, client: &client, shared: &shared, connected: None };
-    let ended = connection.converse().await;
-    // Told when this function is left, after the socket was closed.
-    let _connected = connection.connected.take();
+    // Whoever closes it has it end here, wherever it is: what was being done is dropped, and by that undone.
+    let ended = tokio::select! {
+        biased;
+        () = closed.cancelled() => Err(ConnectionError::Closed),
+        () = shared.abandon.cancelled() => Err(ConnectionError::Stopping),
+        ended = async {
+            shared.events.at(Moment { event, party }).await;
+            connection.converse(&closed).await
+        } => ended,
+    };
+    let connected = connection.connected.take();
+    closed.cancel();
     if let Err(error) = ended {
         if let ConnectionError::Protocol(error) = &error {
             // It may be gone, or listen to nothing: then it need not know.
             let _ = timeout(shared.config.answer_timeout, link.send(error.reply())).await;
         }
-        tell(&shared, &client, error);
+        shared.tell(&client, connected.as_ref().map(|connected| &connected.0), error).await;
     }
     tokio::select! {
         () = link.close() => {}
         () = shared.abandon.cancelled() => {}
     }
+    if let Some(connected) = connected {
+        tokio::select! {
+            // Told in any case; only its handlers are not waited for.
+            biased;
+            () = connected.end(&shared) => {}
+            () = shared.abandon.cancelled() => {}
+        }
+    }
 }
 
-fn tell(shared: &Shared, client: &Client, error: ConnectionError) {
-    match error {
-        // No failures: we ended it ourselves, or somebody only looked whether the port is open.
-        ConnectionError::Stopping | ConnectionError::NothingSaid => {}
-        ConnectionError::Protocol(_)
-        | ConnectionError::Broken(_)
-        | ConnectionError::TooSlow(_)
-        | ConnectionError::NotAccepted(_)
-        | ConnectionError::Gone
-        | ConnectionError::Random(_)
-        | ConnectionError::Worker(_)
-        | ConnectionError::Handler { .. } => {
-            shared.events.emit(telling::runtime_error("connection", error.name(), &error, Some(client)));
+impl Shared {
+    async fn tell(&self, client: &Client, instance: Option<&Arc<ClientInstance>>, error: ConnectionError) {
+        match error {
+            // No failures: we ended it ourselves, or somebody only looked whether the port is open.
+            ConnectionError::Closed | ConnectionError::Stopping | ConnectionError::NothingSaid => {}
+            ConnectionError::Protocol(_)
+            | ConnectionError::Broken(_)
+            | ConnectionError::TooSlow(_)
+            | ConnectionError::NotAccepted(_)
+            | ConnectionError::Gone
+            | ConnectionError::Random(_)
+            | ConnectionError::Worker(_)
+            | ConnectionError::Handler { .. } => {
+                let event = telling::runtime_error("connection", error.name(), &error, Some(client));
+                let party = instance.map_or(Party::Nobody, |instance| Party::Client(Arc::clone(instance)));
+                self.events.at(Moment { event, party }).await;
+            }
         }
     }
 }
@@ -111,15 +141,14 @@ struct Connection<'a> {
     connected: Option<Connected>,
 }
 
-/// A client whose keys were exchanged. Its end is told once, whatever ends it.
-struct Connected {
-    client: Client,
-    shared: Arc<Shared>,
-}
+/// A client whose keys were exchanged.
+struct Connected(Arc<ClientInstance>);
 
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.shared.events.emit(telling::about(EventKind::ClientClosed, &self.client));
+impl Connected {
+    /// Its end, which is told once, whatever ended it, after the socket was closed.
+    async fn end(self, shared: &Shared) {
+        let event = telling::about(EventKind::ClientClosed, self.0.client());
+        shared.events.at(telling::moment(event, &self.0)).await;
     }
 }
 
@@ -135,46 +164,69 @@ impl Drop for Undelivered {
     }
 }
 
+/// What is sent, and what is left to be done then.
+struct Handled<'a> {
+    answer: Answer,
+    delivered: Option<oneshot::Sender<()>>,
+    rest: Option<BoxFuture<'a, ()>>,
+}
+
+impl From<Answer> for Handled<'_> {
+    fn from(answer: Answer) -> Self {
+        Handled { answer, delivered: None, rest: None }
+    }
+}
+
 impl Connection<'_> {
-    async fn converse(&mut self) -> Result<(), ConnectionError> {
+    async fn converse(&mut self, closed: &CancellationToken) -> Result<(), ConnectionError> {
         let shared = self.shared;
         let limit = shared.config.client_timeout;
+        let late = |_| ConnectionError::TooSlow(limit);
+        let deadline = Instant::now() + limit;
+        let mut exchange = ServerExchange::new(shared.key.clone(), shared.config.limits, shared.config.access_tokens);
+        tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => return Err(ConnectionError::Stopping),
+            done = timeout_at(deadline, self.keys(&mut exchange)) => done.map_err(late)??,
+        }
+        let (client, mut sent) = ClientInstance::connected(self.client.clone(), Timestamp::now(), closed.clone());
+        let began = Instant::now();
+        self.connected = Some(Connected(client.clone()));
+        shared.events.at(telling::moment(telling::about(EventKind::Client, self.client), &client)).await;
+        // A handler's time is not the client's.
+        let deadline = deadline + began.elapsed();
         let incoming = tokio::select! {
             biased;
             () = shared.stop.cancelled() => return Err(ConnectionError::Stopping),
-            incoming = timeout(limit, self.request()) => incoming.map_err(|_| ConnectionError::TooSlow(limit))??,
+            incoming = timeout_at(deadline, self.request(&mut exchange)) => incoming.map_err(late)??,
         };
-        let answer = match incoming.request {
-            Ok(request) => {
-                let event = telling::about(EventKind::Request, self.client).detail("verb", request.verb.as_str());
-                shared.events.emit(event);
-                self.handle(request).await?
-            }
+        let handled = match incoming.request {
+            Ok(request) => self.handle(&client, &mut sent, request).await?,
             Err(malformed) => {
                 let event = telling::about(EventKind::MalformedRequest, self.client)
                     .message(malformed.to_string())
                     .detail("errors", Value::Object(malformed.dictionary()));
-                shared.events.emit(event);
-                Response::refused(Message::BadRequest, None).into()
+                shared.events.at(telling::moment(event, &client)).await;
+                Answer::from(Response::refused(Message::BadRequest, None)).into()
             }
         };
         let limit = shared.config.answer_timeout;
-        let mut undelivered = Undelivered(answer.undelivered);
-        tokio::select! {
-            biased;
-            delivered = timeout(limit, self.deliver(&answer.response, incoming.answering)) => {
-                delivered.map_err(|_| ConnectionError::NotAccepted(limit))??;
-            }
-            () = shared.abandon.cancelled() => return Err(ConnectionError::Stopping),
-        }
+        let mut undelivered = Undelivered(handled.answer.undelivered);
+        let delivered = timeout(limit, self.deliver(&handled.answer.response, incoming.answering)).await;
+        delivered.map_err(|_| ConnectionError::NotAccepted(limit))??;
         undelivered.0 = None;
+        if let Some(delivered) = handled.delivered {
+            // It need not wait for it.
+            delivered.send(()).ok();
+        }
+        if let Some(rest) = handled.rest {
+            rest.await;
+        }
         Ok(())
     }
 
-    /// Exchanges keys and reads the request.
-    async fn request(&mut self) -> Result<Incoming, ConnectionError> {
-        let config = &self.shared.config;
-        let mut exchange = ServerExchange::new(self.shared.key.clone(), config.limits, config.access_tokens);
+    /// Exchanges keys.
+    async fn keys(&mut self, exchange: &mut ServerExchange) -> Result<(), ConnectionError> {
         let mut said = false;
         loop {
             let bytes = self.link.read(exchange.want()).await.map_err(|error| match error.kind() {
@@ -183,16 +235,25 @@ impl Connection<'_> {
             })?;
             said = true;
             match exchange.receive(&mut &bytes[..]).map_err(ConnectionError::Protocol)? {
-                ServerStep::More => {}
+                ServerStep::More | ServerStep::Request(_) => {}
                 ServerStep::Send(reply) => self.send(&reply).await?,
                 ServerStep::Unwrap(work) => {
                     let reply = exchange.unwrapped(self.unwrap(*work).await?);
                     self.send(&reply).await?;
                 }
-                ServerStep::Connected => {
-                    self.connected = Some(Connected { client: self.client.clone(), shared: self.shared.clone() });
-                    self.shared.events.emit(telling::about(EventKind::Client, self.client));
-                }
+                ServerStep::Connected => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads the request.
+    async fn request(&mut self, exchange: &mut ServerExchange) -> Result<Incoming, ConnectionError> {
+        loop {
+            let bytes = self.link.read(exchange.want()).await.map_err(ConnectionError::Broken)?;
+            match exchange.receive(&mut &bytes[..]).map_err(ConnectionError::Protocol)? {
+                // The keys are exchanged: their steps do not come again.
+                ServerStep::More | ServerStep::Unwrap(_) | ServerStep::Connected => {}
+                ServerStep::Send(reply) => self.send(&reply).await?,
                 ServerStep::Request(incoming) => return Ok(*incoming),
             }
         }
@@ -211,23 +272,50 @@ impl Connection<'_> {
         outcome.await.map_err(ConnectionError::Worker)?.map_err(ConnectionError::Protocol)
     }
 
-    /// Has the request handled, for as long as the client is there.
-    async fn handle(&mut self, request: Request) -> Result<Answer, ConnectionError> {
-        let verb = request.verb.clone();
-        let verbs = self.shared.verbs.clone();
-        let client = self.client.clone();
+    /// Has the request told and handled, for as long as the client is there; until its first answer, whoever gives it.
+    async fn handle(
+        &mut self,
+        client: &Arc<ClientInstance>,
+        sent: &mut mpsc::Receiver<Sending>,
+        request: Request,
+    ) -> Result<Handled<'static>, ConnectionError> {
+        let (shared, verb) = (self.shared.clone(), request.verb.clone());
+        let event = telling::about(EventKind::Request, self.client).detail("verb", request.verb.as_str());
+        client.asked(request.clone());
+        let told = shared.events.at(telling::moment(event, client));
+        let (verbs, instance) = (shared.verbs.clone(), client.clone());
         // Within the future, so that a panic before the handler's own future exists is caught too.
-        let work = AssertUnwindSafe(async move { verbs.handle(client, request).await }).catch_unwind();
+        let work = AssertUnwindSafe(async move {
+            told.await;
+            // Answered by who was told: there is nothing left to do.
+            if instance.is_answered() { None } else { Some(verbs.handle(instance, request).await) }
+        });
+        let mut work = Box::pin(work.catch_unwind());
         let handled = tokio::select! {
             biased;
-            handled = work => handled,
+            Some(sending) = sent.recv() => {
+                let answer = Answer { response: sending.response, undelivered: None };
+                let rest = work.map(|ended| {
+                    if let Ok(Some(Answer { undelivered: Some(undo), .. })) = ended {
+                        undo();
+                    }
+                });
+                return Ok(Handled { answer, delivered: Some(sending.delivered), rest: Some(rest.boxed()) });
+            }
+            handled = &mut work => handled,
             () = self.link.gone(self.shared.config.limits.message) => return Err(ConnectionError::Gone),
-            () = self.shared.abandon.cancelled() => return Err(ConnectionError::Stopping),
         };
-        Ok(handled.unwrap_or_else(|panic| {
-            tell(self.shared, self.client, ConnectionError::Handler { verb, panic: told(&*panic) });
-            Response::refused(Message::InternalError, None).into()
-        }))
+        let answer = match handled {
+            Ok(Some(answer)) => answer,
+            // It said that it would answer by itself, and was dropped before it did.
+            Ok(None) => Response::refused(Message::InternalError, None).into(),
+            Err(panic) => {
+                let panic = panic_text(&*panic);
+                self.shared.tell(self.client, Some(client), ConnectionError::Handler { verb, panic }).await;
+                Response::refused(Message::InternalError, None).into()
+            }
+        };
+        Ok(answer.into())
     }
 
     async fn deliver(&mut self, response: &Response, answering: Answering) -> Result<(), ConnectionError> {
@@ -244,14 +332,5 @@ impl Connection<'_> {
 
     async fn send(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
         self.link.send(bytes).await.map_err(ConnectionError::Broken)
-    }
-}
-
-/// What a panic says.
-fn told(panic: &(dyn Any + Send)) -> String {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).into(),
-        (None, Some(text)) => text.clone(),
-        (None, None) => "no text".into(),
     }
 }

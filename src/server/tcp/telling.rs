@@ -2,12 +2,14 @@
 
 use std::error::Error;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::model::{Client, Event, EventKind};
+use crate::server::{ClientInstance, Moment, Party};
 
 /// A client, by its address.
 pub(super) fn client(ip: IpAddr) -> Client {
@@ -22,6 +24,11 @@ pub(super) fn client(ip: IpAddr) -> Client {
 /// Something about a client.
 pub(super) fn about(kind: EventKind, client: &Client) -> Event {
     Event::new(kind, Timestamp::now()).client(client)
+}
+
+/// Something about a client with a connection.
+pub(super) fn moment(event: Event, client: &Arc<ClientInstance>) -> Moment {
+    Moment { event: event.client(client.client()), party: Party::Client(Arc::clone(client)) }
 }
 
 /// A task failed.

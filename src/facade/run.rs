@@ -1,0 +1,181 @@
+//! One run of a server: the order in which things start and stop.
+//!
+//! Start: sockets, recovery, passes, `STARTED`, clients. Stop: clients, containers (where they are to go), passes,
+//! `STOPPED`, store.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use super::dispatch::Dispatcher;
+use super::{Handlers, StopMode};
+use crate::api::Api;
+use crate::daemon::{DEFAULT_POOL, ServeError};
+use crate::hypervisor::Hypervisor;
+use crate::model::{DEFAULT_NAMESPACE, Event, EventKind};
+use crate::operator::{self, Operator};
+use crate::server::events::Bus;
+use crate::server::health::{self, Health};
+use crate::server::tcp::{WireConfig, WireServer};
+use crate::server::verbs::{ApiVerbs, Documented};
+use crate::server::{EventSink, Lifecycle};
+use crate::store::{LocalStore, Store};
+use crate::wire::PrivateKey;
+
+/// How long containers may take to go when a server stops with [`StopMode::Destroy`]. Their end is recorded: the next
+/// start goes on with it.
+const DESTROY_PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether they are gone.
+const DESTROY_POLL: Duration = Duration::from_millis(50);
+
+/// Everything that is there before the first socket.
+pub(crate) struct Assembly {
+    pub(crate) wire: WireConfig,
+    pub(crate) health: Option<SocketAddr>,
+    /// For the log.
+    pub(crate) state: String,
+    pub(crate) simulated: bool,
+    pub(crate) key: Arc<PrivateKey>,
+    pub(crate) operator: Operator,
+    /// The store, if it is ours to close.
+    pub(crate) owned: Option<Arc<LocalStore>>,
+}
+
+/// A server that serves.
+pub(crate) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) api: Arc<Api>,
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) hypervisor: Arc<dyn Hypervisor>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) key: Arc<PrivateKey>,
+    health: Arc<Health>,
+    /// No new clients.
+    stop: CancellationToken,
+    wire: JoinHandle<()>,
+    /// No new passes.
+    quit: DropGuard,
+    passes: JoinHandle<()>,
+    told: JoinHandle<()>,
+    owned: Option<Arc<LocalStore>>,
+}
+
+impl Assembly {
+    /// Starts, on the runtime that this is called on.
+    pub(crate) async fn launch(mut self, handlers: Handlers) -> Result<Running, ServeError> {
+        let run = Uuid::new_v4();
+        let dispatcher = Dispatcher::new(handlers.events, tokio::runtime::Handle::current());
+        self.operator.observer = dispatcher.observer();
+        let operator = Arc::new(self.operator);
+        let (store, hypervisor) = (Arc::clone(&operator.store), Arc::clone(&operator.hypervisor));
+        let health = Health::new(self.simulated, hypervisor.describe());
+        let (births, clock) = (Arc::clone(&operator.births), Arc::clone(&operator.clock));
+        let api = Arc::new(Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, DEFAULT_POOL));
+        dispatcher.set_api(Arc::clone(&api));
+        let mut version = env!("CARGO_PKG_VERSION").to_owned();
+        if self.simulated {
+            version.push_str(" (simulated)");
+            tracing::warn!("SIMULATION: no machine is started, and the ports that are told lead nowhere");
+        }
+        let events = Arc::clone(&dispatcher) as Arc<dyn EventSink>;
+        let lifecycle = Some(Arc::clone(&dispatcher) as Arc<dyn Lifecycle>);
+        let documented = ApiVerbs::new(Arc::clone(&api), Arc::clone(&events), lifecycle, version);
+        let verbs = handlers.requests.before(Arc::new(Documented(Arc::new(documented))), Arc::clone(&events));
+
+        // Sockets before recovery: a port that is taken costs nothing.
+        let fingerprint = self.key.fingerprint();
+        let wire = WireServer::bind(self.wire, Arc::clone(&self.key), verbs, events).await?;
+        let address = wire.local_addr();
+        let quit = operator.quit.clone();
+        // Whatever fails from here on takes along what was started.
+        let guard = quit.clone().drop_guard();
+        let teller = Arc::clone(&dispatcher);
+        let told = Bus::follow(&*store, quit.clone(), move |event, ended| teller.committed(event, ended));
+        let told = tokio::spawn(told);
+        let mut health_address = None;
+        if let Some(address) = self.health {
+            let failed = |source| ServeError::Health { address, source };
+            let listener = health::bind(address).await.map_err(failed)?;
+            health_address = Some(listener.local_addr().map_err(failed)?);
+            tokio::spawn(health::serve(listener, Arc::clone(&health), quit.clone()));
+        }
+        let recovering = Arc::clone(&operator);
+        tokio::task::spawn_blocking(move || recovering.recover(run)).await??;
+        let passes = tokio::spawn(operator::run(operator));
+
+        health.set_ready(true);
+        tracing::info!(
+            listen = %address,
+            health = health_address.map(tracing::field::display),
+            hypervisor = hypervisor.describe(),
+            state = self.state,
+            "serving; server key fingerprint {fingerprint}"
+        );
+        dispatcher.emit(Event::new(EventKind::Started, Timestamp::now()));
+        let stop = CancellationToken::new();
+        let wire = tokio::spawn(wire.run(stop.clone()));
+        let (key, owned) = (self.key, self.owned);
+        Ok(Running {
+            address,
+            api,
+            dispatcher,
+            hypervisor,
+            store,
+            key,
+            health,
+            stop,
+            wire,
+            quit: guard,
+            passes,
+            told,
+            owned,
+        })
+    }
+}
+
+impl Running {
+    /// Stops, and returns when it has.
+    pub(crate) async fn stop(self, mode: StopMode) -> Result<(), ServeError> {
+        self.health.set_ready(false);
+        self.stop.cancel();
+        match mode {
+            StopMode::Drain => {}
+            StopMode::Destroy => self.destroy().await,
+        }
+        self.wire.await?;
+        drop(self.quit);
+        self.passes.await?;
+        self.told.await?;
+        self.dispatcher.stopped().await;
+        if let Some(store) = self.owned {
+            tokio::task::spawn_blocking(move || store.close()).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends every container, those too that a client which is still served is about to get.
+    async fn destroy(&self) {
+        let deadline = Instant::now() + DESTROY_PATIENCE;
+        loop {
+            let last = self.wire.is_finished();
+            match self.api.end_all().await {
+                Ok(0) if last => return,
+                Ok(left) if Instant::now() > deadline => {
+                    tracing::warn!(left, "containers are not gone yet; the next start goes on with it");
+                    return;
+                }
+                Ok(_) => sleep(DESTROY_POLL).await,
+                Err(error) => {
+                    tracing::error!(error = crate::error_chain(&error), "containers cannot be destroyed");
+                    return;
+                }
+            }
+        }
+    }
+}
