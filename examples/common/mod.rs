@@ -15,19 +15,19 @@ use anweddol::facade::{Server, ServerBuilder, ServerError, Simulation, Virtualiz
 use anweddol::wire::{CREATE, DESTROY, Request, Response};
 
 /// Any error.
-pub type Error = Box<dyn std::error::Error>;
+pub(crate) type Error = Box<dyn std::error::Error>;
 
 /// What was asked for on the command line.
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Where libvirt's machines are recorded; simulated ones, if nowhere.
-    pub libvirt: Option<PathBuf>,
+    pub(crate) libvirt: Option<PathBuf>,
     /// End by itself.
-    pub once: bool,
+    pub(crate) once: bool,
 }
 
 impl Arguments {
     /// Reads them.
-    pub fn read() -> Result<Self, Error> {
+    pub(crate) fn read() -> Result<Self, Error> {
         let mut arguments = Arguments { libvirt: None, once: false };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
@@ -41,7 +41,7 @@ impl Arguments {
     }
 
     /// A server on loopback; on any port, if it is only for itself.
-    pub fn server(&self) -> ServerBuilder {
+    pub(crate) fn server(&self) -> ServerBuilder {
         let builder = Server::builder().bind_address([127, 0, 0, 1].into());
         let builder = if self.once { builder.listen_port(0) } else { builder };
         match &self.libvirt {
@@ -54,7 +54,11 @@ impl Arguments {
     }
 
     /// Serves until it is killed; or holds the conversation, and stops.
-    pub fn serve(&self, server: &Server, conversation: impl FnOnce(&str) -> Result<(), Error>) -> Result<(), Error> {
+    pub(crate) fn serve(
+        &self,
+        server: &Server,
+        conversation: impl FnOnce(&str) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         if !self.once {
             println!("serving on 127.0.0.1:6150; end it with Ctrl-C");
             return Ok(server.start()?);
@@ -68,7 +72,7 @@ impl Arguments {
     }
 
     /// Removes what a simulation left.
-    pub fn clean(&self) {
+    pub(crate) fn clean(&self) {
         if self.libvirt.is_none() {
             let state = std::env::temp_dir().join(format!("anweddol-example-{}", std::process::id()));
             // It may never have been made.
@@ -78,14 +82,14 @@ impl Arguments {
 }
 
 /// Asks a server, as a program would that is its client.
-pub fn say(address: &str, request: &Request) -> Result<Response, Error> {
+pub(crate) fn say(address: &str, request: &Request) -> Result<Response, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let config = ClientConfig { answer_timeout: Duration::from_secs(300), ..ClientConfig::default() };
     Ok(runtime.block_on(ask(address, request, &config))?)
 }
 
 /// CREATE, then DESTROY.
-pub fn create_and_destroy(address: &str) -> Result<(), Error> {
+pub(crate) fn create_and_destroy(address: &str) -> Result<(), Error> {
     let created = say(address, &Request::bare(CREATE))?;
     println!("CREATE: {}", created.message);
     let mut pair = created.data;

@@ -5,6 +5,7 @@
 
 mod births;
 mod images;
+mod review;
 mod seal;
 mod verbs;
 
@@ -13,5 +14,6 @@ mod tests;
 
 pub use births::{BirthError, Births, random_text};
 pub use images::{Digests, ImageError};
+pub use review::Review;
 pub use seal::{SealError, Sealer};
-pub use verbs::{Api, ApiError, End, Granted, Review, Stat};
+pub use verbs::{Api, ApiError, End, Granted, Stat};
