@@ -57,4 +57,5 @@ run 'libvirt, system' "${lab[@]}" "${real[@]}" --test libvirt system
 run 'libvirt, embedded' "${embedded[@]}" "${real[@]}" --test libvirt embedded
 run 'guests, system' "${lab[@]}" "${real[@]}" --profile lab --test guest
 run 'guests, embedded' "${embedded[@]}" "${real[@]}" --profile lab --test guest
+run 'library, embedded' "${embedded[@]}" "${real[@]}" --profile lab --test library
 finished=yes

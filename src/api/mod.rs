@@ -6,6 +6,7 @@
 mod births;
 pub(crate) mod claims;
 mod images;
+mod review;
 mod seal;
 mod verbs;
 
@@ -14,5 +15,6 @@ mod tests;
 
 pub use births::{BirthError, Births, random_text};
 pub use images::{Digests, ImageError};
+pub use review::Review;
 pub use seal::{SealError, Sealer};
-pub use verbs::{Api, ApiError, End, Granted, Review, Stat};
+pub use verbs::{Api, ApiError, End, Granted, Stat};

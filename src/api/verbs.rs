@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use futures::{StreamExt, TryFutureExt};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::births::{BirthError, Births};
+use super::review::{REVIEW_GATE, Review};
 use super::{SealError, claims};
 use crate::model::{
-    ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, Credentials, EventKind,
-    Object, ObjectMeta, ObjectRef, Origin, Template,
+    ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, EventKind, Object,
+    ObjectMeta, ObjectRef, Origin,
 };
 use crate::plan::container::about;
 use crate::plan::placement::{self, Placement};
@@ -24,12 +24,6 @@ use crate::store::{Change, Store, StoreError, Txn, TxnResult};
 const CREATE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 /// How long DESTROY waits for the machine to be gone. Its end is certain once it is committed.
 const DESTROY_PATIENCE: Duration = Duration::from_secs(8);
-
-/// Keeps a container from being started until it was looked at.
-const REVIEW_GATE: &str = "anweddol.io/review";
-
-/// Looks at a container that was just made for a client, and says what it is to be made from, or why it is not to be.
-pub type Review = Box<dyn FnOnce(Container) -> BoxFuture<'static, Result<Template, String>> + Send>;
 
 /// Why a verb is not done.
 #[derive(Debug, thiserror::Error)]
@@ -111,11 +105,11 @@ pub struct Stat {
 
 /// The verbs over one pool.
 pub struct Api {
-    store: Arc<dyn Store>,
-    births: Arc<Births>,
-    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) births: Arc<Births>,
+    pub(super) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     run: Uuid,
-    namespace: String,
+    pub(super) namespace: String,
     pool: String,
     started: Timestamp,
 }
@@ -157,32 +151,6 @@ impl Api {
         let granted = self.granted(&container, token)?;
         wish.granted = true;
         Ok(granted)
-    }
-
-    /// Has a container looked at, and opens its gate with what that changed of it.
-    async fn reviewed(&self, name: &str, review: Review) -> Result<(), ApiError> {
-        let gone = || ApiError::NotReady { reason: "it ended while it was looked at".into() };
-        let read = records::get::<Container>(&*self.store, &self.namespace, name)?.ok_or_else(gone)?;
-        let template = review(read.object).await.map_err(|reason| ApiError::NotReady { reason })?;
-        loop {
-            let read = records::get::<Container>(&*self.store, &self.namespace, name)?.ok_or_else(gone)?;
-            if read.object.spec.scheduling_gates.is_empty() {
-                return Ok(());
-            }
-            let mut open = read.object.clone();
-            open.spec.scheduling_gates.retain(|gate| gate != REVIEW_GATE);
-            open.spec.template = template.clone();
-            open.metadata.generation += 1;
-            if let TxnResult::Committed(_) = self.store.txn(Txn::default().unchanged(&read).write(&open)).await? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// A container, as it is now.
-    pub fn container(&self, uuid: Uuid) -> Result<Option<Container>, ApiError> {
-        let read = records::get::<Container>(&*self.store, &self.namespace, &uuid.to_string())?;
-        Ok(read.map(|read| read.object))
     }
 
     pub(crate) fn claim(&self, client: &Client, token: &SecretString) -> ContainerClaim {
@@ -328,61 +296,6 @@ impl Api {
         Ok(claims::withdraw(&*self.store, &self.namespace, &claim.metadata.name, now).await?)
     }
 
-    /// Takes back a grant whose answer did not reach its client.
-    pub async fn revoke(&self, uuid: Uuid) -> Result<(), ApiError> {
-        if let Some(claim) = claims::of_container(&*self.store, &self.namespace, &uuid.to_string())? {
-            self.withdraw(&claim).await?;
-        }
-        Ok(())
-    }
-
-    /// Wishes for the end of a container, claimed or not.
-    pub async fn end(&self, uuid: Uuid) -> Result<(), ApiError> {
-        self.revoke(uuid).await?;
-        loop {
-            let read = records::get::<Container>(&*self.store, &self.namespace, &uuid.to_string())?;
-            let Some(read) = read.filter(|read| !read.object.metadata.deleting()) else { return Ok(()) };
-            let mut ended = read.object.clone();
-            ended.metadata.deletion_timestamp = Some((self.clock)());
-            if let TxnResult::Committed(_) = self.store.txn(Txn::default().unchanged(&read).write(&ended)).await? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Gives a container another login than the one it was made with, before it is set up.
-    pub async fn set_credentials(&self, uuid: Uuid, username: &str, password: &SecretString) -> Result<(), ApiError> {
-        let gone = || ApiError::NotReady { reason: "it ended before its credentials were set".into() };
-        let sealed_password = self.births.sealer().seal(uuid, password);
-        let credentials = Credentials { username: username.into(), sealed_password };
-        loop {
-            let read = records::get::<Container>(&*self.store, &self.namespace, &uuid.to_string())?.ok_or_else(gone)?;
-            let key = records::credentials_key(&self.namespace, &read.object.metadata.name);
-            let txn = Txn::default().unchanged(&read).put(&key, &credentials);
-            if let TxnResult::Committed(_) = self.store.txn(txn).await? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Wishes for the end of every container of the pool, and of no more to be made; how many there are still.
-    pub async fn end_all(&self) -> Result<usize, ApiError> {
-        let pool = self.pool()?;
-        if pool.object.spec.replicas > 0 {
-            let mut empty = pool.object.clone();
-            empty.spec.replicas = 0;
-            // Whoever was faster is met the next time.
-            self.store.txn(Txn::default().unchanged(&pool).write(&empty)).await?;
-        }
-        let members = self.members()?;
-        for member in members.iter().filter(|member| !member.object.metadata.deleting()) {
-            let mut ended = member.object.clone();
-            ended.metadata.deletion_timestamp = Some((self.clock)());
-            self.store.txn(Txn::default().unchanged(member).write(&ended)).await?;
-        }
-        Ok(members.len())
-    }
-
     /// Statistics of this run.
     pub fn stat(&self) -> Result<Stat, ApiError> {
         let uptime = (self.clock)().duration_since(self.started).as_secs().max(0).unsigned_abs();
@@ -390,12 +303,12 @@ impl Api {
         Ok(Stat { uptime, available: placement::available(&self.pool()?.object, &members) })
     }
 
-    fn pool(&self) -> Result<Versioned<ContainerPool>, ApiError> {
+    pub(super) fn pool(&self) -> Result<Versioned<ContainerPool>, ApiError> {
         records::get(&*self.store, &self.namespace, &self.pool)?
             .ok_or_else(|| ApiError::NoPool { pool: self.pool.clone() })
     }
 
-    fn members(&self) -> Result<Vec<Versioned<Container>>, ApiError> {
+    pub(super) fn members(&self) -> Result<Vec<Versioned<Container>>, ApiError> {
         let all: Vec<Versioned<Container>> = records::list(&*self.store, &self.namespace)?;
         Ok(all.into_iter().filter(|c| c.object.spec.pool == self.pool).collect())
     }

@@ -9,8 +9,20 @@ use crate::support::Bench;
 /// Logs the ends of clients and the errors.
 fn watch(bench: &Bench) {
     let (a, b) = (bench.log.clone(), bench.log.clone());
-    bench.server.on_client_closed(move |_| std::future::ready(a.add("closed"))).unwrap();
-    bench.server.on_runtime_error(move |error| std::future::ready(b.add(error.traceback))).unwrap();
+    bench
+        .server
+        .on_client_closed(move |_| {
+            a.add("closed");
+            async {}
+        })
+        .unwrap();
+    bench
+        .server
+        .on_runtime_error(move |error| {
+            b.add(error.traceback);
+            async {}
+        })
+        .unwrap();
 }
 
 #[test]

@@ -21,6 +21,23 @@ fn name(kind: EventKind) -> &'static str {
     kind.name()
 }
 
+/// What CREATE and DESTROY on a server that is started and stopped tell.
+pub(crate) const CONVERSATION: [&str; 13] = [
+    "STARTED",
+    "CONNECTION",
+    "CLIENT",
+    "REQUEST",
+    "CREATED_CONTAINER",
+    "CREATED_ENDPOINT_SHELL",
+    "CLIENT_CLOSED",
+    "CONNECTION",
+    "CLIENT",
+    "REQUEST",
+    "DESTROYED_CONTAINER",
+    "CLIENT_CLOSED",
+    "STOPPED",
+];
+
 /// Logs every documented event by its number.
 pub(crate) fn log_all(bench: &Bench) {
     for number in 1..=12_u8 {
@@ -49,22 +66,7 @@ fn a_whole_conversation_tells_every_event_at_its_moment_and_in_order() {
     bench.destroy(&granted);
     bench.log.until("CLIENT_CLOSED", 2);
     bench.server.stop().unwrap();
-    let expected = [
-        "STARTED",
-        "CONNECTION",
-        "CLIENT",
-        "REQUEST",
-        "CREATED_CONTAINER",
-        "CREATED_ENDPOINT_SHELL",
-        "CLIENT_CLOSED",
-        "CONNECTION",
-        "CLIENT",
-        "REQUEST",
-        "DESTROYED_CONTAINER",
-        "CLIENT_CLOSED",
-        "STOPPED",
-    ];
-    assert_eq!(bench.log.lines(), expected);
+    assert_eq!(bench.log.lines(), CONVERSATION);
 }
 
 #[test]
@@ -79,11 +81,32 @@ fn clients_are_known_by_address_and_request() {
     };
     bench
         .server
-        .on_connection(move |event| std::future::ready(a("CONNECTION", event.client_socket.ip().to_string())))
+        .on_connection(move |event| {
+            a("CONNECTION", event.client_socket.ip().to_string());
+            async {}
+        })
         .unwrap();
-    bench.server.on_client(move |event| std::future::ready(b("CLIENT", say(&event.client_instance)))).unwrap();
-    bench.server.on_request(move |event| std::future::ready(c("REQUEST", say(&event.client_instance)))).unwrap();
-    bench.server.on_client_closed(move |event| std::future::ready(d("CLOSED", say(&event.client_instance)))).unwrap();
+    bench
+        .server
+        .on_client(move |event| {
+            b("CLIENT", say(&event.client_instance));
+            async {}
+        })
+        .unwrap();
+    bench
+        .server
+        .on_request(move |event| {
+            c("REQUEST", say(&event.client_instance));
+            async {}
+        })
+        .unwrap();
+    bench
+        .server
+        .on_client_closed(move |event| {
+            d("CLOSED", say(&event.client_instance));
+            async {}
+        })
+        .unwrap();
     bench.server.start_background().unwrap();
     bench.ask(&Request::bare("STAT")).unwrap();
     let closed = format!("CLOSED 127.0.0.1 {ID} STAT true");
@@ -178,10 +201,28 @@ fn malformed_unknown_and_failing_requests_are_told_with_their_particulars() {
 fn the_handler_set_last_is_the_one_that_is_called_however_it_was_set() {
     let bench = Bench::new(|builder| builder);
     let (a, b, c) = (bench.log.clone(), bench.log.clone(), bench.log.clone());
-    bench.server.on_client(move |_| std::future::ready(a.add("first"))).unwrap();
-    bench.server.set_event_handler(EventKind::Client, move |_| std::future::ready(b.add("second"))).unwrap();
+    bench
+        .server
+        .on_client(move |_| {
+            a.add("first");
+            async {}
+        })
+        .unwrap();
+    bench
+        .server
+        .set_event_handler(EventKind::Client, move |_| {
+            b.add("second");
+            async {}
+        })
+        .unwrap();
     bench.server.set_event_handler(2, |_| async {}).unwrap();
-    bench.server.on_client_closed(move |_| std::future::ready(c.add("closed"))).unwrap();
+    bench
+        .server
+        .on_client_closed(move |_| {
+            c.add("closed");
+            async {}
+        })
+        .unwrap();
     bench.server.start_background().unwrap();
     bench.ask(&Request::bare("STAT")).unwrap();
     bench.log.until("closed", 1);

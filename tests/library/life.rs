@@ -96,7 +96,13 @@ fn a_drained_server_finds_its_containers_again() {
 fn a_running_server_that_is_dropped_stops() {
     let (world, bench) = outlived(StopMode::Destroy);
     let log = bench.log.clone();
-    bench.server.on_stopped(move |_| std::future::ready(log.add("stopped"))).unwrap();
+    bench
+        .server
+        .on_stopped(move |_| {
+            log.add("stopped");
+            async {}
+        })
+        .unwrap();
     bench.server.start_background().unwrap();
     bench.create();
     let (address, Bench { server, log, dir: _dir }) = (bench.server.local_addr().unwrap(), bench);

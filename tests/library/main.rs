@@ -3,6 +3,8 @@
 mod bad_input;
 mod closing;
 mod events;
+mod examples;
+mod guest;
 mod life;
 mod requests;
 mod support;
