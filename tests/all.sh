@@ -57,5 +57,6 @@ run 'libvirt, system' "${lab[@]}" "${real[@]}" --test libvirt system
 run 'libvirt, embedded' "${embedded[@]}" "${real[@]}" --test libvirt embedded
 run 'guests, system' "${lab[@]}" "${real[@]}" --profile lab --test guest
 run 'guests, embedded' "${embedded[@]}" "${real[@]}" --profile lab --test guest
+run 'library, system' "${lab[@]}" "${real[@]}" --profile lab --test library
 run 'library, embedded' "${embedded[@]}" "${real[@]}" --profile lab --test library
 finished=yes

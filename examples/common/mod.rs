@@ -28,6 +28,8 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Reads them.
     pub(crate) fn read() -> Result<Self, Error> {
+        // The first thing a program with an embedded libvirt does, before any thread: else libvirt logs beside it.
+        anweddol::daemon::prepare();
         let mut arguments = Arguments { libvirt: None, once: false };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
