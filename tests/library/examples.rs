@@ -7,7 +7,9 @@ use std::process::Command;
 fn run(name: &str) -> String {
     let me = std::env::current_exe().unwrap();
     let built: PathBuf = me.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
-    let output = Command::new(&built).arg("--once").output().unwrap_or_else(|error| panic!("{built:?}: {error}"));
+    let output = Command::new(&built).arg("--once").output().unwrap_or_else(|error| {
+        panic!("{built:?}: {error} ('cargo nextest run' builds it, 'cargo nextest run --test library' does not: cargo build --examples)")
+    });
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{name}: {text}{}", String::from_utf8_lossy(&output.stderr));
     text
