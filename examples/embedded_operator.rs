@@ -40,7 +40,7 @@ async fn main() -> Result<(), common::Error> {
     let store: Arc<dyn Store> = memory();
     let pool = ContainerPool {
         metadata: ObjectMeta::new(DEFAULT_NAMESPACE, "mine", Uuid::new_v4(), Timestamp::now()),
-        spec: PoolSpec { replicas: 1, max_containers: 2, template: Template::of(image) },
+        spec: PoolSpec::of(1, 2, Template::of(image)),
         status: PoolStatus::default(),
     };
     store.txn(Txn::default().write(&pool)).await?;

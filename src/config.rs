@@ -53,7 +53,6 @@ pub struct Server {
 #[serde(default, deny_unknown_fields)]
 pub struct Containers {
     /// What they boot; absent: what `anweddol image build` last made in the state directory.
-    #[serde(with = "serde_yaml::with::singleton_map_recursive")]
     pub image: Option<Image>,
     /// Memory of each.
     pub memory: Memory,

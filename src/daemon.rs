@@ -322,11 +322,8 @@ fn choose_mode(config: &Config) -> Mode {
 
 /// Writes the daemon's own pool as the configuration describes it; its counters stay.
 fn apply_pool(store: &dyn Store, config: &Config, template: &Template) -> Result<(), ServeError> {
-    let spec = PoolSpec {
-        replicas: config.container.warm,
-        max_containers: config.container.max_allowed_running_containers,
-        template: template.clone(),
-    };
+    let container = &config.container;
+    let spec = PoolSpec::of(container.warm, container.max_allowed_running_containers, template.clone());
     loop {
         let txn = match records::get::<ContainerPool>(store, DEFAULT_NAMESPACE, DEFAULT_POOL)? {
             Some(read) if read.object.spec == spec => return Ok(()),

@@ -91,7 +91,7 @@ impl Births {
         let container = Container {
             metadata: ObjectMeta::new(namespace, &name, uuid, now),
             spec: ContainerSpec {
-                pool: pool.metadata.name.clone(),
+                pool: Some(pool.metadata.name.clone()),
                 claim: claim.map(str::to_owned),
                 template,
                 scheduling_gates: gates,

@@ -65,7 +65,7 @@ pub(crate) fn authenticate(
 ) -> Result<Option<ContainerClaim>, RecordError> {
     let claim = of_container(store, namespace, container)?;
     let nobody = "0".repeat(64);
-    let expected = claim.as_ref().map_or(nobody.as_str(), |claim| &claim.spec.token_sha256);
+    let expected = claim.as_ref().and_then(|claim| claim.spec.token_sha256.as_deref()).unwrap_or(&nobody);
     let same = bool::from(expected.as_bytes().ct_eq(sha256(token).as_bytes()));
     Ok(claim.filter(|claim| same && !claim.metadata.deleting()))
 }

@@ -39,7 +39,7 @@ fn bench(max: u32, ports: std::ops::RangeInclusive<u16>, free: fn(u16) -> bool) 
     };
     let pool = ContainerPool {
         metadata: ObjectMeta::new(NS, "default", Uuid::new_v4(), clock()),
-        spec: PoolSpec { replicas: 0, max_containers: max, template: Template::of(image) },
+        spec: PoolSpec::of(0, max, Template::of(image)),
         status: PoolStatus::default(),
     };
     store.txn(Txn::default().write(&pool)).wait().unwrap();

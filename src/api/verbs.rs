@@ -159,9 +159,8 @@ impl Api {
         ContainerClaim {
             metadata: ObjectMeta::new(&self.namespace, &name, uid, (self.clock)()),
             spec: ClaimSpec {
-                pool: self.pool.clone(),
-                token_sha256: claims::token_sha256(token),
-                origin: Origin::Wire { client: client.clone(), run: self.run },
+                token_sha256: Some(claims::token_sha256(token)),
+                ..ClaimSpec::of(&self.pool, Origin::Wire { client: client.clone(), run: self.run })
             },
             status: ClaimStatus::default(),
         }
@@ -237,7 +236,7 @@ impl Api {
             };
             match current.status.phase {
                 ClaimPhase::Bound => return Ok(()),
-                ClaimPhase::Failed | ClaimPhase::Lost => {
+                ClaimPhase::Failed | ClaimPhase::Lost | ClaimPhase::Expired => {
                     return Err(ApiError::NotReady { reason: current.status.message });
                 }
                 ClaimPhase::Pending => {}
@@ -310,7 +309,7 @@ impl Api {
 
     pub(super) fn members(&self) -> Result<Vec<Versioned<Container>>, ApiError> {
         let all: Vec<Versioned<Container>> = records::list(&*self.store, &self.namespace)?;
-        Ok(all.into_iter().filter(|c| c.object.spec.pool == self.pool).collect())
+        Ok(all.into_iter().filter(|c| c.object.spec.pool.as_deref() == Some(&self.pool)).collect())
     }
 
     fn read_claim(&self, claim: &ContainerClaim) -> Result<Option<ContainerClaim>, ApiError> {

@@ -276,7 +276,17 @@ fn payload(moment: &Moment) -> Option<Payload> {
         | EventKind::Adopted
         | EventKind::AdoptionRefused
         | EventKind::ForwardAdded
-        | EventKind::ForwardRemoved => return None,
+        | EventKind::ForwardRemoved
+        | EventKind::LostClaim
+        | EventKind::FailedClaim
+        | EventKind::Expiring
+        | EventKind::Expired
+        | EventKind::ExtendedClaim
+        | EventKind::AppliedObject
+        | EventKind::DeletedObject
+        | EventKind::RefusedManifest
+        | EventKind::UpdatingPool
+        | EventKind::UpdatedPool => return None,
     })
 }
 

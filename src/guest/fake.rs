@@ -130,6 +130,24 @@ impl Shell for FakeShell {
             None => Ok(()),
         }
     }
+
+    fn authorize(&self, at: SocketAddr, who: &Login, key: &str, _: Patience<'_>) -> Result<(), ShellError> {
+        let mut state = self.world.lock();
+        let broken = |reason| ShellError::Broken { at, reason };
+        if let Some(reason) = self.world.fault(&mut state, Call::Authorize, When::Before) {
+            return Err(broken(reason));
+        }
+        match state.domains.get_mut(&who.uuid) {
+            None => return Err(ShellError::NotAnswering { at, reason: "the simulated guest is gone".into() }),
+            Some(domain) if domain.user.as_ref() != Some(&who.username) => return Err(ShellError::Refused { at }),
+            Some(domain) if domain.keys.iter().any(|known| known == key) => {}
+            Some(domain) => domain.keys.push(key.into()),
+        }
+        match self.world.fault(&mut state, Call::Authorize, When::After) {
+            Some(reason) => Err(broken(reason)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Forwards of simulated guests: they are kept, and lead nowhere.
@@ -205,6 +223,12 @@ impl Forwarder for FakeForwarder {
                 state.forwards.remove(&forward.port);
             }
             Ok(())
+        })
+    }
+
+    fn connections(&self, forward: &Forward) -> Result<u32, ForwardError> {
+        self.call(Call::LookAtForwards, forward.port, |state| {
+            Ok(state.connections.get(&forward.port).copied().unwrap_or_default())
         })
     }
 

@@ -39,6 +39,10 @@ pub trait Shell: Send + Sync + 'static {
         patience: Patience<'_>,
         observer: Option<&dyn ShellObserver>,
     ) -> Result<(), ShellError>;
+
+    /// Lets a public key log in as the user of a personalised machine, besides the password. One that may already is
+    /// success. It costs one call to the guest, over the connection that set-up left open where that still stands.
+    fn authorize(&self, at: SocketAddr, who: &Login, key: &str, patience: Patience<'_>) -> Result<(), ShellError>;
 }
 
 /// How long somebody waits for a guest: a boot may take minutes, and may have become pointless meanwhile.
@@ -146,6 +150,9 @@ pub trait Forwarder: Send + Sync + 'static {
 
     /// Whether the port leads to this machine.
     fn is_published(&self, forward: &Forward) -> Result<bool, ForwardError>;
+
+    /// How many connections through the port are open.
+    fn connections(&self, forward: &Forward) -> Result<u32, ForwardError>;
 
     /// Every port of ours that leads somewhere.
     fn list(&self) -> Result<Vec<u16>, ForwardError>;

@@ -33,6 +33,15 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// The address of a domain's card: `Ok(None)` as long as there is none.
     fn address(&self, uuid: Uuid, mac: &str) -> Result<Option<std::net::Ipv4Addr>, HypervisorError>;
 
+    /// Whether this container's disk overlay exists.
+    fn has_disk(&self, uuid: Uuid) -> Result<bool, HypervisorError>;
+
+    /// Every container that has a disk overlay of ours.
+    fn disks(&self) -> Result<Vec<Uuid>, HypervisorError>;
+
+    /// Removes a container's disk overlay. If there is none, that is success. Never while its domain is there.
+    fn remove_disk(&self, uuid: Uuid) -> Result<(), HypervisorError>;
+
     /// Hints that something changed. A receiver that lags has to look at everything.
     fn wakes(&self) -> broadcast::Receiver<Wake>;
 }

@@ -1,6 +1,7 @@
 use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -39,22 +40,28 @@ impl Container {
 
 /// What is wished for. All of it is chosen when the record is made and committed before the first step, so that
 /// a step taken again takes the same step again, and what a crash left behind is found by name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+///
+/// A manifest writes `template` alone, and its container belongs to no pool: it is its user's as soon as it is Ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ContainerSpec {
     /// The pool it counts against, in its own namespace.
-    pub pool: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub pool: Option<String>,
     /// The claim it is for, in its own namespace: from birth on a cold start, from binding for a pool member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub claim: Option<String>,
     /// What it is made from.
-    #[serde(flatten)]
     pub template: Template,
     /// Who still has to look at it before its domain is started. As with the pods of Kubernetes, they are put in
     /// when it is made, only ever taken away, and until the last one is gone the template may change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(skip)]
     pub scheduling_gates: Vec<String>,
     /// What is its own.
+    #[schemars(skip)]
     pub machine: Machine,
 }
 
@@ -76,7 +83,7 @@ pub struct Machine {
 /// Pending ──► Booting ──► Ready ──► Bound ──► Terminating ──► (record removed)
 ///    └───────────┴──────────┴─────────┴──► Failed ──► Terminating
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// Recorded; no domain yet.
     #[default]
@@ -94,7 +101,7 @@ pub enum Phase {
 }
 
 /// What is, as last committed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerStatus {
     /// Where it is on its way.
@@ -118,13 +125,19 @@ pub struct ContainerStatus {
     /// When it was bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_at: Option<Timestamp>,
+    /// When it ends, as far as its lifetime says now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Since when nobody is connected to its port; absent while somebody is, or when nobody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_since: Option<Timestamp>,
     /// Steps in a row that failed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
     /// Not before then is a failed step tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// `Personalised`, `Published`, `Ready`.
+    /// `Started`, `Personalised`, `Published`, `Authorized`, `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

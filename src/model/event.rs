@@ -50,11 +50,31 @@ pub enum EventKind {
     ForwardAdded = 18,
     /// A port of the host leads nowhere any more.
     ForwardRemoved = 19,
+    /// The machine of a bound claim died.
+    LostClaim = 20,
+    /// A claim could not be bound.
+    FailedClaim = 21,
+    /// A container's time is nearly over.
+    Expiring = 22,
+    /// A container's time is over; it is being taken down.
+    Expired = 23,
+    /// A claim was given another time.
+    ExtendedClaim = 24,
+    /// An object was made or changed, by a manifest or through the API.
+    AppliedObject = 25,
+    /// An object's end was wished for, by a manifest that went or through the API.
+    DeletedObject = 26,
+    /// A manifest has an error and was not applied.
+    RefusedManifest = 27,
+    /// A pool's template or image changed, and its members are being replaced.
+    UpdatingPool = 28,
+    /// All of a pool's members are made from its template and image as they are now.
+    UpdatedPool = 29,
 }
 
 impl EventKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [EventKind; 19] = [
+    pub const ALL: [EventKind; 29] = [
         EventKind::Client,
         EventKind::ClientClosed,
         EventKind::Connection,
@@ -74,6 +94,16 @@ impl EventKind {
         EventKind::AdoptionRefused,
         EventKind::ForwardAdded,
         EventKind::ForwardRemoved,
+        EventKind::LostClaim,
+        EventKind::FailedClaim,
+        EventKind::Expiring,
+        EventKind::Expired,
+        EventKind::ExtendedClaim,
+        EventKind::AppliedObject,
+        EventKind::DeletedObject,
+        EventKind::RefusedManifest,
+        EventKind::UpdatingPool,
+        EventKind::UpdatedPool,
     ];
 
     /// Its number.
@@ -103,6 +133,16 @@ impl EventKind {
             EventKind::AdoptionRefused => "ADOPTION_REFUSED",
             EventKind::ForwardAdded => "FORWARD_ADDED",
             EventKind::ForwardRemoved => "FORWARD_REMOVED",
+            EventKind::LostClaim => "LOST_CLAIM",
+            EventKind::FailedClaim => "FAILED_CLAIM",
+            EventKind::Expiring => "EXPIRING",
+            EventKind::Expired => "EXPIRED",
+            EventKind::ExtendedClaim => "EXTENDED_CLAIM",
+            EventKind::AppliedObject => "APPLIED_OBJECT",
+            EventKind::DeletedObject => "DELETED_OBJECT",
+            EventKind::RefusedManifest => "REFUSED_MANIFEST",
+            EventKind::UpdatingPool => "UPDATING_POOL",
+            EventKind::UpdatedPool => "UPDATED_POOL",
         }
     }
 }

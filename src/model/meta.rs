@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -11,6 +12,12 @@ pub const API_VERSION: &str = "anweddol.io/v1alpha1";
 
 /// Where objects live that name no namespace.
 pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// Label of a container: the hash of template and image that it was made from.
+pub const TEMPLATE_HASH: &str = "anweddol.io/template-hash";
+
+/// Annotation of an object that a directory of manifests, or the configuration, keeps applied: which.
+pub const MANAGED_BY: &str = "anweddol.io/managed-by";
 
 /// The kinds the operator reconciles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -122,7 +129,7 @@ pub trait Object: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync
 }
 
 /// One aspect of an object's state, as Kubernetes writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// Which aspect, in CamelCase.

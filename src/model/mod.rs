@@ -20,10 +20,12 @@ pub use claim::{ClaimPhase, ClaimSpec, ClaimStatus, ContainerClaim, Origin};
 pub use container::{Container, ContainerSpec, ContainerStatus, Credentials, Machine, Phase};
 pub use event::{Client, Event, EventKind, Wake};
 pub use meta::{
-    API_VERSION, Condition, DEFAULT_NAMESPACE, Kind, NameError, Object, ObjectMeta, ObjectRef, condition,
-    set_condition, valid_name,
+    API_VERSION, Condition, DEFAULT_NAMESPACE, Kind, MANAGED_BY, NameError, Object, ObjectMeta, ObjectRef,
+    TEMPLATE_HASH, condition, set_condition, valid_name,
 };
 pub use observed::{DomainSeen, DomainState, Mark, Observed, Seen};
-pub use pool::{ContainerPool, PoolSpec, PoolStatus};
+pub use pool::{ContainerPool, PoolSpec, PoolStatus, Refill, UpdateKind, UpdateStrategy};
 pub use subnet::{ParseSubnetError, Subnet};
-pub use template::{DomainType, Image, Memory, Network, ParseMemoryError, Template};
+pub use template::{
+    DiskFormat, DomainType, Egress, Image, Lifetime, Memory, Network, NetworkSpec, ParseMemoryError, Template,
+};

@@ -71,4 +71,8 @@ pub struct Observed {
     pub address: Seen<Option<Ipv4Addr>>,
     /// Its forward.
     pub forward: Seen<()>,
+    /// Connections through its forward; `Present(None)` when nobody needs to know.
+    pub connections: Seen<Option<u32>>,
+    /// Its disk overlay.
+    pub disk: Seen<()>,
 }

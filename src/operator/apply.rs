@@ -7,9 +7,9 @@ use jiff::SignedDuration;
 
 use crate::guest::{ForwardError, Login, Patience, ShellError};
 use crate::hypervisor::{DomainSpec, HypervisorError};
-use crate::model::Container;
+use crate::model::{Container, ContainerClaim};
 use crate::plan::container::{Outcome, Step};
-use crate::store::records;
+use crate::store::records::{self, RecordError};
 
 use super::Operator;
 use super::observe::forward;
@@ -17,6 +17,8 @@ use super::observe::forward;
 /// While a guest boots, its domain is looked for as often as its waiter asks so many times whether it is wanted:
 /// records are read at no cost, the hypervisor is not.
 const LOOK_EVERY: u32 = 5;
+/// How long installing a key may take: one call to a guest that runs.
+const AUTHORIZE: Duration = Duration::from_secs(10);
 
 impl Operator {
     pub(super) fn apply(&self, c: &Container, step: Step) -> Outcome {
@@ -25,6 +27,8 @@ impl Operator {
             Step::DestroyDomain => self.hypervisor.destroy(&self.mark(c)).map_or_else(hypervisor_outcome, done),
             Step::Personalise => self.personalise(c),
             Step::Publish => self.forwarder.publish(&forward(c)).map_or_else(forward_outcome, done),
+            Step::Authorize => self.authorize(c),
+            Step::RemoveDisk => self.hypervisor.remove_disk(c.uuid()).map_or_else(hypervisor_outcome, done),
             Step::Withdraw => self.forwarder.withdraw(&forward(c)).map_or_else(forward_outcome, done),
         }
     }
@@ -56,17 +60,32 @@ impl Operator {
             self.still_wanted(c) && !(look && self.is_gone(c))
         };
         let patience = Patience { at_most: self.boot_time_left(c), wanted: &wanted };
-        match self.shell.personalise(at, &login, patience, self.observer.as_deref()) {
-            Ok(()) => Outcome::Done,
-            Err(error @ (ShellError::NotAnswering { .. } | ShellError::Unwanted { .. })) => {
-                Outcome::NotYet(error.to_string())
-            }
-            // A machine that broke off in the middle may have been set up or not; the next attempt finds out.
-            Err(error @ (ShellError::Broken { .. } | ShellError::SetUp { .. })) => Outcome::Failed(error.to_string()),
-            Err(error @ (ShellError::Refused { .. } | ShellError::NotLocked { .. } | ShellError::Closed { .. })) => {
-                Outcome::Impossible(error.to_string())
-            }
-        }
+        shell_outcome(self.shell.personalise(at, &login, patience, self.observer.as_deref()))
+    }
+
+    /// Lets the public key of its claim log in.
+    fn authorize(&self, c: &Container) -> Outcome {
+        let login = match self.login(c) {
+            Ok(login) => login,
+            Err(outcome) => return outcome,
+        };
+        let key = match self.key(c) {
+            Ok(Some(key)) => key,
+            Ok(None) => return Outcome::Done,
+            Err(error) => return Outcome::Failed(error.to_string()),
+        };
+        let at = match self.forwarder.admin(&forward(c)) {
+            Ok(at) => at,
+            Err(error) => return forward_outcome(error),
+        };
+        let wanted = || self.still_wanted(c);
+        shell_outcome(self.shell.authorize(at, &login, &key, Patience { at_most: AUTHORIZE, wanted: &wanted }))
+    }
+
+    fn key(&self, c: &Container) -> Result<Option<String>, RecordError> {
+        let Some(claim) = &c.spec.claim else { return Ok(None) };
+        let claim = records::get::<ContainerClaim>(&*self.store, &c.metadata.namespace, claim)?;
+        Ok(claim.and_then(|claim| claim.object.spec.ssh_public_key))
     }
 
     /// Until its boot deadline, where `decide` gives it up; at least a moment.
@@ -105,6 +124,20 @@ impl Operator {
             .open(c.uuid(), &credentials.sealed_password)
             .map_err(|error| Outcome::Impossible(error.to_string()))?;
         Ok(Login { uuid: c.uuid(), username: credentials.username, password })
+    }
+}
+
+fn shell_outcome(ended: Result<(), ShellError>) -> Outcome {
+    match ended {
+        Ok(()) => Outcome::Done,
+        Err(error @ (ShellError::NotAnswering { .. } | ShellError::Unwanted { .. })) => {
+            Outcome::NotYet(error.to_string())
+        }
+        // A machine that broke off in the middle may have been set up or not; the next attempt finds out.
+        Err(error @ (ShellError::Broken { .. } | ShellError::SetUp { .. })) => Outcome::Failed(error.to_string()),
+        Err(error @ (ShellError::Refused { .. } | ShellError::NotLocked { .. } | ShellError::Closed { .. })) => {
+            Outcome::Impossible(error.to_string())
+        }
     }
 }
 

@@ -19,12 +19,15 @@ impl Operator {
             }
             (true, None, _) => Seen::Absent,
         };
-        let forward = match self.forwarder.is_published(&forward(c)) {
-            Ok(true) => Seen::Present(()),
-            Ok(false) => Seen::Absent,
-            Err(error) => Seen::Unknown(error.to_string()),
+        let at = forward(c);
+        let forward = Seen::from_look(self.forwarder.is_published(&at).map(|there| there.then_some(())));
+        let watched = c.spec.template.lifetime.idle_timeout_seconds.is_some() && c.status.phase == Phase::Bound;
+        let connections = match watched {
+            true => Seen::from_look(self.forwarder.connections(&at).map(|open| Some(Some(open)))),
+            false => Seen::Present(None),
         };
-        Observed { domain, address, forward }
+        let disk = Seen::from_look(self.hypervisor.has_disk(c.uuid()).map(|there| there.then_some(())));
+        Observed { domain, address, forward, connections, disk }
     }
 }
 

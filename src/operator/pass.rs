@@ -106,10 +106,16 @@ impl Operator {
         if let Some(claim) = &read.claim {
             match claim.object.spec.origin {
                 // Nobody but who holds its token knows the claim, and the machine is gone.
-                Origin::Wire { .. } | Origin::Embedder => txn = txn.unchanged(claim).remove(&claim.object),
+                Origin::Wire { .. } | Origin::Embedder | Origin::Object => {
+                    txn = txn.unchanged(claim).remove(&claim.object)
+                }
             }
         }
-        if let Some(pool) = records::get::<ContainerPool>(&*self.store, namespace, &c.spec.pool)? {
+        let pool = match &c.spec.pool {
+            Some(pool) => records::get::<ContainerPool>(&*self.store, namespace, pool)?,
+            None => None,
+        };
+        if let Some(pool) = pool {
             let mut counted = pool.object.clone();
             counted.status.containers = counted.status.containers.saturating_sub(1);
             if c.spec.claim.is_none() && decision.status.phase == Phase::Failed {

@@ -16,7 +16,7 @@ impl Operator {
             return Ok(Requeue::OnChange);
         };
         let members: Vec<Versioned<Container>> = records::list(&*self.store, namespace)?;
-        let members: Vec<_> = members.into_iter().filter(|c| c.object.spec.pool == name).collect();
+        let members: Vec<_> = members.into_iter().filter(|c| c.object.spec.pool.as_deref() == Some(name)).collect();
         let objects: Vec<Container> = members.iter().map(|c| c.object.clone()).collect();
         let decision = pool::decide(&read.object, &objects, self.now());
         let decided = ContainerPool { status: decision.status, ..read.object.clone() };

@@ -26,8 +26,8 @@ impl Operator {
         for claim in records::list::<ContainerClaim>(&*self.store, DEFAULT_NAMESPACE)? {
             let made_by = match &claim.object.spec.origin {
                 Origin::Wire { run, .. } => run,
-                // Written with its machine, as Bound: it never waits.
-                Origin::Embedder => continue,
+                // Nobody waits for it on a connection.
+                Origin::Embedder | Origin::Object => continue,
             };
             if *made_by == run || claim.object.status.phase == ClaimPhase::Bound || claim.object.metadata.deleting() {
                 continue;

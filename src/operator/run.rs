@@ -114,7 +114,7 @@ fn related(object: &ObjectRef, last: &Kv) -> Option<ObjectRef> {
     match object.kind {
         Kind::Container => {
             let c = records::decode::<Container>(last).ok()?.object;
-            Some(of(Kind::ContainerPool, c.spec.pool))
+            c.spec.pool.map(|pool| of(Kind::ContainerPool, pool))
         }
         Kind::ContainerClaim => {
             let claim = records::decode::<ContainerClaim>(last).ok()?.object;

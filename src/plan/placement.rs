@@ -48,7 +48,7 @@ mod tests {
         let template = Template::of(Image::Iso("/image.iso".into()));
         ContainerPool {
             metadata: ObjectMeta::new("default", "default", Uuid::nil(), Timestamp::UNIX_EPOCH),
-            spec: PoolSpec { replicas: 0, max_containers: 3, template },
+            spec: PoolSpec::of(0, 3, template),
             status: PoolStatus { containers, ..PoolStatus::default() },
         }
     }
@@ -58,7 +58,13 @@ mod tests {
         let template = Template::of(Image::Iso("/image.iso".into()));
         Container {
             metadata: ObjectMeta::new("default", name, Uuid::nil(), Timestamp::UNIX_EPOCH),
-            spec: ContainerSpec { pool: "default".into(), claim: None, template, scheduling_gates: vec![], machine },
+            spec: ContainerSpec {
+                pool: Some("default".into()),
+                claim: None,
+                template,
+                scheduling_gates: vec![],
+                machine,
+            },
             status: ContainerStatus {
                 phase,
                 ready_at: Some(Timestamp::from_second(ready).unwrap()),

@@ -43,7 +43,12 @@ pub fn decide(pool: &ContainerPool, members: &[Container], now: Timestamp) -> De
     let bound = members.iter().filter(|c| c.status.phase == Phase::Bound && !c.metadata.deleting()).count() as u32;
     let wanted = if pool.metadata.deleting() { 0 } else { pool.spec.replicas };
 
-    let mut status = PoolStatus { ready, bound, observed_generation: pool.metadata.generation, ..pool.status.clone() };
+    let mut status = PoolStatus {
+        ready_replicas: ready,
+        bound_containers: bound,
+        observed_generation: pool.metadata.generation,
+        ..pool.status.clone()
+    };
     if ready > 0 {
         status.failures = 0;
         status.retry_at = None;
@@ -87,7 +92,7 @@ mod tests {
     fn pool(replicas: u32, max_containers: u32, containers: u32) -> ContainerPool {
         ContainerPool {
             metadata: ObjectMeta::new("default", "default", Uuid::nil(), at(0)),
-            spec: PoolSpec { replicas, max_containers, template: Template::of(Image::Iso("/i".into())) },
+            spec: PoolSpec::of(replicas, max_containers, Template::of(Image::Iso("/i".into()))),
             status: PoolStatus { containers, ..PoolStatus::default() },
         }
     }
@@ -97,7 +102,13 @@ mod tests {
         let template = Template::of(Image::Iso("/i".into()));
         Container {
             metadata: ObjectMeta::new("default", name, Uuid::nil(), at(made)),
-            spec: ContainerSpec { pool: "default".into(), claim: None, template, scheduling_gates: vec![], machine },
+            spec: ContainerSpec {
+                pool: Some("default".into()),
+                claim: None,
+                template,
+                scheduling_gates: vec![],
+                machine,
+            },
             status: ContainerStatus { phase, ..ContainerStatus::default() },
         }
     }

@@ -120,9 +120,8 @@ impl SessionsStore {
             let mut claim = ContainerClaim {
                 metadata: ObjectMeta::new(&self.namespace, &format!("session-{}", uid.simple()), uid, now),
                 spec: ClaimSpec {
-                    pool: read.object.spec.pool.clone(),
-                    token_sha256: claims::token_sha256(&token),
-                    origin: Origin::Embedder,
+                    token_sha256: Some(claims::token_sha256(&token)),
+                    ..ClaimSpec::of(read.object.spec.pool.as_deref().unwrap_or_default(), Origin::Embedder)
                 },
                 status: ClaimStatus::default(),
             };
@@ -162,7 +161,7 @@ fn session(claim: &ContainerClaim) -> Option<Session> {
     }
     let client = match &claim.spec.origin {
         Origin::Wire { client, .. } => Some(client.clone()),
-        Origin::Embedder => None,
+        Origin::Embedder | Origin::Object => None,
     };
     Some(Session {
         container: claim.status.container.as_ref()?.parse().ok()?,

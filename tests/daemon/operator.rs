@@ -61,7 +61,7 @@ impl Running {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image.iso");
         std::fs::write(&image, "image").unwrap();
-        let mut spec = PoolSpec { replicas: 0, max_containers: max, template: Template::of(Image::Iso(image)) };
+        let mut spec = PoolSpec::of(0, max, Template::of(Image::Iso(image)));
         let mut options = Options { boot: Duration::from_millis(20), ..Options::default() };
         change(&mut spec, &mut options);
 
@@ -210,6 +210,10 @@ impl Shell for Deaf {
         while (patience.wanted)() {
             std::thread::sleep(Duration::from_millis(10));
         }
+        Err(ShellError::Unwanted { at })
+    }
+
+    fn authorize(&self, at: SocketAddr, _: &Login, _: &str, _: Patience<'_>) -> Result<(), ShellError> {
         Err(ShellError::Unwanted { at })
     }
 }

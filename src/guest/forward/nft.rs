@@ -168,6 +168,10 @@ impl Forwarder for NftForwarder {
         Ok(self.entry(forward.port)?.is_some_and(leads_there))
     }
 
+    fn connections(&self, forward: &Forward) -> Result<u32, ForwardError> {
+        Err(ForwardError::Failed { port: forward.port, reason: "connections are not counted".into() })
+    }
+
     fn list(&self) -> Result<Vec<u16>, ForwardError> {
         let entries = self.entries().map_err(|reason| ForwardError::Failed { port: 0, reason })?;
         Ok(entries.into_iter().map(|entry| entry.port).collect())

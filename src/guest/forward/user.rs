@@ -134,6 +134,10 @@ impl Forwarder for UserForwarder {
         Ok(self.rules(forward)?.is_some_and(|there| there.contains(&self.bind)))
     }
 
+    fn connections(&self, forward: &Forward) -> Result<u32, ForwardError> {
+        Err(ForwardError::Failed { port: forward.port, reason: "connections are not counted".into() })
+    }
+
     fn list(&self) -> Result<Vec<u16>, ForwardError> {
         let failed = |error: HypervisorError| ForwardError::Failed { port: 0, reason: error.to_string() };
         let mut ports = Vec::new();

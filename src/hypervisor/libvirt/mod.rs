@@ -347,6 +347,18 @@ impl Hypervisor for Libvirt {
         Ok(ours.filter_map(|lease| lease.address.parse().ok()).filter(|&address| subnet.has_guest(address)).min())
     }
 
+    fn has_disk(&self, _uuid: Uuid) -> Result<bool, HypervisorError> {
+        Ok(false)
+    }
+
+    fn disks(&self) -> Result<Vec<Uuid>, HypervisorError> {
+        Ok(Vec::new())
+    }
+
+    fn remove_disk(&self, _uuid: Uuid) -> Result<(), HypervisorError> {
+        Ok(())
+    }
+
     fn wakes(&self) -> broadcast::Receiver<Wake> {
         self.link.wakes()
     }

@@ -203,6 +203,7 @@ fn write_boot(w: &mut Out, image: &Image, accelerator: Accelerator) -> io::Resul
             .write_text_content(BytesText::new("hvm"))?;
         match image {
             Image::Iso(_) => empty(w, "boot", &[("dev", "cdrom")]),
+            Image::Disk { .. } => empty(w, "boot", &[("dev", "hd")]),
             Image::Kernel { path, initrd, cmdline } => {
                 leaf(w, "kernel", &path.to_string_lossy())?;
                 leaf(w, "initrd", &initrd.to_string_lossy())?;
@@ -259,7 +260,7 @@ fn write_devices(w: &mut Out, spec: &DomainSpec, host: &Host) -> io::Result<()> 
             // Boot loaders with a graphical menu do not start without a screen.
             w.create_element("video").write_inner_content(|w| empty(w, "model", &[("type", "vga")]))?;
         }
-        Image::Kernel { .. } => {}
+        Image::Kernel { .. } | Image::Disk { .. } => {}
     }
     empty(w, "controller", &[("type", "usb"), ("model", "none")])?;
     match &host.attachment {

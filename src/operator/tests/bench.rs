@@ -110,6 +110,16 @@ impl Hypervisor for Mortal<dyn Hypervisor> {
     fn address(&self, uuid: Uuid, mac: &str) -> Result<Option<Ipv4Addr>, HypervisorError> {
         self.inner.address(uuid, mac)
     }
+    fn has_disk(&self, uuid: Uuid) -> Result<bool, HypervisorError> {
+        self.inner.has_disk(uuid)
+    }
+    fn disks(&self) -> Result<Vec<Uuid>, HypervisorError> {
+        self.inner.disks()
+    }
+    fn remove_disk(&self, uuid: Uuid) -> Result<(), HypervisorError> {
+        self.fuse.burn();
+        self.inner.remove_disk(uuid)
+    }
     fn wakes(&self) -> broadcast::Receiver<Wake> {
         self.inner.wakes()
     }
@@ -125,6 +135,10 @@ impl Shell for Mortal<dyn Shell> {
     ) -> Result<(), ShellError> {
         self.fuse.burn();
         self.inner.personalise(at, who, patience, observer)
+    }
+    fn authorize(&self, at: SocketAddr, who: &Login, key: &str, patience: Patience<'_>) -> Result<(), ShellError> {
+        self.fuse.burn();
+        self.inner.authorize(at, who, key, patience)
     }
 }
 
@@ -143,6 +157,9 @@ impl Forwarder for Mortal<dyn Forwarder> {
     }
     fn is_published(&self, forward: &Forward) -> Result<bool, ForwardError> {
         self.inner.is_published(forward)
+    }
+    fn connections(&self, forward: &Forward) -> Result<u32, ForwardError> {
+        self.inner.connections(forward)
     }
     fn list(&self) -> Result<Vec<u16>, ForwardError> {
         self.inner.list()
@@ -222,7 +239,7 @@ impl Bench {
         };
         let pool = ContainerPool {
             metadata: ObjectMeta::new(NS, "default", Uuid::new_v4(), now(&millis)),
-            spec: PoolSpec { replicas: 0, max_containers: MAX, template: Template::of(Image::Iso(image)) },
+            spec: PoolSpec::of(0, MAX, Template::of(Image::Iso(image))),
             status: PoolStatus::default(),
         };
         store.txn(Txn::default().write(&pool)).wait().unwrap();

@@ -42,11 +42,13 @@ pub mod conditions {
     pub const PERSONALISED: &str = "Personalised";
     /// Its port leads to it.
     pub const PUBLISHED: &str = "Published";
+    /// The public key of its claim may log in.
+    pub const AUTHORIZED: &str = "Authorized";
     /// It can be used.
     pub const READY: &str = "Ready";
 }
 
-use conditions::{PERSONALISED, PUBLISHED, READY, STARTED};
+use conditions::{AUTHORIZED, PERSONALISED, PUBLISHED, READY, STARTED};
 pub use step::{Next, Outcome, Step};
 
 /// What a pass commits, and what it does then.
@@ -133,6 +135,11 @@ impl<'a> Draft<'a> {
             // Somebody else's domain with our UUID was never ours to end, so nothing of ours is left either.
             Seen::Present(_) | Seen::Absent => {}
         }
+        match &seen.disk {
+            Seen::Present(()) => return self.step(Step::RemoveDisk),
+            Seen::Unknown(why) => return self.unknown("its disk", why),
+            Seen::Absent => {}
+        }
         // One that a client was told of, or that ran. The rest nobody ever knew.
         if self.status.started_at.is_some() || self.c.spec.claim.is_some() {
             let event = self.event(EventKind::DestroyedContainer).message(self.status.message.clone());
@@ -218,6 +225,7 @@ impl<'a> Draft<'a> {
                 container: Some(self.c.metadata.name.clone()),
                 message: String::new(),
                 bound_at: Some(self.now),
+                ..claim.status.clone()
             });
             let event = self.event(EventKind::BoundClaim).detail("claim", claim.metadata.name.clone());
             self.events.push(event);
@@ -278,8 +286,11 @@ impl<'a> Draft<'a> {
                         self.events.push(event);
                     }
                     Step::Publish => self.mark_published(),
+                    Step::Authorize => {
+                        set_condition(&mut self.status.conditions, AUTHORIZED, true, "KeyInstalled", "", self.now)
+                    }
                     // What these did is told when it is seen.
-                    Step::Withdraw | Step::DestroyDomain => {}
+                    Step::Withdraw | Step::DestroyDomain | Step::RemoveDisk => {}
                 }
                 Next::Look(SignedDuration::ZERO)
             }
@@ -398,6 +409,6 @@ pub fn about(c: &Container, claim: Option<&ContainerClaim>, kind: EventKind, now
 fn client(claim: &ContainerClaim) -> Option<&Client> {
     match &claim.spec.origin {
         Origin::Wire { client, .. } => Some(client),
-        Origin::Embedder => None,
+        Origin::Embedder | Origin::Object => None,
     }
 }

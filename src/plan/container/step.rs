@@ -11,10 +11,14 @@ pub enum Step {
     Personalise,
     /// Open the port.
     Publish,
+    /// Let the claim's public key log in.
+    Authorize,
     /// Close the port.
     Withdraw,
     /// End the domain.
     DestroyDomain,
+    /// Remove its disk overlay.
+    RemoveDisk,
 }
 
 impl Step {
@@ -24,16 +28,18 @@ impl Step {
             Step::CreateDomain => "create domain",
             Step::Personalise => "personalise",
             Step::Publish => "publish",
+            Step::Authorize => "authorize key",
             Step::Withdraw => "withdraw",
             Step::DestroyDomain => "destroy domain",
+            Step::RemoveDisk => "remove disk",
         }
     }
 
     /// Whether it brings a machine up, rather than down.
     pub(super) fn going_up(self) -> bool {
         match self {
-            Step::CreateDomain | Step::Personalise | Step::Publish => true,
-            Step::Withdraw | Step::DestroyDomain => false,
+            Step::CreateDomain | Step::Personalise | Step::Publish | Step::Authorize => true,
+            Step::Withdraw | Step::DestroyDomain | Step::RemoveDisk => false,
         }
     }
 }

@@ -15,7 +15,7 @@ fn container(claimed: bool) -> Container {
     Container {
         metadata: ObjectMeta::new("default", &uuid.to_string(), uuid, at(0)),
         spec: ContainerSpec {
-            pool: "default".into(),
+            pool: Some("default".into()),
             claim: claimed.then(|| "wire-1".into()),
             template: Template::of(Image::Iso("/image.iso".into())),
             scheduling_gates: vec![],
@@ -29,12 +29,14 @@ fn claim() -> ContainerClaim {
     ContainerClaim {
         metadata: ObjectMeta::new("default", "wire-1", Uuid::from_u128(8), at(0)),
         spec: ClaimSpec {
-            pool: "default".into(),
-            token_sha256: String::new(),
-            origin: Origin::Wire {
-                client: Client { ip: std::net::Ipv4Addr::LOCALHOST.into(), id: "1234567".into() },
-                run: Uuid::from_u128(9),
-            },
+            token_sha256: Some(String::new()),
+            ..ClaimSpec::of(
+                "default",
+                Origin::Wire {
+                    client: Client { ip: std::net::Ipv4Addr::LOCALHOST.into(), id: "1234567".into() },
+                    run: Uuid::from_u128(9),
+                },
+            )
         },
         status: Claimed::default(),
     }
@@ -53,7 +55,7 @@ fn foreign() -> Seen<DomainSeen> {
 }
 
 fn seen(domain: Seen<DomainSeen>, forward: Seen<()>) -> Observed {
-    Observed { domain, address: Seen::Present(None), forward }
+    Observed { domain, address: Seen::Present(None), forward, connections: Seen::Present(None), disk: Seen::Absent }
 }
 
 fn kinds(events: &[Event]) -> Vec<EventKind> {
@@ -262,7 +264,15 @@ fn any_seen() -> impl Strategy<Value = Observed> {
     ];
     let forwards = prop_oneof![Just(Seen::Absent), Just(Seen::Present(())), Just(Seen::Unknown("?".into()))];
     let addresses = prop_oneof![Just(Seen::Absent), Just(Seen::Present(None)), Just(Seen::Unknown("?".into()))];
-    (domains, addresses, forwards).prop_map(|(domain, address, forward)| Observed { domain, address, forward })
+    let disks =
+        prop_oneof![3 => Just(Seen::Absent), 1 => Just(Seen::Present(())), 1 => Just(Seen::Unknown("?".into()))];
+    (domains, addresses, forwards, disks).prop_map(|(domain, address, forward, disk)| Observed {
+        domain,
+        address,
+        forward,
+        connections: Seen::Present(None),
+        disk,
+    })
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {

@@ -10,9 +10,11 @@ use crate::store::Txn;
 /// A container as its record says it is, in the store.
 async fn container(store: &dyn Store, phase: Phase) -> Uuid {
     let uuid = Uuid::new_v4();
-    let mut spec = serde_json::to_value(Template::of(Image::Iso("/image.iso".into()))).unwrap();
-    spec["pool"] = json!("default");
-    spec["machine"] = json!({ "mac": "02:00:00:00:00:01", "port": 10_000, "imageSha256": "" });
+    let spec = json!({
+        "pool": "default",
+        "template": Template::of(Image::Iso("/image.iso".into())),
+        "machine": { "mac": "02:00:00:00:00:01", "port": 10_000, "imageSha256": "" },
+    });
     let metadata = ObjectMeta::new(DEFAULT_NAMESPACE, &uuid.to_string(), uuid, Timestamp::now());
     let record = json!({ "metadata": metadata, "spec": spec, "status": { "phase": phase } });
     let record: Container = serde_json::from_value(record).unwrap();
@@ -32,15 +34,14 @@ async fn claim(store: &dyn Store, container: Uuid, phase: ClaimPhase, bound_at: 
     let claim = ContainerClaim {
         metadata: ObjectMeta::new(DEFAULT_NAMESPACE, &format!("wire-{uid}"), uid, bound_at),
         spec: ClaimSpec {
-            pool: "default".into(),
-            token_sha256: claims::token_sha256(&token),
-            origin: Origin::Wire { client: client.clone(), run: Uuid::nil() },
+            token_sha256: Some(claims::token_sha256(&token)),
+            ..ClaimSpec::of("default", Origin::Wire { client: client.clone(), run: Uuid::nil() })
         },
         status: ClaimStatus {
             phase,
             container: Some(container.to_string()),
-            message: String::new(),
             bound_at: Some(bound_at),
+            ..ClaimStatus::default()
         },
     };
     let mut record = record(store, container);

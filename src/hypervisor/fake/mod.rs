@@ -7,16 +7,18 @@
 //! No machine is started and nothing listens on any port: a forward leads nowhere.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::xml::{self, Accelerator, Attachment, Host, Reach};
-use super::{DomainSpec, Hypervisor, HypervisorError, domain_name};
-use crate::model::{DomainSeen, DomainState, Mark, Network, Wake};
+use super::DomainSpec;
+use crate::model::{DomainState, Network, Wake};
+
+mod domains;
+
+pub use domains::FakeHypervisor;
 
 /// Wakes that a receiver may lag behind.
 const WAKES: usize = 1024;
@@ -67,13 +69,20 @@ pub enum Call {
     Address,
     /// [`crate::guest::Shell::personalise`].
     Personalise,
+    /// [`crate::guest::Shell::authorize`].
+    Authorize,
+    /// [`Hypervisor::has_disk`] and [`Hypervisor::disks`].
+    LookAtDisks,
+    /// [`Hypervisor::remove_disk`].
+    RemoveDisk,
     /// [`crate::guest::Forwarder::admin`].
     Admin,
     /// [`crate::guest::Forwarder::publish`].
     Publish,
     /// [`crate::guest::Forwarder::withdraw`].
     Withdraw,
-    /// [`crate::guest::Forwarder::is_published`] and [`crate::guest::Forwarder::list`].
+    /// [`crate::guest::Forwarder::is_published`], [`crate::guest::Forwarder::list`] and
+    /// [`crate::guest::Forwarder::connections`].
     LookAtForwards,
 }
 
@@ -110,10 +119,16 @@ pub struct FakeDomain {
     pub answers: bool,
     /// The user its guest was personalised for, once it was.
     pub user: Option<String>,
+    /// Public keys that may log in.
+    pub keys: Vec<String>,
 }
 
 pub(crate) struct State {
     pub(crate) domains: BTreeMap<Uuid, FakeDomain>,
+    /// Containers that have a disk overlay.
+    pub(crate) disks: BTreeSet<Uuid>,
+    /// Connections through published ports.
+    pub(crate) connections: BTreeMap<u16, u32>,
     /// Published ports.
     pub(crate) forwards: BTreeMap<u16, Uuid>,
     /// Ports that others listen on.
@@ -141,6 +156,8 @@ impl FakeWorld {
     pub fn new(options: Options) -> Arc<Self> {
         let state = State {
             domains: BTreeMap::new(),
+            disks: BTreeSet::new(),
+            connections: BTreeMap::new(),
             forwards: BTreeMap::new(),
             taken: BTreeSet::new(),
             faults: BTreeMap::new(),
@@ -217,8 +234,21 @@ impl FakeWorld {
     pub fn add_foreign_domain(&self, uuid: Uuid) {
         let mut state = self.lock();
         let started = self.now(&state);
-        let domain = FakeDomain { uuid, spec: None, state: DomainState::Running, started, answers: false, user: None };
+        let domain = FakeDomain {
+            uuid,
+            spec: None,
+            state: DomainState::Running,
+            started,
+            answers: false,
+            user: None,
+            keys: Vec::new(),
+        };
         state.domains.insert(uuid, domain);
+    }
+
+    /// So many clients are connected through a published port.
+    pub fn set_connections(&self, port: u16, open: u32) {
+        self.lock().connections.insert(port, open);
     }
 
     /// Somebody else listens on a port of the host.
@@ -292,8 +322,9 @@ impl FakeWorld {
             return Some(format!("injected {when:?} {call:?}").to_lowercase());
         }
         let changes = match call {
-            Call::Create | Call::Destroy | Call::Personalise | Call::Admin | Call::Publish | Call::Withdraw => true,
-            Call::List | Call::Find | Call::Address | Call::LookAtForwards => false,
+            Call::Create | Call::Destroy | Call::RemoveDisk => true,
+            Call::Personalise | Call::Authorize | Call::Admin | Call::Publish | Call::Withdraw => true,
+            Call::List | Call::Find | Call::Address | Call::LookAtForwards | Call::LookAtDisks => false,
         };
         if !changes || when == When::After || self.options.failure_rate <= 0.0 {
             return None;
@@ -310,138 +341,4 @@ fn next_random(state: &mut u64) -> f64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// One daemon's view of a world.
-pub struct FakeHypervisor {
-    world: Arc<FakeWorld>,
-}
-
-impl FakeHypervisor {
-    /// Looks at a world.
-    pub fn new(world: Arc<FakeWorld>) -> Self {
-        FakeHypervisor { world }
-    }
-
-    /// Makes a call: refused while unreachable, failing where it is to fail.
-    fn call<T>(
-        &self,
-        call: Call,
-        uuid: Uuid,
-        act: impl FnOnce(&FakeWorld, &mut State) -> Result<T, HypervisorError>,
-    ) -> Result<T, HypervisorError> {
-        let mut state = self.world.lock();
-        let what = match call {
-            Call::List => "listing",
-            Call::Find => "look-up",
-            Call::Create => "start",
-            Call::Destroy => "end",
-            Call::Address => "address",
-            Call::Personalise | Call::Admin | Call::Publish | Call::Withdraw | Call::LookAtForwards => "guest",
-        };
-        let before = self.world.fault(&mut state, call, When::Before);
-        if !state.reachable {
-            let reason = "the simulation says so".to_owned();
-            return Err(HypervisorError::Unreachable { uri: "simulation".into(), reason });
-        }
-        if let Some(reason) = before {
-            return Err(HypervisorError::Failed { what, uuid, reason });
-        }
-        let done = act(&self.world, &mut state)?;
-        match self.world.fault(&mut state, call, When::After) {
-            Some(reason) => Err(HypervisorError::Failed { what, uuid, reason }),
-            None => Ok(done),
-        }
-    }
-}
-
-/// A domain as it is seen, if it is visible yet.
-fn see(world: &FakeWorld, state: &State, domain: &FakeDomain) -> Option<DomainSeen> {
-    let visible = world.now(state) >= domain.started + state.visible_after;
-    visible.then(|| DomainSeen {
-        uuid: domain.uuid,
-        name: domain_name(domain.uuid),
-        mark: domain.spec.as_ref().map(|spec| spec.mark.clone()),
-        state: domain.state,
-    })
-}
-
-impl Hypervisor for FakeHypervisor {
-    fn describe(&self) -> String {
-        format!("a simulation: no machine is started (boot {:?})", self.world.options.boot)
-    }
-
-    fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError> {
-        self.call(Call::List, Uuid::nil(), |world, state| {
-            let seen = state.domains.values().filter_map(|domain| see(world, state, domain));
-            Ok(seen.filter(|domain| domain.mark.is_some()).collect())
-        })
-    }
-
-    fn find(&self, uuid: Uuid) -> Result<Option<DomainSeen>, HypervisorError> {
-        self.call(Call::Find, uuid, |world, state| {
-            Ok(state.domains.get(&uuid).and_then(|domain| see(world, state, domain)))
-        })
-    }
-
-    fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
-        // What libvirt would refuse is refused here.
-        let host = Host { auto: Accelerator::Tcg, attachment: Attachment::User(Reach::Isolated) };
-        xml::domain(spec, &host)?;
-        let uuid = spec.mark.uid;
-        self.call(Call::Create, uuid, |world, state| {
-            match state.domains.get(&uuid) {
-                Some(there) if there.spec.as_ref().map(|spec| &spec.mark) != Some(&spec.mark) => {
-                    return Err(HypervisorError::NotOurs { uuid });
-                }
-                Some(there) if there.state == DomainState::Running => return Ok(()),
-                Some(there) => {
-                    let reason = format!("it exists already and is {:?}", there.state).to_lowercase();
-                    return Err(HypervisorError::Failed { what: "start", uuid, reason });
-                }
-                None => {}
-            }
-            let domain = FakeDomain {
-                uuid,
-                spec: Some(spec.clone()),
-                state: DomainState::Running,
-                started: world.now(state),
-                answers: state.new_guests_answer,
-                user: None,
-            };
-            state.domains.insert(uuid, domain);
-            world.wake(state, Wake::Domain(uuid));
-            Ok(())
-        })
-    }
-
-    fn destroy(&self, mark: &Mark) -> Result<(), HypervisorError> {
-        let uuid = mark.uid;
-        self.call(Call::Destroy, uuid, |world, state| match state.domains.get(&uuid) {
-            None => Ok(()),
-            Some(there) if there.spec.as_ref().map(|spec| &spec.mark) != Some(mark) => {
-                Err(HypervisorError::NotOurs { uuid })
-            }
-            Some(_) => {
-                world.end(state, uuid);
-                Ok(())
-            }
-        })
-    }
-
-    fn address(&self, uuid: Uuid, _mac: &str) -> Result<Option<Ipv4Addr>, HypervisorError> {
-        self.call(Call::Address, uuid, |world, state| match world.options.network {
-            Network::User | Network::Auto => Ok(None),
-            Network::Nat => {
-                let up = state.domains.get(&uuid).and_then(|domain| world.answers_in(state, domain));
-                // Somewhere in 10.0.0.0/8, always the same for one UUID.
-                let [.., a, b, c] = *uuid.as_bytes();
-                Ok(up.filter(Duration::is_zero).map(|_| Ipv4Addr::new(10, a, b, c)))
-            }
-        })
-    }
-
-    fn wakes(&self) -> broadcast::Receiver<Wake> {
-        self.world.wakes.subscribe()
-    }
 }
