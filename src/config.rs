@@ -32,6 +32,8 @@ pub struct Config {
     pub port_forwarding: PortForwarding,
     /// What runs them.
     pub hypervisor: Hypervisor,
+    /// What this host gives to them.
+    pub host: Host,
 }
 
 /// The sockets.
@@ -94,6 +96,19 @@ pub struct Hypervisor {
     pub outgoing: bool,
 }
 
+/// What this host gives to machines. A simulated host has no limits but those that are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Host {
+    /// Memory of all machines together; absent: what the host has, less 512Mi for itself.
+    pub memory: Option<Memory>,
+    /// What has to stay free of the file system that holds the state directory; absent: [`DISK_RESERVE`].
+    pub disk_reserve: Option<Memory>,
+}
+
+/// See [`Host::disk_reserve`].
+pub const DISK_RESERVE: Memory = Memory::mebibytes(512);
+
 /// Which libvirt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -147,6 +162,7 @@ impl Default for Config {
             container: Containers::default(),
             port_forwarding: PortForwarding::default(),
             hypervisor: Hypervisor::default(),
+            host: Host::default(),
         }
     }
 }
@@ -291,6 +307,9 @@ impl Config {
         let ports = self.port_forwarding.range.ports().len();
         if ports < self.container.max_allowed_running_containers as usize {
             return value("port_forwarding.range", "it has fewer ports than container.max_allowed_running_containers");
+        }
+        if self.host.memory.is_some_and(|memory| memory < self.container.memory) {
+            return value("host.memory", "it is less than container.memory: nobody could ever create a container");
         }
         let name = |text: &str| {
             (1..=15).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')

@@ -16,18 +16,22 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::api::{Births, Digests, ImageError, SealError, Sealer};
-use crate::config::{Config, Mode};
+use crate::config::{self, Config, Mode};
 use crate::facade::{Assembly, Handlers, Keys, Machines, Plan, StopMode, Virtualization};
 use crate::guest::Forwarder;
 use crate::guest::fake::{FakeForwarder, FakeShell};
 use crate::guest::forward::nft::{NftConfig, NftForwarder, SetUpError};
 use crate::guest::forward::user::UserForwarder;
 use crate::guest::ssh::SshShell;
+use crate::host::local::{self, LocalHost};
+use crate::host::{Host, Unlimited};
 use crate::hypervisor::fake::{FakeHypervisor, FakeWorld};
 use crate::hypervisor::libvirt::{self, Libvirt, NatNetwork};
 use crate::hypervisor::xml::Reach;
 use crate::hypervisor::{HypervisorError, fake};
-use crate::model::{ContainerPool, DEFAULT_NAMESPACE, Image, Network, ObjectMeta, PoolSpec, PoolStatus, Template};
+use crate::model::{
+    ContainerPool, DEFAULT_NAMESPACE, Image, Memory, Network, ObjectMeta, PoolSpec, PoolStatus, Template,
+};
 use crate::operator::{Clock, Operator, PassError};
 use crate::server::key::{self, KeyFileError};
 use crate::server::tcp::{BindError, WireConfig};
@@ -121,6 +125,9 @@ pub enum ServeError {
     /// libvirt.
     #[error(transparent)]
     Hypervisor(#[from] HypervisorError),
+    /// How much memory there is for machines.
+    #[error("it cannot be read how much memory this host has: set 'host.memory'")]
+    Host(#[source] io::Error),
     /// The forwards.
     #[error(transparent)]
     Forwards(#[from] SetUpError),
@@ -214,6 +221,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     // Refused now rather than at the first CREATE, and before a hypervisor is set up for nothing.
     let digests = Digests::default();
     digests.sha256(&template.image)?;
+    let host = host(config, matches!(plan.virtualization, Virtualization::Libvirt(_)))?;
     let world = match plan.virtualization {
         Virtualization::Simulated(simulation) => simulation.machines(),
         Virtualization::Libvirt(mode) => real(config, mode, runtime)?,
@@ -221,7 +229,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     };
     let free = Arc::clone(&world.forwarder);
     let ports = config.port_forwarding.range.ports();
-    let births = Births::new(sealer, digests, ports, Arc::new(move |port| free.is_free(port)));
+    let births = Births::new(sealer, digests, ports, Arc::new(move |port| free.is_free(port))).on(host);
     apply_pool(&*store, config, &template)?;
     let instance = records::instance(&*store, Uuid::new_v4())?;
     let clock: Clock = Arc::new(Timestamp::now);
@@ -310,6 +318,21 @@ fn libvirt_config(config: &Config, mode: Mode, reach: Reach) -> libvirt::Config 
         Mode::Embedded | Mode::Auto => libvirt::Mode::Embedded { root: config.state_dir.join("embed") },
     };
     libvirt::Config { mode, reach }
+}
+
+/// The limits of this host, for machines that are real; others have only those that are written.
+fn host(config: &Config, real: bool) -> Result<Arc<dyn Host>, ServeError> {
+    let (memory, reserve) = (config.host.memory.map(Memory::bytes), config.host.disk_reserve);
+    if !real && memory.is_none() && reserve.is_none() {
+        return Ok(Arc::new(Unlimited));
+    }
+    let memory = match memory {
+        Some(memory) => memory,
+        None if real => local::memory_for_machines().map_err(ServeError::Host)?,
+        None => u64::MAX,
+    };
+    let reserve = reserve.or(real.then_some(config::DISK_RESERVE)).map(Memory::bytes);
+    Ok(Arc::new(LocalHost::new(memory, reserve.map(|reserve| (config.state_dir.clone(), reserve)))))
 }
 
 /// System mode needs root (for nftables) and a libvirtd that answers; embedded mode needs neither.

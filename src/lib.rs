@@ -63,6 +63,7 @@ pub mod config;
 pub mod daemon;
 pub mod facade;
 pub mod guest;
+pub mod host;
 pub mod hypervisor;
 mod link;
 pub mod model;

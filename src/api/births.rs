@@ -9,8 +9,14 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::{Digests, ImageError, Sealer};
-use crate::model::{Container, ContainerPool, ContainerSpec, ContainerStatus, Credentials, Machine, ObjectMeta};
-use crate::store::records::{self, RecordError};
+use crate::host::{Host, Unlimited};
+use crate::model::{
+    Container, ContainerPool, ContainerSpec, ContainerStatus, Credentials, Image, Machine, Memory, ObjectMeta,
+    TEMPLATE_HASH,
+};
+use crate::plan::admission::{self, Capacity, HostFull};
+use crate::plan::pool::template_hash;
+use crate::store::records::{self, ADMISSION, RecordError};
 use crate::store::{Store, Txn};
 
 /// Letters and digits, of which passwords are made.
@@ -36,6 +42,12 @@ pub enum BirthError {
         /// Of the range.
         last: u16,
     },
+    /// The host takes no other machine.
+    #[error(transparent)]
+    HostFull(#[from] HostFull),
+    /// What the host has cannot be seen.
+    #[error("it cannot be seen whether the host has room for another machine")]
+    Host(#[source] std::io::Error),
     /// The records cannot be read.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -45,7 +57,8 @@ pub enum BirthError {
 pub struct Birth {
     /// The container.
     pub container: Container,
-    /// Writes it, its credentials and its port, if none of them exists.
+    /// Writes it, its credentials and its port, if none of them exists, and if nobody was admitted to the host
+    /// meanwhile.
     pub txn: Txn,
 }
 
@@ -55,17 +68,46 @@ pub struct Births {
     digests: Digests,
     ports: RangeInclusive<u16>,
     is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
+    host: Arc<dyn Host>,
 }
 
 impl Births {
-    /// Takes ports from a range, as far as `is_free` says that nothing else uses them.
+    /// Takes ports from a range, as far as `is_free` says that nothing else uses them. The host has no limits, until
+    /// [`Births::on`] names one.
     pub fn new(
         sealer: Sealer,
         digests: Digests,
         ports: RangeInclusive<u16>,
         is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
     ) -> Self {
-        Births { sealer, digests, ports, is_free }
+        Births { sealer, digests, ports, is_free, host: Arc::new(Unlimited) }
+    }
+
+    /// The same, with machines admitted to this host.
+    pub fn on(self, host: Arc<dyn Host>) -> Self {
+        Births { host, ..self }
+    }
+
+    /// The SHA-256 of an image. Blocks while a file that changed is read.
+    pub fn image_sha256(&self, image: &Image) -> Result<Arc<str>, ImageError> {
+        self.digests.sha256(image)
+    }
+
+    /// [`Births::container`], for who must not block: images are read and ports tried on another thread.
+    pub(crate) async fn container_for(
+        self: &Arc<Self>,
+        store: &Arc<dyn Store>,
+        pool: &ContainerPool,
+        claim: &str,
+        gates: Vec<String>,
+        now: Timestamp,
+    ) -> Result<Birth, BirthError> {
+        let (births, store, pool, claim) = (Arc::clone(self), Arc::clone(store), pool.clone(), claim.to_owned());
+        let making = move || births.container(&*store, &pool, Some(&claim), gates, now);
+        match tokio::task::spawn_blocking(making).await {
+            Ok(birth) => birth,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     }
 
     /// What passwords are sealed with.
@@ -84,12 +126,15 @@ impl Births {
     ) -> Result<Birth, BirthError> {
         let template = pool.spec.template.clone();
         let image_sha256 = self.digests.sha256(&template.image)?.to_string();
-        let port = self.port(store)?;
         let uuid = Uuid::new_v4();
+        let admitted = self.admit(store, template.memory, uuid)?;
+        let port = self.port(store)?;
         let namespace = &pool.metadata.namespace;
         let name = uuid.to_string();
+        let mut metadata = ObjectMeta::new(namespace, &name, uuid, now);
+        metadata.labels.insert(TEMPLATE_HASH.into(), template_hash(&template, &image_sha256));
         let container = Container {
-            metadata: ObjectMeta::new(namespace, &name, uuid, now),
+            metadata,
             spec: ContainerSpec {
                 pool: Some(pool.metadata.name.clone()),
                 claim: claim.map(str::to_owned),
@@ -104,12 +149,27 @@ impl Births {
         let credentials =
             Credentials { username: format!("user_{number}"), sealed_password: self.sealer.seal(uuid, &password) };
         let (credentials_key, port_key) = (records::credentials_key(namespace, &name), records::port_key(port));
-        let txn = Txn::default()
-            .absent(&port_key)
-            .write(&container)
-            .put(&credentials_key, &credentials)
-            .put(&port_key, &uuid);
+        let txn =
+            admitted.absent(&port_key).write(&container).put(&credentials_key, &credentials).put(&port_key, &uuid);
         Ok(Birth { container, txn })
+    }
+
+    /// Admits one more machine to the host. The transaction holds only if nobody else was admitted since the records
+    /// were counted: so the sum is exact under any number of clients, over all pools.
+    fn admit(&self, store: &dyn Store, asked: Memory, uuid: Uuid) -> Result<Txn, BirthError> {
+        let capacity = self.host.capacity().map_err(BirthError::Host)?;
+        if capacity == Capacity::UNLIMITED {
+            return Ok(Txn::default());
+        }
+        // Before the records: who is admitted after this is seen as a change of it.
+        let last = store.get(ADMISSION).map_err(RecordError::from)?.0;
+        let recorded = records::list_all::<Container>(store)?;
+        admission::admit(&capacity, recorded.iter().map(|c| c.object.spec.template.memory), asked)?;
+        let txn = Txn::default().put(ADMISSION, &uuid);
+        Ok(match last {
+            Some(last) => txn.key_unchanged(&last),
+            None => txn.absent(ADMISSION),
+        })
     }
 
     /// A port that no container holds and nothing listens on; from a random place on, so that one that a machine

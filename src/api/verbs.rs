@@ -190,7 +190,7 @@ impl Api {
                 },
                 Placement::Cold => {
                     let (name, now) = (claim.metadata.name.clone(), (self.clock)());
-                    let birth = self.births.container(&*self.store, &pool.object, Some(&name), gates.clone(), now)?;
+                    let birth = self.births.container_for(&self.store, &pool.object, &name, gates.clone(), now).await?;
                     let created = about(&birth.container, Some(&claim), EventKind::CreatedContainer, now);
                     claim.status.container = Some(birth.container.metadata.name);
                     let mut counted = pool.object.clone();

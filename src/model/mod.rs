@@ -24,7 +24,7 @@ pub use meta::{
     TEMPLATE_HASH, condition, set_condition, valid_name,
 };
 pub use observed::{DomainSeen, DomainState, Mark, Observed, Seen};
-pub use pool::{ContainerPool, PoolSpec, PoolStatus, Refill, UpdateKind, UpdateStrategy};
+pub use pool::{ContainerPool, PoolSpec, PoolStatus, Refill, RefillWindow, UpdateKind, UpdateStrategy};
 pub use subnet::{ParseSubnetError, Subnet};
 pub use template::{
     DiskFormat, DomainType, Egress, Image, Lifetime, Memory, Network, NetworkSpec, ParseMemoryError, Template,

@@ -170,15 +170,37 @@ pub struct PoolStatus {
     /// Not before then is another one made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
+    /// When the last one failed; what becomes Ready after that ends the row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Timestamp>,
     /// Why the last one failed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// When it was last seen that fewer were Ready than before: a claim took one, or it was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<Timestamp>,
+    /// What was begun lately, where `refill.perMinute` limits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refill_window: Option<RefillWindow>,
+    /// The template hash that members are being replaced for; absent: all are made from `templateHash`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updating: Option<String>,
     /// When the numbers above last came nearer to what is wished for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progressed_at: Option<Timestamp>,
     /// `Available`, `Progressing`, `Degraded`, `ImageReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+/// A minute in which members were begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefillWindow {
+    /// When it began: with the first member after the last window was over.
+    pub started_at: Timestamp,
+    /// Members begun in it.
+    pub made: u32,
 }
 
 fn is_zero(n: &u32) -> bool {

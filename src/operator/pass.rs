@@ -3,9 +3,9 @@
 use jiff::SignedDuration;
 
 use super::{Operator, PassError, Requeue};
-use crate::model::{Container, ContainerClaim, ContainerPool, Kind, ObjectRef, Origin, Phase};
-use crate::plan::backoff;
+use crate::model::{Container, ContainerClaim, ContainerPool, Kind, ObjectRef, Origin};
 use crate::plan::container::{self, Decision, Next, Step};
+use crate::plan::pool::count_out;
 use crate::store::records::{self, Versioned};
 use crate::store::{Txn, TxnResult};
 
@@ -117,12 +117,7 @@ impl Operator {
         };
         if let Some(pool) = pool {
             let mut counted = pool.object.clone();
-            counted.status.containers = counted.status.containers.saturating_sub(1);
-            if c.spec.claim.is_none() && decision.status.phase == Phase::Failed {
-                counted.status.failures += 1;
-                counted.status.retry_at = Some(self.now() + backoff::after(counted.status.failures));
-                counted.status.message = decision.status.message.clone();
-            }
+            count_out(&mut counted.status, c, &decision.status, self.now());
             txn = txn.unchanged(&pool).write(&counted);
         }
         Ok(match self.store.txn(txn).wait()? {

@@ -3,8 +3,10 @@
 use jiff::SignedDuration;
 
 use super::{Operator, PassError, Requeue};
+use crate::api::BirthError;
+use crate::error_chain;
 use crate::model::{Container, ContainerPool};
-use crate::plan::{backoff, pool};
+use crate::plan::pool::{self, Decision, Hindrance, Next, Outlook};
 use crate::store::records::{self, Versioned};
 use crate::store::{Txn, TxnResult};
 
@@ -18,58 +20,53 @@ impl Operator {
         let members: Vec<Versioned<Container>> = records::list(&*self.store, namespace)?;
         let members: Vec<_> = members.into_iter().filter(|c| c.object.spec.pool.as_deref() == Some(name)).collect();
         let objects: Vec<Container> = members.iter().map(|c| c.object.clone()).collect();
-        let decision = pool::decide(&read.object, &objects, self.now());
-        let decided = ContainerPool { status: decision.status, ..read.object.clone() };
-        match decision.next {
-            pool::Next::Make => self.make(&read, decided),
-            pool::Next::Release(member) => {
-                self.save(&read, &decided)?;
-                self.release(members.iter().find(|c| c.object.metadata.name == member))
+        let image = self.births.image_sha256(&read.object.spec.template.image).map_err(|error| error_chain(&error));
+        let now = self.now();
+        let decide = |hindrance| {
+            let image = image.as_deref().map_err(String::as_str);
+            pool::decide(&read.object, &objects, &Outlook { image, hindrance }, now)
+        };
+        let decision = decide(None);
+        match &decision.next {
+            Next::Make => match self.births.container(&*self.store, &read.object, None, vec![], now) {
+                Ok(birth) => {
+                    let mut decided = ContainerPool { status: decision.status, ..read.object.clone() };
+                    pool::count_in(&mut decided.status, &decided.spec, now);
+                    // Made or not, there may be another one to make.
+                    self.done(birth.txn.unchanged(&read).write(&decided).tell(&decision.events))?;
+                    Ok(AT_ONCE)
+                }
+                Err(error) => self.rest(&read, decide(Some(&hindrance(error)?))),
+            },
+            Next::Release(member) => {
+                let mut txn = said(&read, &decision);
+                if let Some(member) = members.iter().find(|c| c.object.metadata.name == *member) {
+                    let mut gone = member.object.clone();
+                    gone.metadata.deletion_timestamp = Some(now);
+                    // Bound meanwhile, it stays: its revision says so.
+                    txn = txn.unchanged(member).write(&gone);
+                }
+                self.done(txn)?;
+                Ok(AT_ONCE)
             }
-            pool::Next::Remove => {
+            Next::Remove => {
                 let txn = Txn::default().unchanged(&read).remove(&read.object);
                 Ok(if self.done(txn)? { Requeue::OnChange } else { AT_ONCE })
             }
-            pool::Next::Look(after) => Ok(if self.save(&read, &decided)? { Requeue::After(after) } else { AT_ONCE }),
-            pool::Next::Rest => Ok(if self.save(&read, &decided)? { Requeue::OnChange } else { AT_ONCE }),
+            Next::Look(_) | Next::Rest => self.rest(&read, decision),
         }
     }
 
-    fn make(&self, read: &Versioned<ContainerPool>, mut decided: ContainerPool) -> Result<Requeue, PassError> {
-        let now = self.now();
-        match self.births.container(&*self.store, &decided, None, vec![], now) {
-            Ok(birth) => {
-                decided.status.containers += 1;
-                // Made or not, there may be another one to make.
-                self.done(birth.txn.unchanged(read).write(&decided))?;
-                Ok(AT_ONCE)
-            }
-            Err(error) => {
-                decided.status.failures += 1;
-                decided.status.message = crate::error_chain(&error);
-                let wait = backoff::after(decided.status.failures);
-                decided.status.retry_at = Some(now + wait);
-                self.save(read, &decided)?;
-                Ok(Requeue::After(wait))
-            }
+    /// Commits a decision that takes no step.
+    fn rest(&self, read: &Versioned<ContainerPool>, decision: Decision) -> Result<Requeue, PassError> {
+        let changes = decision.status != read.object.status || !decision.events.is_empty();
+        if changes && !self.done(said(read, &decision))? {
+            return Ok(AT_ONCE);
         }
-    }
-
-    /// Lets a member go; if it was bound meanwhile, the revision says so and nothing happens.
-    fn release(&self, member: Option<&Versioned<Container>>) -> Result<Requeue, PassError> {
-        if let Some(member) = member {
-            let mut gone = member.object.clone();
-            gone.metadata.deletion_timestamp = Some(self.now());
-            self.done(Txn::default().unchanged(member).write(&gone))?;
-        }
-        Ok(AT_ONCE)
-    }
-
-    fn save(&self, read: &Versioned<ContainerPool>, decided: &ContainerPool) -> Result<bool, PassError> {
-        if *decided == read.object {
-            return Ok(true);
-        }
-        self.done(Txn::default().unchanged(read).write(decided))
+        Ok(match decision.next {
+            Next::Look(after) => Requeue::After(after),
+            _ => Requeue::OnChange,
+        })
     }
 
     fn done(&self, txn: Txn) -> Result<bool, PassError> {
@@ -78,4 +75,24 @@ impl Operator {
             TxnResult::Conflict { .. } => false,
         })
     }
+}
+
+/// A decision's status with its events, if the pool is as it was read.
+fn said(read: &Versioned<ContainerPool>, decision: &Decision) -> Txn {
+    let decided = ContainerPool { status: decision.status.clone(), ..read.object.clone() };
+    Txn::default().unchanged(read).write(&decided).tell(&decision.events)
+}
+
+/// Why no member can be made now, for the pool's conditions.
+fn hindrance(error: BirthError) -> Result<Hindrance, PassError> {
+    let message = error_chain(&error);
+    let reason = match error {
+        BirthError::HostFull(_) => "HostFull",
+        BirthError::NoFreePort { .. } => "NoFreePort",
+        BirthError::Host(_) => "HostUnknown",
+        // It was there a moment ago.
+        BirthError::Image(_) => "ImageMissing",
+        BirthError::Record(error) => return Err(error.into()),
+    };
+    Ok(Hindrance { reason, message })
 }

@@ -68,7 +68,7 @@ impl ApiVerbs {
         let chain = crate::error_chain(error);
         match error {
             ApiError::BadAuthentication => Response::refused(Message::BadAuthentication, None),
-            ApiError::Full { .. } => {
+            ApiError::Full { .. } | ApiError::Birth(BirthError::HostFull(_)) => {
                 tracing::info!(verb, client = client.id(), reason = chain, "unavailable");
                 Response::refused(Message::Unavailable, None)
             }
@@ -77,7 +77,7 @@ impl ApiVerbs {
                 Response::refused(Message::Unavailable, None)
             }
             // What went wrong inside is for the administrator, not for the client.
-            ApiError::Birth(BirthError::Image(_) | BirthError::Record(_))
+            ApiError::Birth(BirthError::Image(_) | BirthError::Host(_) | BirthError::Record(_))
             | ApiError::NoPool { .. }
             | ApiError::Record(_)
             | ApiError::Seal(_) => {

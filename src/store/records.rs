@@ -6,6 +6,7 @@
 //! | `registry/credentials/NAMESPACE/NAME` | the login of the container of that name |
 //! | `registry/ports/PORT` | the UUID of the container that holds a port of the host |
 //! | `events/NUMBER` | what happened |
+//! | `admission` | the UUID of the machine that the host last admitted |
 //! | `instance` | this installation's UUID, which its domains bear |
 
 use serde::Serialize;
@@ -19,6 +20,8 @@ use crate::model::{Credentials, Event, Kind, Object, ObjectRef};
 pub const REGISTRY: &str = "registry/";
 /// Below it: the event log.
 pub const EVENTS: &str = "events/";
+/// Written by whoever admits a machine to the host, if it is as it was when the machines were counted.
+pub const ADMISSION: &str = "admission";
 const INSTANCE: &str = "instance";
 
 /// An object and the revision that last wrote it.
@@ -81,6 +84,12 @@ pub fn list<T: Object>(store: &dyn Store, namespace: &str) -> Result<Vec<Version
     store.list(&prefix)?.0.iter().map(decode).collect()
 }
 
+/// All objects of a kind, in the order of their namespaces and names.
+pub fn list_all<T: Object>(store: &dyn Store) -> Result<Vec<Versioned<T>>, RecordError> {
+    let prefix = format!("{REGISTRY}{}/", T::KIND.plural());
+    store.list(&prefix)?.0.iter().map(decode).collect()
+}
+
 /// A container's credentials, if they are there.
 pub fn credentials(store: &dyn Store, namespace: &str, name: &str) -> Result<Option<Credentials>, RecordError> {
     let kv = store.get(&credentials_key(namespace, name))?.0;
@@ -117,6 +126,12 @@ impl Txn {
     /// Only if this object is as it was read.
     pub fn unchanged<T: Object>(mut self, read: &Versioned<T>) -> Self {
         self.conds.push(Cond::ModRev(key(&read.object.object_ref()), read.rev));
+        self
+    }
+
+    /// Only if a key still holds what was read.
+    pub fn key_unchanged(mut self, read: &Kv) -> Self {
+        self.conds.push(Cond::ModRev(read.key.clone(), read.mod_rev));
         self
     }
 

@@ -1,0 +1,311 @@
+//! One pool: how many machines to make, which to let go.
+//!
+//! ```text
+//! pool ────┐                                        ┌ Make ─► made, or hindered: decide again, told why
+//! members ─┼─► decide ─► status, events (one commit) ┤ Release
+//! outlook ─┘                                        └ Look / Rest / Remove
+//! ```
+//!
+//! Rules kept here, each by a test in `tests` and over random histories in `operator/tests`:
+//!
+//! - It never makes one too many: members on their way count as if they were there, and those that go away hold their
+//!   place until they are gone.
+//! - It lets go of nothing that a claim has.
+//! - An update lets the Ready ones never become fewer than `replicas - maxUnavailable`.
+//! - What hinders it (an image, the host, boots that fail) is told in a condition, and makes it wait.
+//! - At the fixed point there is no step: deciding again on the same input changes nothing.
+
+mod conditions;
+mod count;
+mod hash;
+
+#[cfg(test)]
+mod tests;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::backoff;
+use crate::model::{Container, ContainerPool, Event, EventKind, Object, Phase, PoolStatus, RefillWindow, UpdateKind};
+
+pub use count::{count_in, count_out};
+pub use hash::template_hash;
+
+/// How soon a pool that something outside hinders looks again: nobody tells it of a file or of free memory.
+pub const HINDERED_POLL: SignedDuration = SignedDuration::from_secs(5);
+/// What `refill.perMinute` counts in.
+const MINUTE: SignedDuration = SignedDuration::from_secs(60);
+
+/// What a pass for a pool commits and then does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The pool's status from now on; its exact counter stays as it is.
+    pub status: PoolStatus,
+    /// What happened.
+    pub events: Vec<Event>,
+    /// What comes then.
+    pub next: Next,
+}
+
+/// What comes after the commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Make one member.
+    Make,
+    /// Let this member go.
+    Release(String),
+    /// Look again after this long.
+    Look(SignedDuration),
+    /// Nothing, until something changes.
+    Rest,
+    /// It was deleted and nothing is left of it: remove its record.
+    Remove,
+}
+
+/// What is seen besides the records.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook<'a> {
+    /// The SHA-256 of the template's image, or why there is none.
+    pub image: Result<&'a str, &'a str>,
+    /// Why no member could be made just now, though it was decided.
+    pub hindrance: Option<&'a Hindrance>,
+}
+
+/// Why no member can be made, though the pool wants one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hindrance {
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// Decides for one pool, given all its containers.
+pub fn decide(pool: &ContainerPool, members: &[Container], outlook: &Outlook<'_>, now: Timestamp) -> Decision {
+    let crowd = Crowd::new(pool, members, outlook);
+    let mut status = crowd.numbers(now);
+    let next = crowd.next(&status, outlook, now);
+    let events = crowd.tell_update(&mut status, now);
+    let deadline = conditions::write(&crowd, &mut status, outlook, &next, now);
+    // Whatever else it waits for, it looks when a member's time is over or its own has run out.
+    let look = |at: Timestamp| at.duration_since(now).max(SignedDuration::ZERO);
+    let times = [crowd.first_end(now), deadline].into_iter().flatten().map(look);
+    let next = match next {
+        Next::Look(after) => Next::Look(times.fold(after, Ord::min)),
+        Next::Rest => times.min().map_or(Next::Rest, Next::Look),
+        step => step,
+    };
+    Decision { status, events, next }
+}
+
+/// A pool's containers, by what they are to it.
+struct Crowd<'a> {
+    pool: &'a ContainerPool,
+    /// Names template and image as they are now; as they were, while the image cannot be seen.
+    hash: String,
+    /// Unclaimed, on their way or Ready; whoever is to go first comes first.
+    rising: Vec<&'a Container>,
+    /// Unclaimed and going away.
+    going: Vec<&'a Container>,
+    /// Those of a claim, of any phase.
+    claimed: Vec<&'a Container>,
+    /// How many members there can be: `replicas`, as far as claims leave room for them.
+    wanted: u32,
+}
+
+impl<'a> Crowd<'a> {
+    fn new(pool: &'a ContainerPool, members: &'a [Container], outlook: &Outlook<'_>) -> Self {
+        let hash = match outlook.image {
+            Ok(sha256) => template_hash(&pool.spec.template, sha256),
+            Err(_) => pool.status.template_hash.clone(),
+        };
+        let (claimed, free): (Vec<_>, Vec<_>) = members.iter().partition(|c| c.spec.claim.is_some());
+        let (mut rising, going): (Vec<_>, Vec<_>) = free.into_iter().partition(|c| {
+            !c.metadata.deleting() && matches!(c.status.phase, Phase::Pending | Phase::Booting | Phase::Ready)
+        });
+        // Not-ready ones go first, then those of an earlier template, then the newest: what took longest to get stays.
+        rising.sort_by(|a, b| {
+            let key = |c: &Container| (is_ready(c), hash::bears(c, &hash));
+            let newest = b.metadata.creation_timestamp.cmp(&a.metadata.creation_timestamp);
+            key(a).cmp(&key(b)).then(newest).then_with(|| a.metadata.name.cmp(&b.metadata.name))
+        });
+        let room = pool.spec.max_containers.saturating_sub(claimed.len() as u32);
+        let wanted = if pool.metadata.deleting() { 0 } else { pool.spec.replicas.min(room) };
+        Crowd { pool, hash, rising, going, claimed, wanted }
+    }
+
+    fn ready(&self) -> u32 {
+        self.rising.iter().filter(|c| is_ready(c)).count() as u32
+    }
+
+    fn outdated(&self) -> impl Iterator<Item = &&'a Container> {
+        self.rising.iter().filter(|c| !hash::bears(c, &self.hash))
+    }
+
+    /// As many as wished for, Ready.
+    fn filled(&self) -> bool {
+        self.ready() == self.wanted && self.rising.len() as u32 == self.wanted
+    }
+
+    /// Whether members of an earlier template are to be replaced before somebody claims them.
+    fn replaces(&self) -> bool {
+        self.pool.spec.update_strategy.kind != UpdateKind::OnReplenish && self.outdated().next().is_some()
+    }
+
+    fn numbers(&self, now: Timestamp) -> PoolStatus {
+        let before = &self.pool.status;
+        let ready = self.ready();
+        let bound = |c: &&&Container| c.status.phase == Phase::Bound && !c.metadata.deleting();
+        let mut status = PoolStatus {
+            replicas: self.rising.len() as u32,
+            ready_replicas: ready,
+            updated_replicas: (self.rising.len() - self.outdated().count()) as u32,
+            bound_containers: self.claimed.iter().filter(bound).count() as u32,
+            template_hash: self.hash.clone(),
+            observed_generation: self.pool.metadata.generation,
+            ..before.clone()
+        };
+        if ready < before.ready_replicas {
+            status.taken_at = Some(now);
+        }
+        // Another template deserves another chance at once.
+        if self.boots_again() || self.hash != before.template_hash {
+            status.failures = 0;
+            status.failed_at = None;
+            status.retry_at = None;
+            status.message.clear();
+        }
+        status
+    }
+
+    /// Whether one became Ready, of this template, after the last that failed.
+    fn boots_again(&self) -> bool {
+        let after = |at: Timestamp| self.pool.status.failed_at.is_none_or(|failed| at > failed);
+        let all = self.rising.iter().chain(&self.claimed);
+        all.filter(|c| hash::bears(c, &self.hash)).any(|c| c.status.ready_at.is_some_and(after))
+    }
+
+    // --- what to do ---
+
+    fn next(&self, status: &PoolStatus, outlook: &Outlook<'_>, now: Timestamp) -> Next {
+        let pool = self.pool;
+        if pool.metadata.deleting() {
+            return match self.rising.first() {
+                Some(member) => release(member),
+                None if pool.status.containers == 0 => Next::Remove,
+                None => Next::Rest,
+            };
+        }
+        if pool.spec.paused {
+            return Next::Rest;
+        }
+        if self.rising.len() as u32 > self.wanted {
+            return release(self.rising[0]);
+        }
+        if let Some(old) = self.rising.iter().find(|c| end(c).is_some_and(|at| at <= now)) {
+            return release(old);
+        }
+        if outlook.image.is_err() {
+            return Next::Look(HINDERED_POLL);
+        }
+        self.replace().unwrap_or_else(|| self.make(status, outlook, now))
+    }
+
+    /// Whom an update lets go now.
+    fn replace(&self) -> Option<Next> {
+        let strategy = self.pool.spec.update_strategy;
+        let first = *self.outdated().next()?;
+        let spare = self.ready() > self.wanted.saturating_sub(strategy.max_unavailable.max(1));
+        let goes = match strategy.kind {
+            UpdateKind::OnReplenish => false,
+            UpdateKind::Recreate => true,
+            UpdateKind::RollingUpdate => !is_ready(first) || spare,
+        };
+        goes.then(|| release(first))
+    }
+
+    fn make(&self, status: &PoolStatus, outlook: &Outlook<'_>, now: Timestamp) -> Next {
+        let spec = &self.pool.spec;
+        let held = (self.rising.len() + self.going.len()) as u32;
+        if held >= self.wanted || status.containers >= spec.max_containers {
+            return Next::Rest;
+        }
+        let old = |c: &&Container| !hash::bears(c, &self.hash);
+        if spec.update_strategy.kind == UpdateKind::Recreate && self.going.iter().any(old) {
+            return Next::Rest;
+        }
+        let starting = self.rising.iter().filter(|c| !is_ready(c)).count() as u32;
+        if starting >= spec.refill.max_starting.max(1) {
+            return Next::Rest;
+        }
+        if outlook.hindrance.is_some() {
+            return Next::Look(HINDERED_POLL);
+        }
+        let debounce = SignedDuration::from_millis(spec.refill.debounce_milliseconds.into());
+        let waits = [
+            status.taken_at.and_then(|taken| left(taken, debounce, now)),
+            // A clock that was set back keeps nobody waiting for longer than the longest wait.
+            status.retry_at.map(|at| at.duration_since(now)).filter(|wait| *wait <= backoff::LONGEST),
+            spec.refill.per_minute.and_then(|most| window_left(status.refill_window, most.max(1), now)),
+        ];
+        match waits.into_iter().flatten().max() {
+            Some(wait) if wait > SignedDuration::ZERO => Next::Look(wait),
+            _ => Next::Make,
+        }
+    }
+
+    /// When the first member has waited for a claim for as long as it may.
+    fn first_end(&self, now: Timestamp) -> Option<Timestamp> {
+        let alive = !self.pool.spec.paused && !self.pool.metadata.deleting();
+        self.rising.iter().filter_map(|c| end(c)).filter(|at| alive && *at > now).min()
+    }
+
+    // --- what happened ---
+
+    /// Tells once that members are being replaced for this hash, and once that all of them are.
+    fn tell_update(&self, status: &mut PoolStatus, now: Timestamp) -> Vec<Event> {
+        if self.pool.spec.paused || self.pool.metadata.deleting() {
+            return Vec::new();
+        }
+        let outdated = self.outdated().count();
+        let about = |kind| Event::new(kind, now).regarding(self.pool.object_ref()).detail("template_hash", &*self.hash);
+        if outdated > 0 && status.updating.as_ref() != Some(&self.hash) {
+            status.updating = Some(self.hash.clone());
+            let kind = self.pool.spec.update_strategy.kind;
+            let message =
+                format!("{outdated} of {} members are of an earlier template or image ({kind:?})", status.replicas);
+            return vec![about(EventKind::UpdatingPool).message(message)];
+        }
+        if outdated == 0 && status.updating.is_some() && self.filled() {
+            status.updating = None;
+            return vec![about(EventKind::UpdatedPool)];
+        }
+        Vec::new()
+    }
+}
+
+fn is_ready(c: &Container) -> bool {
+    c.status.phase == Phase::Ready
+}
+
+fn release(member: &Container) -> Next {
+    Next::Release(member.metadata.name.clone())
+}
+
+/// When a Ready member has waited for a claim for as long as its template lets it.
+fn end(c: &Container) -> Option<Timestamp> {
+    let most = c.spec.template.lifetime.max_ready_seconds.filter(|_| is_ready(c))?;
+    c.status.ready_at?.checked_add(SignedDuration::from_secs(most.into())).ok()
+}
+
+/// What is left of a time that began then. One that begins in the future was measured by a clock that was set back
+/// since: it is over.
+fn left(began: Timestamp, lasts: SignedDuration, now: Timestamp) -> Option<SignedDuration> {
+    let passed = now.duration_since(began);
+    (passed >= SignedDuration::ZERO && passed < lasts).then(|| lasts - passed)
+}
+
+/// What is left of a minute in which as many as allowed were begun.
+fn window_left(window: Option<RefillWindow>, most: u32, now: Timestamp) -> Option<SignedDuration> {
+    let window = window.filter(|window| window.made >= most)?;
+    left(window.started_at, MINUTE, now)
+}
