@@ -1,179 +1,41 @@
 //! An operator on a simulated world, driven pass by pass, with a daemon that can die at any call.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::net::Ipv4Addr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use futures::executor::block_on;
 use jiff::Timestamp;
 use secrecy::SecretString;
-use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::mortal::{Crash, Fuse, Mortal};
+use super::pools::Surroundings;
 use crate::api::{Api, ApiError, Births, Digests, Sealer};
 use crate::guest::fake::{FakeForwarder, FakeShell};
-use crate::guest::{Forward, ForwardError, Forwarder, Login, Patience, Shell, ShellError, ShellObserver};
+use crate::guest::{Forwarder, Shell};
 use crate::hypervisor::fake::{self, FakeHypervisor, FakeWorld};
-use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
+use crate::hypervisor::{DomainSpec, Hypervisor};
 use crate::model::*;
 use crate::operator::{Operator, Requeue};
 use crate::store::records::{self, EVENTS, REGISTRY};
-use crate::store::{Commit, Kv, Store, StoreError, Txn, TxnResult, Watch};
+use crate::store::{Store, Txn, TxnResult};
 
 /// The pool's limit.
 pub(super) const MAX: u32 = 4;
-const NS: &str = DEFAULT_NAMESPACE;
+pub(super) const NS: &str = DEFAULT_NAMESPACE;
 const FOREIGN: Uuid = Uuid::from_u128(0xf0e1);
 const INSTANCE: Uuid = Uuid::from_u128(0x1257);
 
-/// What a daemon dies of here.
-struct Crash;
-
-/// Counts down calls to the outside; at zero the daemon dies, before the call is made. (Death after a call is
-/// death before the next one.)
-#[derive(Default)]
-struct Fuse(AtomicI64);
-
-impl Fuse {
-    fn burn(&self) {
-        let left = self.0.load(Ordering::SeqCst);
-        if left < 0 {
-            return;
-        }
-        self.0.store(left - 1, Ordering::SeqCst);
-        if left == 0 {
-            panic_any(Crash);
-        }
-    }
-
-    fn set(&self, calls: Option<usize>) {
-        self.0.store(calls.map_or(-1, |calls| calls as i64), Ordering::SeqCst);
-    }
-}
-
-/// Anything the operator calls, with the fuse before it.
-struct Mortal<T: ?Sized> {
-    fuse: Arc<Fuse>,
-    store: Arc<dyn Store>,
-    inner: Arc<T>,
-}
-
-impl Store for Mortal<dyn Store> {
-    fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError> {
-        self.inner.get(key)
-    }
-    fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
-        self.inner.list(prefix)
-    }
-    fn txn(&self, txn: Txn) -> Commit {
-        self.fuse.burn();
-        self.inner.txn(txn)
-    }
-    fn watch(&self, prefix: &str, from: u64) -> Watch {
-        self.inner.watch(prefix, from)
-    }
-    fn compact(&self, rev: u64) -> Result<(), StoreError> {
-        self.inner.compact(rev)
-    }
-}
-
-impl Hypervisor for Mortal<dyn Hypervisor> {
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-    fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError> {
-        self.fuse.burn();
-        self.inner.list()
-    }
-    fn find(&self, uuid: Uuid) -> Result<Option<DomainSeen>, HypervisorError> {
-        self.fuse.burn();
-        self.inner.find(uuid)
-    }
-    fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
-        self.fuse.burn();
-        // Promise 4, seen from the world: whoever is started has a record that does not wish for its end.
-        let record = records::get::<Container>(&*self.store, NS, &spec.mark.name).unwrap();
-        let record = record.expect("a domain is started that has no record").object;
-        assert!(!record.metadata.deleting(), "a deleted container is started");
-        assert!(record.spec.scheduling_gates.is_empty(), "a gated container is started");
-        assert_eq!(record.spec.template.vcpus, spec.vcpus, "what was changed at the gate is not what is started");
-        self.inner.create(spec)
-    }
-    fn destroy(&self, mark: &Mark) -> Result<(), HypervisorError> {
-        self.fuse.burn();
-        self.inner.destroy(mark)
-    }
-    fn address(&self, uuid: Uuid, mac: &str) -> Result<Option<Ipv4Addr>, HypervisorError> {
-        self.inner.address(uuid, mac)
-    }
-    fn has_disk(&self, uuid: Uuid) -> Result<bool, HypervisorError> {
-        self.inner.has_disk(uuid)
-    }
-    fn disks(&self) -> Result<Vec<Uuid>, HypervisorError> {
-        self.inner.disks()
-    }
-    fn remove_disk(&self, uuid: Uuid) -> Result<(), HypervisorError> {
-        self.fuse.burn();
-        self.inner.remove_disk(uuid)
-    }
-    fn wakes(&self) -> broadcast::Receiver<Wake> {
-        self.inner.wakes()
-    }
-}
-
-impl Shell for Mortal<dyn Shell> {
-    fn personalise(
-        &self,
-        at: SocketAddr,
-        who: &Login,
-        patience: Patience<'_>,
-        observer: Option<&dyn ShellObserver>,
-    ) -> Result<(), ShellError> {
-        self.fuse.burn();
-        self.inner.personalise(at, who, patience, observer)
-    }
-    fn authorize(&self, at: SocketAddr, who: &Login, key: &str, patience: Patience<'_>) -> Result<(), ShellError> {
-        self.fuse.burn();
-        self.inner.authorize(at, who, key, patience)
-    }
-}
-
-impl Forwarder for Mortal<dyn Forwarder> {
-    fn admin(&self, forward: &Forward) -> Result<SocketAddr, ForwardError> {
-        self.fuse.burn();
-        self.inner.admin(forward)
-    }
-    fn publish(&self, forward: &Forward) -> Result<(), ForwardError> {
-        self.fuse.burn();
-        self.inner.publish(forward)
-    }
-    fn withdraw(&self, forward: &Forward) -> Result<(), ForwardError> {
-        self.fuse.burn();
-        self.inner.withdraw(forward)
-    }
-    fn is_published(&self, forward: &Forward) -> Result<bool, ForwardError> {
-        self.inner.is_published(forward)
-    }
-    fn connections(&self, forward: &Forward) -> Result<u32, ForwardError> {
-        self.inner.connections(forward)
-    }
-    fn list(&self) -> Result<Vec<u16>, ForwardError> {
-        self.inner.list()
-    }
-    fn is_free(&self, port: u16) -> bool {
-        self.inner.is_free(port)
-    }
-}
-
 pub(super) struct Bench {
     pub(super) world: Arc<FakeWorld>,
+    pub(super) around: Surroundings,
     operator: Operator,
     api: Arc<Api>,
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     fuse: Arc<Fuse>,
     millis: Arc<AtomicI64>,
     /// Claims that clients made, in order.
@@ -187,6 +49,11 @@ fn now(millis: &AtomicI64) -> Timestamp {
     Timestamp::from_millisecond(1_000_000_000_000 + millis.load(Ordering::SeqCst)).unwrap()
 }
 
+/// Waits for the API as a server would, on a runtime: it reads images on another thread.
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
 fn client() -> Client {
     Client { ip: Ipv4Addr::LOCALHOST.into(), id: "1234567".into() }
 }
@@ -194,8 +61,7 @@ fn client() -> Client {
 impl Bench {
     pub(super) fn new(nat: bool, failure_rate: f64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let image = dir.path().join("image.iso");
-        std::fs::write(&image, "image").unwrap();
+        let around = Surroundings::new(dir.path().join("image.iso"));
         let network = if nat { Network::Nat } else { Network::User };
         let world = FakeWorld::new(fake::Options {
             boot: Duration::from_millis(200),
@@ -206,7 +72,7 @@ impl Bench {
         });
         world.add_foreign_domain(FOREIGN);
         let store: Arc<dyn Store> = crate::store::memory();
-        let fuse = Arc::new(Fuse(AtomicI64::new(-1)));
+        let fuse = Arc::new(Fuse::new());
         let millis = Arc::new(AtomicI64::new(0));
         let clock = {
             let millis = Arc::clone(&millis);
@@ -215,12 +81,9 @@ impl Bench {
         let sealer = Sealer::from_file(&dir.path().join("seal.key")).unwrap();
         let forwarder: Arc<dyn Forwarder> = Arc::new(FakeForwarder::new(Arc::clone(&world)));
         let free = Arc::clone(&forwarder);
-        let births = Arc::new(Births::new(
-            sealer,
-            Digests::default(),
-            10_000..=10_063,
-            Arc::new(move |port| free.is_free(port)),
-        ));
+        let free = Arc::new(move |port| free.is_free(port));
+        let births = Births::new(sealer, Digests::default(), 10_000..=10_063, free).on(around.host());
+        let births = Arc::new(births);
         let mortal = |inner| Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner };
         let mortal_store = Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner: Arc::clone(&store) };
         let hypervisor: Arc<dyn Hypervisor> = Arc::new(FakeHypervisor::new(Arc::clone(&world)));
@@ -239,12 +102,12 @@ impl Bench {
         };
         let pool = ContainerPool {
             metadata: ObjectMeta::new(NS, "default", Uuid::new_v4(), now(&millis)),
-            spec: PoolSpec::of(0, MAX, Template::of(Image::Iso(image))),
+            spec: PoolSpec::of(0, MAX, Template::of(Image::Iso(around.image.clone()))),
             status: PoolStatus::default(),
         };
         store.txn(Txn::default().write(&pool)).wait().unwrap();
         let api = Arc::new(Api::new(Arc::clone(&store), births, clock, Uuid::new_v4(), NS, "default"));
-        Bench { world, operator, api, store, fuse, millis, claims: vec![], seen: BTreeSet::new(), _dir: dir }
+        Bench { world, around, operator, api, store, fuse, millis, claims: vec![], seen: BTreeSet::new(), _dir: dir }
     }
 
     // --- what happens ---
@@ -260,7 +123,7 @@ impl Bench {
                 let free = self.containers().iter().any(|c| c.status.phase == Phase::Ready && !c.metadata.deleting());
                 assert!(pool.status.containers >= MAX && !free, "refused although there was place");
             }
-            Err(error) => panic!("{error}"),
+            Err(error) => self.around.check_refusal(&error),
         }
     }
 
@@ -290,18 +153,6 @@ impl Bench {
         let ours: Vec<Uuid> = self.world.domains().iter().filter(|d| d.spec.is_some()).map(|d| d.uuid).collect();
         if !ours.is_empty() {
             self.world.kill(ours[which % ours.len()]);
-        }
-    }
-
-    pub(super) fn scale(&self, replicas: u32) {
-        loop {
-            let read = records::get::<ContainerPool>(&*self.store, NS, "default").unwrap().unwrap();
-            let mut pool = read.object.clone();
-            pool.spec.replicas = replicas;
-            let txn = Txn::default().unchanged(&read).write(&pool);
-            if let TxnResult::Committed(_) = self.store.txn(txn).wait().unwrap() {
-                return;
-            }
         }
     }
 
@@ -379,6 +230,7 @@ impl Bench {
         self.fuse.set(None);
         self.world.set_reachable(true);
         self.open(None);
+        self.unhinder();
         self.operator.sweep().unwrap();
         for _ in 0..400 {
             let before = self.revision();
@@ -396,15 +248,15 @@ impl Bench {
 
     // --- what is ---
 
-    fn revision(&self) -> u64 {
+    pub(super) fn revision(&self) -> u64 {
         self.store.get("").unwrap().1
     }
 
-    fn containers(&self) -> Vec<Container> {
+    pub(super) fn containers(&self) -> Vec<Container> {
         records::list(&*self.store, NS).unwrap().into_iter().map(|c| c.object).collect()
     }
 
-    fn pool(&self) -> ContainerPool {
+    pub(super) fn pool(&self) -> ContainerPool {
         records::get(&*self.store, NS, "default").unwrap().unwrap().object
     }
 
@@ -416,7 +268,7 @@ impl Bench {
         self.containers().iter().filter(|c| c.status.phase == Phase::Bound).count()
     }
 
-    fn events(&self) -> Vec<Event> {
+    pub(super) fn events(&self) -> Vec<Event> {
         self.store.list(EVENTS).unwrap().0.iter().map(|kv| records::decode(kv).unwrap().object).collect()
     }
 
@@ -430,6 +282,7 @@ impl Bench {
         let domains = self.world.domains();
         assert!(domains.iter().any(|domain| domain.uuid == FOREIGN), "somebody else's domain was touched");
         self.check_events();
+        self.check_updates();
     }
 
     fn check_events(&self) {
@@ -444,7 +297,7 @@ impl Bench {
                 let claim = event.details["claim"].as_str().unwrap().to_owned();
                 assert!(bound.insert(claim), "a claim was bound twice");
             }
-            if let Some(object) = event.regarding {
+            if let Some(object) = event.regarding.filter(|object| object.kind == Kind::Container) {
                 told.entry(object.name).or_default().push(event.kind);
             }
         }
@@ -491,6 +344,7 @@ impl Bench {
         assert_eq!(count("containerclaims"), self.bound(), "claims were left");
         let wished = self.pool().spec.replicas.min(MAX - self.bound() as u32);
         assert_eq!(self.ready() as u32, wished, "the pool is not as wished");
+        self.check_pool_settled();
         // Nothing is left to do: another second and another look change nothing.
         self.wait(1000);
         let before = self.revision();

@@ -1,6 +1,8 @@
 //! The promises, over random histories with a crash at every point.
 
 mod bench;
+mod mortal;
+mod pools;
 
 use proptest::prelude::*;
 
@@ -19,6 +21,8 @@ enum Act {
     Kill(usize),
     /// The pool's size is changed.
     Scale(u32),
+    /// Something else happens to the pool or to what it needs.
+    Pool(pools::Act),
     /// libvirt goes away or comes back.
     Reachable(bool),
     /// Time passes, in milliseconds.
@@ -38,6 +42,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => any::<usize>().prop_map(Act::Withdraw),
         1 => any::<usize>().prop_map(Act::Kill),
         1 => (0..3_u32).prop_map(Act::Scale),
+        2 => pools::act().prop_map(Act::Pool),
         1 => any::<bool>().prop_map(Act::Reachable),
         3 => (0..2_000_u32).prop_map(Act::Wait),
         6 => Just(Act::Round),
@@ -55,6 +60,7 @@ fn play(bench: &mut Bench, acts: &[Act]) {
             Act::Withdraw(which) => bench.withdraw(*which),
             Act::Kill(which) => bench.kill(*which),
             Act::Scale(replicas) => bench.scale(*replicas),
+            Act::Pool(act) => bench.pool_act(act),
             Act::Reachable(reachable) => bench.world.set_reachable(*reachable),
             Act::Wait(millis) => bench.wait(*millis),
             Act::Round => bench.round(),

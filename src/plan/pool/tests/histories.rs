@@ -129,8 +129,10 @@ impl World {
                 prop_assert!(self.image.is_some(), "made without an image");
                 self.born(None);
                 count_in(&mut self.pool.status, &self.pool.spec, at(self.now));
-                let starting = |c: &&Container| c.spec.claim.is_none() && !is_ready(c) && !c.metadata.deleting();
-                let starting = self.members.iter().filter(starting).filter(|c| c.status.phase != Phase::Failed).count();
+                let starting = |c: &&Container| {
+                    c.spec.claim.is_none() && matches!(c.status.phase, Phase::Pending | Phase::Booting)
+                };
+                let starting = self.members.iter().filter(starting).count();
                 prop_assert!(starting as u32 <= self.pool.spec.refill.max_starting.max(1), "too many boot at once");
                 let unclaimed = self.members.iter().filter(|c| c.spec.claim.is_none()).count() as u32;
                 prop_assert!(unclaimed <= self.wanted(), "one too many was made");
