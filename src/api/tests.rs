@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::*;
+use crate::plan::admission::Capacity;
 use crate::store::records::{self, REGISTRY};
 use crate::store::{Store, Txn, TxnResult};
 
@@ -241,6 +242,55 @@ fn an_images_digest_follows_the_file() {
     std::fs::write(&file, "another").unwrap();
     assert_ne!(digests.sha256(&image).unwrap(), first);
     assert!(matches!(digests.sha256(&Image::Iso(dir.path().into())), Err(ImageError::NoFile { .. })));
+}
+
+#[test]
+fn an_image_is_read_once_for_each_change_whoever_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("image.iso");
+    std::fs::write(&file, "image").unwrap();
+    let (image, digests) = (Image::Iso(file.clone()), Digests::default());
+    let digest = |digests: &Digests| digests.sha256(&image).unwrap();
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..8).map(|_| scope.spawn(|| digest(&digests))).collect();
+        let first = digest(&digests);
+        // The same text in memory, not only the same: nobody computed it again.
+        assert!(asking.into_iter().all(|asked| std::sync::Arc::ptr_eq(&asked.join().unwrap(), &first)));
+    });
+}
+
+/// So much memory for machines.
+struct SmallHost(u64);
+
+impl crate::host::Host for SmallHost {
+    fn capacity(&self) -> std::io::Result<Capacity> {
+        Ok(Capacity { memory: self.0 << 20, ..Capacity::UNLIMITED })
+    }
+}
+
+#[tokio::test]
+async fn of_two_machines_that_fit_alone_one_is_admitted() {
+    let bench = bench(9, 10_000..=10_063, any);
+    let sealer = Sealer::from_file(&bench.dir.path().join("seal.key")).unwrap();
+    let births = Births::new(sealer, Digests::default(), 10_000..=10_063, Arc::new(any)).on(Arc::new(SmallHost(600)));
+    let pool = |name: &str| {
+        let mut pool = records::get::<ContainerPool>(&*bench.store, NS, "default").unwrap().unwrap().object;
+        pool.metadata.name = name.into();
+        pool
+    };
+    let birth = |pool: &ContainerPool| births.container(&*bench.store, pool, None, vec![], Timestamp::UNIX_EPOCH);
+    let committed = |txn: Txn| matches!(bench.store.txn(txn).wait().unwrap(), TxnResult::Committed(_));
+    assert!(committed(birth(&pool("a")).unwrap().txn));
+    // 256Mi of 600Mi are given away; each of two pools sees room for one more.
+    let (one, other) = (birth(&pool("a")).unwrap(), birth(&pool("b")).unwrap());
+    assert!(committed(one.txn));
+    assert!(!committed(other.txn), "both were admitted");
+    let error = birth(&pool("b")).err().unwrap();
+    assert!(matches!(error, BirthError::HostFull(_)) && error.to_string().contains("512 Mi of 600 Mi"), "{error}");
+    // One that goes away makes room.
+    let gone = bench.containers().remove(0);
+    assert!(committed(Txn::default().remove(&gone)));
+    assert!(birth(&pool("b")).is_ok());
 }
 
 #[tokio::test]

@@ -71,6 +71,7 @@ fn an_impossible_value_is_refused_by_key() {
         ("server: {client_timeout: 0}", "server.client_timeout"),
         ("server: {listen: '0.0.0.0:10001'}", "port_forwarding.range"),
         ("port_forwarding: {range: 7000-7001}", "port_forwarding.range"),
+        ("host: {memory: 255Mi}", "host.memory"),
         ("hypervisor: {bridge: a-name-that-is-too-long}", "hypervisor.bridge"),
     ] {
         let said = Config::parse(text).unwrap().check().unwrap_err().to_string();

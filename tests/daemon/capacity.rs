@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use anweddol::store::{Options, Store, open, records};
+use anweddol::model::{ContainerPool, DEFAULT_NAMESPACE, Image, ObjectMeta, PoolSpec, PoolStatus, Template};
+use anweddol::store::{Options, Store, Txn, open, records};
 use anweddol::wire::{CREATE, Request};
+use jiff::Timestamp;
 use tempfile::tempdir;
+use uuid::Uuid;
 
 use crate::common::ask::{ask_until, create, create_parallel, destroy, grant, stat, until_available};
 use crate::common::daemon::Home;
@@ -53,6 +56,45 @@ fn as_many_parallel_creates_as_there_are_places_all_succeed() {
         }
         assert_eq!(stat(daemon.address)["available"], 6, "round {round}");
     }
+}
+
+#[test]
+fn a_host_without_memory_for_another_machine_is_unavailable() {
+    let dir = tempdir().unwrap();
+    let config = "host: {memory: 600Mi}";
+    let daemon = Home::new(dir.path(), config).with_vectors_key().simulated("boot=200ms").start();
+    // Two of 256Mi fit, whatever the pool's limit says.
+    let responses = create_parallel(daemon.address, 6);
+    assert_eq!((count(&responses, "OK"), count(&responses, "Unavailable")), (2, 4));
+    let granted = responses.iter().find(|response| response.success).map(grant).unwrap();
+    assert!(destroy(daemon.address, &granted).success);
+    grant(&create(daemon.address));
+}
+
+#[test]
+fn a_pool_whose_image_is_missing_stops_neither_the_daemon_nor_another_pool() {
+    let dir = tempdir().unwrap();
+    let home = Home::new(dir.path(), "").with_vectors_key().simulated("boot=10ms");
+    home.start().stop();
+    let template = Template::of(Image::Iso("/nowhere/guest.iso".into()));
+    let mut metadata = ObjectMeta::new(DEFAULT_NAMESPACE, "other", Uuid::new_v4(), Timestamp::now());
+    metadata.generation = 7;
+    let pool = ContainerPool { metadata, spec: PoolSpec::of(1, 2, template), status: PoolStatus::default() };
+    let path = home.simulated_state().join("store");
+    let store = open(&path, Options::default()).unwrap();
+    store.txn(Txn::default().write(&pool)).wait().unwrap();
+    store.close();
+
+    let daemon = home.start();
+    grant(&create(daemon.address));
+    daemon.stop();
+    let store = open(&path, Options::default()).unwrap();
+    let pool = records::get::<ContainerPool>(&*store, DEFAULT_NAMESPACE, "other").unwrap().unwrap().object;
+    assert_eq!(pool.status.observed_generation, 7, "it had no pass");
+    let ready = pool.status.conditions.iter().find(|condition| condition.kind == "ImageReady").unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "ImageMissing"));
+    assert!(ready.message.contains("/nowhere/guest.iso"), "{}", ready.message);
+    store.close();
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::hypervisor::{DomainSpec, Hypervisor};
 use crate::model::*;
 use crate::operator::{Operator, Requeue};
 use crate::store::records::{self, EVENTS, REGISTRY};
-use crate::store::{Store, Txn, TxnResult};
+use crate::store::{Store, Txn};
 
 /// The pool's limit.
 pub(super) const MAX: u32 = 4;
