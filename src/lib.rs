@@ -31,6 +31,10 @@
 //! | bind | give a claim its container: one transaction, never twice, never another one later |
 //! | pool | what containers are made from, how many may be, how many wait ready ([`model::ContainerPool`]) |
 //! | member | a container of a pool that waits, ready, for a claim |
+//! | outdated | a member of an earlier template or image, by the hash that it bears ([`plan::pool::template_hash`]) |
+//! | recycle | replace a member that waited for a claim for as long as it may |
+//! | hindered | a pool that wants another member and can make none now; a condition says why ([`plan::pool`]) |
+//! | admit | find that the host has room for one more machine ([`plan::admission`]) |
 //! | cold start | a container made for a claim that found no member |
 //! | domain | libvirt's word for a machine that runs |
 //! | mark | what our domains bear in libvirt's metadata; one without it is never touched ([`model::Mark`]) |
@@ -49,7 +53,7 @@
 //!
 //! 1. [`model`], the records; [`plan`], what to do next. Both pure, and most of what there is to understand.
 //! 2. [`operator`]: the promises, and a pass around a decision.
-//! 3. The traits [`hypervisor::Hypervisor`], [`guest::Shell`], [`guest::Forwarder`] and [`store::Store`]; then whoever
+//! 3. The traits [`hypervisor::Hypervisor`], [`guest::Shell`], [`guest::Forwarder`], [`host::Host`] and [`store::Store`]; then whoever
 //!    keeps them, as needed.
 //! 4. [`wire`], the protocol without sockets; [`server`], the sockets; [`api`], the rules between them and the store.
 //! 5. [`daemon`]: the only place that names them all, and the order in which they start and stop.

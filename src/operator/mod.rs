@@ -12,7 +12,8 @@
 //!
 //! 2, 3, 4, 5 and 7 are checked by `tests::random_histories_converge_and_keep_the_promises` over histories with a
 //! crash at every point; 1 by the store's kill test; 6 by the queue's
-//! `passes_never_overlap_nor_exceed_the_limit_and_no_key_is_lost`.
+//! `passes_never_overlap_nor_exceed_the_limit_and_no_key_is_lost`. What a pool keeps besides is in [`crate::plan::pool`],
+//! by `random_histories_of_a_pool_come_to_rest_as_wished_for`.
 //!
 //! # A pass
 //!

@@ -9,14 +9,15 @@ use anweddol::guest::fake::{FakeForwarder, FakeShell};
 use anweddol::guest::{Forwarder, Login, Patience, Shell, ShellError, ShellObserver};
 use anweddol::hypervisor::fake::{Call, FakeHypervisor, FakeWorld, Options};
 use anweddol::model::{
-    Client, Container, ContainerPool, DEFAULT_NAMESPACE, EventKind, Image, ObjectMeta, PoolSpec, PoolStatus, Template,
+    Client, Container, ContainerPool, DEFAULT_NAMESPACE, Event, EventKind, Image, ObjectMeta, Phase, PoolSpec,
+    PoolStatus, Template,
 };
 use anweddol::operator::{self, Clock, Operator};
 use anweddol::plan::container::conditions::STARTED;
 use anweddol::server::events::Bus;
 use anweddol::server::verbs::{ApiVerbs, Documented};
 use anweddol::server::{ClientInstance, EventSink, Verbs};
-use anweddol::store::{Store, Txn, memory, records};
+use anweddol::store::{Store, Txn, TxnResult, memory, records};
 use anweddol::wire::{CREATE, Request};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -269,4 +270,45 @@ async fn a_warm_pool_answers_from_what_is_ready_and_fills_up_again() {
     running.destroy(&granted).await;
     assert!(running.world.domains().iter().all(|domain| domain.uuid != granted.uuid), "a used machine stayed");
     until("all places but the warm one's", || (running.available() == 3).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_change_rolls_what_nobody_claimed_and_leaves_the_bound_one() {
+    let running = Running::start(6, |spec, _| spec.replicas = 3);
+    let free = || running.containers().into_iter().filter(|c| c.spec.claim.is_none()).collect::<Vec<_>>();
+    let pool = || records::get::<ContainerPool>(&*running.store, DEFAULT_NAMESPACE, POOL).unwrap().unwrap();
+    let filled = |bound| {
+        let status = pool().object.status;
+        (status.ready_replicas == 3 && status.bound_containers == bound).then_some(())
+    };
+    until("a filled pool", || filled(0)).await;
+    let granted = running.api.create(&client()).await.unwrap();
+    until("a refilled pool", || filled(1)).await;
+    let before: Vec<Uuid> = free().iter().map(Container::uuid).collect();
+
+    loop {
+        let read = pool();
+        let mut changed = read.object.clone();
+        changed.spec.template.vcpus += 1;
+        changed.metadata.generation += 1;
+        let txn = Txn::default().unchanged(&read).write(&changed);
+        if let TxnResult::Committed(_) = running.store.txn(txn).wait().unwrap() {
+            break;
+        }
+    }
+    // Nothing but the commits themselves drives it: a look at everything would come too late.
+    let updated = || {
+        let ContainerPool { metadata, status, .. } = pool().object;
+        let seen = status.observed_generation == metadata.generation && status.updating.is_none();
+        (seen && (status.updated_replicas, status.ready_replicas) == (3, 3)).then_some(())
+    };
+    until("a pool of the new template", updated).await;
+    assert!(free().iter().all(|c| c.spec.template.vcpus == 2 && !before.contains(&c.uuid())));
+    let bound = running.containers().into_iter().find(|c| c.uuid() == granted.uuid).unwrap();
+    assert_eq!((bound.status.phase, bound.spec.template.vcpus), (Phase::Bound, 1));
+    let (log, _) = running.store.list(records::EVENTS).unwrap();
+    let events = log.iter().map(|kv| records::decode::<Event>(kv).unwrap().object.kind);
+    let updates: Vec<_> =
+        events.filter(|kind| matches!(kind, EventKind::UpdatingPool | EventKind::UpdatedPool)).collect();
+    assert_eq!(updates, [EventKind::UpdatingPool, EventKind::UpdatedPool]);
 }

@@ -299,3 +299,29 @@ fn no_pool_is_larger_than_its_limit_even_if_it_wishes_to_be() {
     bench.check_settled();
     assert_eq!(bench.ready(), MAX as usize);
 }
+
+#[test]
+fn a_member_that_does_not_answer_by_its_deadline_is_replaced_and_the_condition_says_why() {
+    let mut bench = Bench::new(true, 0.0);
+    bench.world.set_new_guests_answer(false);
+    bench.scale(1);
+    let mut lives = Vec::new();
+    while lives.len() < 3 {
+        bench.round();
+        bench.wait(1_000);
+        for c in bench.containers() {
+            if lives.last() != Some(&c.metadata.name) {
+                lives.push(c.metadata.name);
+            }
+        }
+        assert!(bench.containers().len() <= 1, "the next one was made before the last was gone");
+    }
+    let pool = bench.pool();
+    assert_eq!(pool.status.failures, 2);
+    let (reason, message) = why(&pool, "Degraded");
+    assert_eq!(reason, "BootsFail");
+    assert!(message.contains("2 members in a row") && message.contains("bootDeadlineSeconds"), "{message}");
+    bench.world.set_new_guests_answer(true);
+    bench.settle();
+    bench.check_settled();
+}
