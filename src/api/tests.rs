@@ -287,6 +287,10 @@ async fn of_two_machines_that_fit_alone_one_is_admitted() {
     assert!(!committed(other.txn), "both were admitted");
     let error = birth(&pool("b")).err().unwrap();
     assert!(matches!(error, BirthError::HostFull(_)) && error.to_string().contains("512 Mi of 600 Mi"), "{error}");
+    let template = pool("b").spec.template;
+    let metadata = ObjectMeta::new(NS, "alone", Uuid::new_v4(), Timestamp::UNIX_EPOCH);
+    let alone = births.standalone(&*bench.store, metadata, template);
+    assert!(matches!(alone, Err(BirthError::HostFull(_))), "one without pool was admitted");
     // One that goes away makes room.
     let gone = bench.containers().remove(0);
     assert!(committed(Txn::default().remove(&gone)));
