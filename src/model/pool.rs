@@ -193,7 +193,8 @@ pub struct PoolStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// A minute in which members were begun.
+/// A minute in which members were begun. Minutes do not overlap: at the border of two, twice as many may be begun
+/// within 60 seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RefillWindow {

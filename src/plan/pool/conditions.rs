@@ -36,7 +36,7 @@ pub(super) fn write(
     set_condition(&mut status.conditions, DEGRADED, trouble.is_some(), &reason, &message, now);
     image_ready(crowd, status, outlook, now);
     available(crowd, status, trouble.as_ref(), now);
-    progressing(crowd, status, trouble.as_ref(), now)
+    progressing(crowd, status, outlook, trouble.as_ref(), now)
 }
 
 type Trouble = (String, String);
@@ -102,6 +102,7 @@ fn available(crowd: &Crowd<'_>, status: &mut PoolStatus, trouble: Option<&Troubl
 fn progressing(
     crowd: &Crowd<'_>,
     status: &mut PoolStatus,
+    outlook: &Outlook<'_>,
     trouble: Option<&Trouble>,
     now: Timestamp,
 ) -> Option<Timestamp> {
@@ -120,6 +121,8 @@ fn progressing(
         _ if status.replicas > crowd.wanted => "ScalingDown",
         UpdateKind::RollingUpdate if crowd.replaces() => "RollingUpdate",
         UpdateKind::Recreate if crowd.replaces() => "Recreate",
+        // Whether its members are of the template, nobody can say.
+        _ if outlook.image.is_err() => IMAGE_MISSING,
         _ if crowd.filled() => {
             set(status, true, COMPLETE, "");
             return None;

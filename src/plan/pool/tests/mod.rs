@@ -368,6 +368,8 @@ fn without_an_image_a_pool_holds_says_so_and_looks_again() {
         assert!(message.contains("'/i'"), "{message}");
     }
     assert_eq!((decision.status.failures, decision.status.updated_replicas), (0, 1));
+    let full = decide(&pool(1, 4, 1), &[member("a", Phase::Ready, 1)], &lost, at(9));
+    assert_eq!(said(&full.status, "Progressing").1, "ImageMissing", "complete, for all that can be seen");
     let found = decided(&committed(&filled, &decision), &[member("a", Phase::Ready, 1)], 9);
     assert_eq!(found.next, Next::Make);
     assert_eq!(said(&found.status, "ImageReady").0, "True");
