@@ -33,5 +33,6 @@ impl Operator {
 
 /// A container's way to the outside.
 pub(super) fn forward(c: &Container) -> Forward {
-    Forward { uuid: c.uuid(), port: c.spec.machine.port, address: c.status.address }
+    let egress = c.spec.template.network.egress;
+    Forward { uuid: c.uuid(), port: c.spec.machine.port, address: c.status.address, egress }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Operator, PassError};
 use crate::guest::Forward;
 use crate::model::{
-    ClaimPhase, Container, ContainerClaim, DEFAULT_NAMESPACE, DomainState, Event, EventKind, Origin, Phase,
+    ClaimPhase, Container, ContainerClaim, DEFAULT_NAMESPACE, DomainState, Egress, Event, EventKind, Origin, Phase,
 };
 use crate::plan::container::about;
 use crate::store::Txn;
@@ -71,6 +71,7 @@ impl Operator {
     pub fn sweep(&self) -> Result<(), PassError> {
         let domains = self.hypervisor.list();
         let ports = self.forwarder.list();
+        let disks = self.hypervisor.disks();
         let (mut uuids, mut held) = (HashSet::new(), HashSet::new());
         for c in records::list::<Container>(&*self.store, DEFAULT_NAMESPACE)? {
             uuids.insert(c.object.uuid());
@@ -94,13 +95,24 @@ impl Operator {
         match ports {
             Ok(ports) => {
                 for port in ports.into_iter().filter(|port| !held.contains(port)) {
-                    let forward = Forward { uuid: Uuid::nil(), port, address: None };
+                    let forward = Forward { uuid: Uuid::nil(), port, address: None, egress: Egress::None };
                     if let Err(error) = self.forwarder.withdraw(&forward) {
                         tracing::warn!(port, %error, "a forward without record stays");
                     }
                 }
             }
             Err(error) => tracing::warn!(%error, "forwards cannot be listed; they are looked at again later"),
+        }
+        // After the domains: a disk goes last, and stays as long as its domain does.
+        match disks {
+            Ok(disks) => {
+                for uuid in disks.into_iter().filter(|uuid| !uuids.contains(uuid)) {
+                    if let Err(error) = self.hypervisor.remove_disk(uuid) {
+                        tracing::warn!(%uuid, %error, "a disk without record stays");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "disks cannot be listed; they are looked at again later"),
         }
         Ok(())
     }

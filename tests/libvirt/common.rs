@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anweddol::hypervisor::libvirt::Libvirt;
 use anweddol::hypervisor::{DomainSpec, Hypervisor};
-use anweddol::model::{DomainSeen, DomainState, DomainType, Image, Mark, Memory, Wake};
+use anweddol::model::{DomainSeen, DomainState, DomainType, Image, Mark, Memory, NetworkSpec, Wake};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -41,6 +41,7 @@ pub(crate) fn spec() -> DomainSpec {
         memory: Memory::mebibytes(64),
         vcpus: 1,
         domain_type: DomainType::Auto,
+        network: NetworkSpec::default(),
     }
 }
 
