@@ -255,7 +255,7 @@ mod tests {
     use super::*;
     use crate::hypervisor::fake::{FakeHypervisor, Options, Wakes};
     use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
-    use crate::model::{DomainType, Egress, Image, Mark, Memory, NetworkSpec, Wake};
+    use crate::model::{DomainType, Image, Mark, Memory, NetworkSpec, Wake};
 
     fn world(options: Options) -> (Arc<FakeWorld>, FakeHypervisor, FakeShell, FakeForwarder) {
         let world = FakeWorld::new(Options { clock: Clock::Manual, boot: Duration::from_secs(3), ..options });
@@ -351,7 +351,7 @@ mod tests {
             hypervisor.create(&spec(1)).unwrap();
             world.advance(Duration::from_secs(3));
             let address = hypervisor.address(Uuid::from_u128(1), "").unwrap();
-            let forward = Forward { uuid: Uuid::from_u128(1), port: 10001, address, egress: Egress::None };
+            let forward = Forward { uuid: Uuid::from_u128(1), address, ..Forward::of_port(10001) };
             forwarder.admin(&forward).unwrap();
             forwarder.publish(&forward).unwrap();
             forwarder.publish(&forward).unwrap();

@@ -139,8 +139,17 @@ pub struct Forward {
     pub port: u16,
     /// Its address, where the network gives one.
     pub address: Option<Ipv4Addr>,
+    /// Its card's address.
+    pub mac: String,
     /// What it may open connections to, where that is the forwarder's to see to (on a network).
     pub egress: Egress,
+}
+
+impl Forward {
+    /// A port of which nothing else is known: enough for its withdrawal.
+    pub fn of_port(port: u16) -> Forward {
+        Forward { uuid: Uuid::nil(), port, address: None, mac: String::new(), egress: Egress::None }
+    }
 }
 
 /// Makes a port of the host lead to a machine's SSH server, and no further than the machine lives.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Operator, PassError};
 use crate::guest::Forward;
 use crate::model::{
-    ClaimPhase, Container, ContainerClaim, DEFAULT_NAMESPACE, DomainState, Egress, Event, EventKind, Origin, Phase,
+    ClaimPhase, Container, ContainerClaim, DEFAULT_NAMESPACE, DomainState, Event, EventKind, Origin, Phase,
 };
 use crate::plan::container::about;
 use crate::store::Txn;
@@ -95,8 +95,7 @@ impl Operator {
         match ports {
             Ok(ports) => {
                 for port in ports.into_iter().filter(|port| !held.contains(port)) {
-                    let forward = Forward { uuid: Uuid::nil(), port, address: None, egress: Egress::None };
-                    if let Err(error) = self.forwarder.withdraw(&forward) {
+                    if let Err(error) = self.forwarder.withdraw(&Forward::of_port(port)) {
                         tracing::warn!(port, %error, "a forward without record stays");
                     }
                 }

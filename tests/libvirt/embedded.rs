@@ -10,7 +10,7 @@ use anweddol::guest::forward::user::UserForwarder;
 use anweddol::guest::{Forward, ForwardError, Forwarder};
 use anweddol::hypervisor::libvirt::{Config, Libvirt};
 use anweddol::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
-use anweddol::model::{Egress, Image, Wake};
+use anweddol::model::{Image, Wake};
 use virt::connect::Connect;
 
 use crate::common::{argument, is_listed, kill_by_file, lab, role, running, scratch, spec, until, until_wake};
@@ -76,7 +76,7 @@ fn role_daemon() {
     let libvirt = Libvirt::connect(Config::embedded(&root)).unwrap();
     let spec = spec();
     libvirt.create(&spec).unwrap();
-    let forward = Forward { uuid: spec.mark.uid, port: 20_100, address: None, egress: Egress::None };
+    let forward = Forward { uuid: spec.mark.uid, ..Forward::of_port(20_100) };
     UserForwarder::new(libvirt.clone(), Ipv4Addr::LOCALHOST).publish(&forward).unwrap();
     fs::write(Path::new(&root).join("uid"), spec.mark.uid.to_string()).unwrap();
     println!("ready");
@@ -109,7 +109,7 @@ fn role_heir() {
     let uid = fs::read_to_string(Path::new(&root).join("uid")).unwrap().parse().unwrap();
     let seen = libvirt.list().unwrap().into_iter().find(|domain| domain.uuid == uid).expect("adopted");
     let forwarder = UserForwarder::new(libvirt.clone(), Ipv4Addr::LOCALHOST);
-    assert!(forwarder.is_published(&Forward { uuid: uid, port: 20_100, address: None, egress: Egress::None }).unwrap());
+    assert!(forwarder.is_published(&Forward { uuid: uid, ..Forward::of_port(20_100) }).unwrap());
     libvirt.destroy(&seen.mark.unwrap()).unwrap();
     until("absence", || libvirt.find(uid).unwrap().is_none().then_some(()));
     println!("ready");
@@ -147,7 +147,7 @@ fn somebody_elses_domain_is_left_alone() {
     assert!(matches!(libvirt.create(&spec), Err(HypervisorError::NotOurs { .. })));
     assert!(matches!(libvirt.destroy(&spec.mark), Err(HypervisorError::NotOurs { .. })));
     let forwarder = UserForwarder::new(libvirt.clone(), Ipv4Addr::LOCALHOST);
-    let forward = Forward { uuid: spec.mark.uid, port: 20_101, address: None, egress: Egress::None };
+    let forward = Forward { uuid: spec.mark.uid, ..Forward::of_port(20_101) };
     assert!(forwarder.publish(&forward).is_err());
     assert!(theirs.is_active().unwrap());
     theirs.destroy().unwrap();
@@ -162,7 +162,7 @@ fn forwards_come_and_go_while_the_guest_runs() {
     libvirt.create(&spec).unwrap();
     let forwarder = UserForwarder::new(libvirt.clone(), Ipv4Addr::UNSPECIFIED);
     let port = 20_102;
-    let forward = Forward { uuid: spec.mark.uid, port, address: None, egress: Egress::None };
+    let forward = Forward { uuid: spec.mark.uid, ..Forward::of_port(port) };
     assert!(forwarder.is_free(port));
 
     let at = forwarder.admin(&forward).unwrap();

@@ -51,13 +51,15 @@ impl Net {
     }
 
     /// A guest in a namespace of this name, that answers on port 22.
-    fn guest(&self, name: &str, uuid: Uuid, address: Ipv4Addr) -> Running {
-        let card = card("anw0", uuid);
+    fn guest(&self, name: &str, forward: &Forward) -> Running {
+        let (card, address) = (card("anw0", forward.uuid), forward.address.unwrap());
         sh(&format!(
             "ip netns add {name}; ip link add {card} type veth peer name eth0 netns {name}
              ip link set {card} master anw0 up; bridge link set dev {card} isolated on
+             ip -n {name} link set eth0 address {}
              ip -n {name} addr add {address}/24 dev eth0; ip -n {name} link set eth0 up
-             ip -n {name} link set lo up; ip -n {name} route add default via 192.168.127.1"
+             ip -n {name} link set lo up; ip -n {name} route add default via 192.168.127.1",
+            forward.mac
         ));
         role(&["ip", "netns", "exec", name], "system_nft::role_guest", "serve")
     }
@@ -66,9 +68,17 @@ impl Net {
 impl Drop for Net {
     fn drop(&mut self) {
         // The cards go with the namespaces that hold their other ends.
-        sh("ip -all netns delete; nft delete table ip anweddol; nft delete table bridge anweddol
+        sh("ip -all netns delete
+            for family in ip bridge; do nft add table $family anweddol; nft delete table $family anweddol; done
             while ip link show toclient >/dev/null 2>&1; do sleep 0.01; done");
     }
+}
+
+/// A machine that is new, with a card of its own.
+fn machine(port: u16, address: Ipv4Addr, egress: Egress) -> Forward {
+    let uuid = Uuid::new_v4();
+    let [a, b, c, ..] = *uuid.as_bytes();
+    Forward { uuid, port, address: Some(address), mac: format!("52:54:00:{a:02x}:{b:02x}:{c:02x}"), egress }
 }
 
 /// A service of this host, on every address.
@@ -135,12 +145,10 @@ fn reached_from(namespace: &str, at: &str) -> bool {
 #[ignore = "needs libvirtd, nft and the lab (tests/lab/run.sh)"]
 fn a_port_leads_to_its_guest_and_nothing_else_does() {
     let net = Net::new();
-    let uuid = Uuid::new_v4();
-    let _guest = net.guest("guest", uuid, GUEST);
-
+    let forward = machine(PORT, GUEST, Egress::None);
+    let _guest = net.guest("guest", &forward);
     let config = NftConfig::new(Ipv4Addr::UNSPECIFIED, NatNetwork::default());
     let forwarder = NftForwarder::open(config.clone()).unwrap();
-    let forward = Forward { uuid, port: PORT, address: Some(GUEST), egress: Egress::None };
     assert!(forwarder.is_free(PORT) && forwarder.list().unwrap().is_empty());
     let admin = forwarder.admin(&forward).unwrap();
     until("the guest", || greeting(admin));
@@ -205,9 +213,8 @@ fn a_guest_reaches_what_its_egress_says_and_never_another_guest() {
     let guests: Vec<_> = (PORT..)
         .zip(guests)
         .map(|(port, ((name, address), egress))| {
-            let uuid = Uuid::new_v4();
-            let forward = Forward { uuid, port, address: Some(address), egress };
-            let running = net.guest(name, uuid, address);
+            let forward = machine(port, address, egress);
+            let running = net.guest(name, &forward);
             assert!(!reached_from(name, "8.8.8.8:22"), "{name}: it reaches something before it is known");
             let admin = forwarder.admin(&forward).unwrap();
             until("the guest", || greeting(admin));
@@ -233,11 +240,10 @@ fn a_guest_reaches_what_its_egress_says_and_never_another_guest() {
     }
     // With its end, everything that was its own is: by the port alone, as after a loss of its record.
     for (_, forward, _) in &guests {
-        let left = Forward { uuid: Uuid::nil(), port: forward.port, address: None, egress: Egress::None };
-        forwarder.withdraw(&left).unwrap();
+        forwarder.withdraw(&Forward::of_port(forward.port)).unwrap();
     }
     assert!(forwarder.list().unwrap().is_empty());
-    for set in ["bridge anweddol guests", "ip anweddol internet", "ip anweddol all"] {
+    for set in ["bridge anweddol guests", "bridge anweddol held", "ip anweddol internet", "ip anweddol anything"] {
         let elements = sh(&format!("nft list set {set}"));
         assert!(!elements.contains("elements"), "{elements}");
     }
@@ -254,8 +260,8 @@ fn a_guest_gains_nothing_by_anothers_addresses() {
     for (port, ((name, address), egress)) in
         (PORT..).zip(["thief", "owner"].into_iter().zip(GUESTS).zip([Egress::None, Egress::All]))
     {
-        let forward = Forward { uuid: Uuid::new_v4(), port, address: Some(address), egress };
-        guests.push((net.guest(name, forward.uuid, address), forward.clone()));
+        let forward = machine(port, address, egress);
+        guests.push(net.guest(name, &forward));
         let admin = forwarder.admin(&forward).unwrap();
         until("the guest", || greeting(admin));
         forwarder.publish(&forward).unwrap();
@@ -284,8 +290,8 @@ fn the_next_machine_at_an_address_has_its_own_egress_and_nothing_that_was_open()
     let net = Net::new();
     let forwarder = NftForwarder::open(NftConfig::new(Ipv4Addr::UNSPECIFIED, NatNetwork::default())).unwrap();
     let _world = role(&["ip", "netns", "exec", "client"], "system_nft::role_guest", "serve");
-    let first = Forward { uuid: Uuid::new_v4(), port: PORT, address: Some(GUEST), egress: Egress::All };
-    let running = net.guest("first", first.uuid, GUEST);
+    let first = machine(PORT, GUEST, Egress::All);
+    let running = net.guest("first", &first);
     forwarder.admin(&first).unwrap();
     forwarder.publish(&first).unwrap();
     until("a way out", || reached_from("first", "8.8.8.8:22").then_some(()));
@@ -293,11 +299,11 @@ fn the_next_machine_at_an_address_has_its_own_egress_and_nothing_that_was_open()
     // It ends without anybody's help: nothing of it is withdrawn.
     drop(running);
     sh("ip netns delete first");
-    let second = Forward { uuid: Uuid::new_v4(), port: PORT + 1, egress: Egress::None, ..first.clone() };
+    let second = machine(PORT + 1, GUEST, Egress::None);
     until("the end of its card", || {
         (!std::path::Path::new("/sys/class/net").join(card("anw0", first.uuid)).exists()).then_some(())
     });
-    let _running = net.guest("second", second.uuid, GUEST);
+    let _running = net.guest("second", &second);
     forwarder.admin(&second).unwrap();
     assert!(!forwarder.is_published(&first).unwrap(), "its port leads to somebody else's machine");
     assert!(!reached_from("second", "8.8.8.8:22") && !reached_from("client", "10.99.0.1:10001"));

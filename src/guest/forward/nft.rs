@@ -2,20 +2,21 @@
 //! one name, written in one transaction (see [`ruleset`]).
 //!
 //! ```text
-//!  guest ─► card on the bridge ─► table bridge: is it the address that belongs to this card? ─no─► dropped
-//!                                          │ yes                     (DHCP until it has one, IPv6 never)
+//!  guest ─► card on the bridge ─► table bridge: are its MAC and IP address those of this card? ─no─► dropped
+//!                                          │ yes                       (DHCP until it is known, IPv6 never)
 //!                                          ▼
 //!                                 table ip: an answer? or does its address have egress? ─no─► rejected
 //! ```
 //!
-//! A guest belongs to a stranger with every right in it: it may change its card's address and its own. So an address
-//! counts only together with the card it comes from, which the guest cannot choose: [`Forwarder::admin`] binds the two
-//! before anybody logs in, a withdrawal takes them apart. What comes through has the address that it shows, and
-//! the second table can go by addresses: `internet` and `all` hold those of machines with that egress. Every element
-//! names its machine's port, and is found by it where its machine has no record any more.
+//! A guest belongs to a stranger with every right in it: it may change both of its addresses. So they count only
+//! together with the card that they come from, which the guest cannot choose: [`Forwarder::admin`] binds the three
+//! before anybody logs in, a withdrawal takes them apart. What comes through has the addresses that it shows, the
+//! bridge learns nothing wrong from it, and the second table can go by addresses: `internet` and `anything` hold those of
+//! machines with that egress. Every element names its machine's port, and is found by it where its machine has no
+//! record any more.
 //!
-//! Cards are known by their names ([`crate::hypervisor::xml::card`]); that guests' frames go to no other card either
-//! is the bridge's part (isolated ports, no learning of addresses).
+//! Cards are known by their names ([`crate::hypervisor::xml::card`]). That guests' frames go to no other card is kept
+//! twice: the bridge isolates its ports, and the table says so again.
 //!
 //! All of it lives in the kernel: a daemon that starts again finds it. Writing it anew is one transaction that leaves
 //! the sets alone, and connections that are open go on. Where somebody flushed all tables, the next publication makes
@@ -145,7 +146,8 @@ impl NftForwarder {
 
     /// The card that belongs to a machine's address.
     fn card(&self, forward: &Forward, address: Ipv4Addr) -> Card {
-        Card { address, name: xml::card(&self.config.network.bridge, forward.uuid), port: Some(forward.port) }
+        let name = xml::card(&self.config.network.bridge, forward.uuid);
+        Card { address, mac: forward.mac.to_ascii_lowercase(), name, port: Some(forward.port) }
     }
 
     /// The machine's address, where it is one of our guests'.
@@ -173,13 +175,17 @@ impl NftForwarder {
     }
 
     /// Binds an address to its machine's card and gives it its egress. Whatever is left of an earlier machine with
-    /// this address, card or port is taken away in the same transaction.
+    /// one of these addresses, this card or port is taken away in the same transaction.
     fn bind(&self, forward: &Forward, address: Ipv4Addr, there: &There) -> Result<Bound, String> {
         let card = self.card(forward, address);
+        // It becomes part of a rule.
+        xml::check_mac(&card.mac).map_err(|error| error.to_string())?;
         if there.cards.contains(&card) {
             return Ok(Bound::Before);
         }
-        let stale = |old: &&Card| old.address == address || old.name == card.name || old.port == card.port;
+        let stale = |old: &&Card| {
+            old.address == address || old.mac == card.mac || old.name == card.name || old.port == card.port
+        };
         let cards: Vec<&Card> = there.cards.iter().filter(stale).collect();
         let leads_here = |old: &&Entry| old.address == address && old.port != forward.port;
         let forwards: Vec<&Entry> = there.forwards.iter().filter(leads_here).collect();
@@ -299,7 +305,6 @@ fn nft(script: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Egress;
 
     #[test]
     fn no_name_can_become_a_rule() {
@@ -317,7 +322,7 @@ mod tests {
     fn a_machine_without_address_is_not_published() {
         let config = NftConfig::new(Ipv4Addr::LOCALHOST, NatNetwork::default());
         let forwarder = NftForwarder { config, writing: Mutex::default() };
-        let forward = Forward { uuid: uuid::Uuid::nil(), port: 1, address: None, egress: Egress::None };
+        let forward = Forward::of_port(1);
         assert!(matches!(forwarder.admin(&forward), Err(ForwardError::NoAddress { port: 1 })));
         assert!(matches!(forwarder.publish(&forward), Err(ForwardError::NoAddress { port: 1 })));
         assert!(matches!(forwarder.connections(&forward), Err(ForwardError::NoAddress { port: 1 })));

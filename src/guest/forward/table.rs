@@ -22,10 +22,12 @@ pub(super) struct Entry {
     pub(super) guest_port: u16,
 }
 
-/// An address, the card it belongs to, and its machine's port; an element that somebody else put there has none.
+/// A card, its addresses, and its machine's port; an element that somebody else put there has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Card {
     pub(super) address: Ipv4Addr,
+    /// As nft writes it, in small letters.
+    pub(super) mac: String,
     pub(super) name: String,
     pub(super) port: Option<u16>,
 }
@@ -38,7 +40,8 @@ pub(super) fn ruleset(config: &NftConfig) -> String {
     let to_us = if bind.is_unspecified() { "fib daddr type local".into() } else { format!("ip daddr {bind}") };
     format!(
         "add table bridge {table}
-add set bridge {table} guests {{ type ipv4_addr . ifname; }}
+add set bridge {table} guests {{ type ipv4_addr . ether_addr . ifname; }}
+add set bridge {table} held {{ type ether_addr; }}
 add set bridge {table} askers {{ type ifname; flags dynamic, timeout; timeout 5m; }}
 add chain bridge {table} enter {{ type filter hook prerouting priority -300; }}
 add chain bridge {table} between {{ type filter hook forward priority 0; }}
@@ -48,9 +51,10 @@ table bridge {table} {{
   chain enter {{
     iifname != \"{cards}*\" accept
     udp sport 68 udp dport 67 add @askers {{ iifname limit rate over 12/minute burst 12 packets }} drop
+    ip saddr . ether saddr . iifname @guests accept
+    arp saddr ip . ether saddr . iifname @guests arp saddr ip . arp saddr ether . iifname @guests accept
+    ether saddr @held drop
     ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
-    arp saddr ip . iifname @guests accept
-    ip saddr . iifname @guests accept
     drop
   }}
   chain between {{
@@ -60,7 +64,7 @@ table bridge {table} {{
 add table ip {table}
 add map ip {table} fwds {{ type inet_service : ipv4_addr . inet_service; }}
 add set ip {table} internet {{ type ipv4_addr; }}
-add set ip {table} all {{ type ipv4_addr; }}
+add set ip {table} anything {{ type ipv4_addr; }}
 add chain ip {table} spoof {{ type filter hook prerouting priority -300; }}
 add chain ip {table} arrive {{ type nat hook prerouting priority -100; }}
 add chain ip {table} own {{ type nat hook output priority -100; }}
@@ -92,14 +96,14 @@ table ip {table} {{
     iifname != \"{bridge}\" accept
     ct state established,related accept
     udp dport 67 accept
-    ip saddr @all accept
+    ip saddr @anything accept
     ip saddr @internet meta l4proto {{ tcp, udp }} th dport 53 accept
     reject with icmp type admin-prohibited
   }}
   chain through {{
     iifname \"{bridge}\" ct state established,related accept
     iifname \"{bridge}\" oifname \"{bridge}\" drop
-    iifname \"{bridge}\" ip saddr @all accept
+    iifname \"{bridge}\" ip saddr @anything accept
     iifname \"{bridge}\" ip saddr @internet ip daddr != {{ {NOT_PUBLIC} }} accept
     iifname \"{bridge}\" reject with icmp type admin-prohibited
     oifname \"{bridge}\" ct state established,related accept
@@ -117,15 +121,18 @@ pub(super) fn forward(table: &str, entry: &Entry) -> String {
     format!("add element ip {table} fwds {{ {port} : {address} . {guest_port} }}\n")
 }
 
-/// Binds an address to a card, with its egress.
+/// Binds addresses to a card, with their egress. A guest that is bound may ask for its address anew, from none.
 pub(super) fn addition(table: &str, card: &Card, egress: Egress) -> String {
-    let Card { address, name, port } = card;
+    let Card { address, mac, name, port } = card;
     let port = port.map(|port| format!(" comment \"{port}\"")).unwrap_or_default();
-    let guest = format!("add element bridge {table} guests {{ {address} . \"{name}\"{port} }}\n");
+    let guest = format!(
+        "add element bridge {table} guests {{ {address} . {mac} . \"{name}\"{port}, 0.0.0.0 . {mac} . \"{name}\" }}\n\
+         add element bridge {table} held {{ {mac} }}\n"
+    );
     match egress {
         Egress::None => guest,
         Egress::Internet => format!("{guest}add element ip {table} internet {{ {address} }}\n"),
-        Egress::All => format!("{guest}add element ip {table} all {{ {address} }}\n"),
+        Egress::All => format!("{guest}add element ip {table} anything {{ {address} }}\n"),
     }
 }
 
@@ -135,12 +142,14 @@ pub(super) fn removal(table: &str, forwards: &[&Entry], cards: &[&Card]) -> Stri
     for entry in forwards {
         lines.push_str(&format!("delete element ip {table} fwds {{ {} }}\n", entry.port));
     }
-    for Card { address, name, .. } in cards {
-        lines.push_str(&format!("delete element bridge {table} guests {{ {address} . \"{name}\" }}\n"));
-        for set in ["internet", "all"] {
-            lines.push_str(&format!("add element ip {table} {set} {{ {address} }}\n"));
-            lines.push_str(&format!("delete element ip {table} {set} {{ {address} }}\n"));
-        }
+    for Card { address, mac, name, .. } in cards {
+        let elements = [
+            format!("bridge {table} guests {{ {address} . {mac} . \"{name}\", 0.0.0.0 . {mac} . \"{name}\" }}"),
+            format!("bridge {table} held {{ {mac} }}"),
+            format!("ip {table} internet {{ {address} }}"),
+            format!("ip {table} anything {{ {address} }}"),
+        ];
+        elements.iter().for_each(|it| lines.push_str(&format!("add element {it}\ndelete element {it}\n")));
     }
     lines
 }
@@ -154,18 +163,21 @@ pub(super) fn parse_forwards(json: &str) -> Result<Vec<Entry>, String> {
     })
 }
 
-/// Reads the cards.
+/// Reads the cards that have an address.
 pub(super) fn parse_cards(json: &str) -> Result<Vec<Card>, String> {
-    parse(json, "set", |element| {
+    let mut cards = parse(json, "set", |element| {
         // With a comment, an element is wrapped.
         let (wrapped, pair) = (&element["elem"], &element["elem"]["val"]["concat"]);
         let pair = if pair.is_array() { pair } else { &element["concat"] };
         Some(Card {
             address: pair[0].as_str()?.parse().ok()?,
-            name: pair[1].as_str()?.to_owned(),
+            mac: pair[1].as_str()?.to_owned(),
+            name: pair[2].as_str()?.to_owned(),
             port: wrapped["comment"].as_str().and_then(|port| port.parse().ok()),
         })
-    })
+    })?;
+    cards.retain(|card| !card.address.is_unspecified());
+    Ok(cards)
 }
 
 fn parse<T>(json: &str, kind: &str, element: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>, String> {
@@ -193,9 +205,16 @@ mod tests {
         assert_eq!(entries[0], Entry { port: 10001, address: Ipv4Addr::new(192, 168, 127, 5), guest_port: 22 });
         assert_eq!(parse_forwards(r#"{"nftables": [{"map": {"name": "fwds"}}]}"#).unwrap(), []);
         let json = r#"{"nftables": [{"metainfo": {}}, {"set": {"name": "guests", "elem": [
-            {"elem": {"val": {"concat": ["192.168.127.5", "a1b2c0123456789"]}, "comment": "10001"}},
-            {"concat": ["192.168.127.6", "x"]}]}}]}"#;
-        let card = |last, name: &str, port| Card { address: [192, 168, 127, last].into(), name: name.into(), port };
+            {"elem": {"val": {"concat": ["192.168.127.5", "52:54:00:0a:0b:0c", "a1b2c0123456789"]}, "comment": "10001"}},
+            {"concat": ["0.0.0.0", "52:54:00:0a:0b:0c", "a1b2c0123456789"]},
+            {"concat": ["192.168.127.6", "52:54:00:0a:0b:0c", "x"]}]}}]}"#;
+        let mac = "52:54:00:0a:0b:0c";
+        let card = |last, name: &str, port| Card {
+            address: [192, 168, 127, last].into(),
+            mac: mac.into(),
+            name: name.into(),
+            port,
+        };
         assert_eq!(parse_cards(json).unwrap(), [card(5, "a1b2c0123456789", Some(10001)), card(6, "x", None)]);
         for bad in ["", "{}", r#"{"nftables": []}"#, r#"{"nftables": [{"map": {"elem": [[1, 2]]}}]}"#] {
             assert!(parse_forwards(bad).is_err() && parse_cards(bad).is_err(), "{bad}");
@@ -204,16 +223,20 @@ mod tests {
 
     #[test]
     fn an_address_is_in_the_set_of_its_egress_and_leaves_every_set() {
-        let card = Card { address: [192, 168, 127, 5].into(), name: "a1b2c0123456789".into(), port: Some(10001) };
-        for (egress, set) in [(Egress::None, None), (Egress::Internet, Some("internet")), (Egress::All, Some("all"))] {
+        let mac = "52:54:00:0a:0b:0c".to_owned();
+        let card = Card { address: [192, 168, 127, 5].into(), mac, name: "a1b2c0123456789".into(), port: Some(10001) };
+        for (egress, set) in
+            [(Egress::None, None), (Egress::Internet, Some("internet")), (Egress::All, Some("anything"))]
+        {
             let lines = addition("t", &card, egress);
-            assert!(lines.contains(r#"bridge t guests { 192.168.127.5 . "a1b2c0123456789" comment "10001" }"#));
-            for name in ["internet", "all"] {
+            let guest = r#"guests { 192.168.127.5 . 52:54:00:0a:0b:0c . "a1b2c0123456789" comment "10001","#;
+            assert!(lines.contains(guest), "{lines}");
+            for name in ["internet", "anything"] {
                 assert_eq!(lines.contains(&format!("ip t {name} ")), set == Some(name), "{lines}");
             }
         }
         let lines = removal("t", &[], &[&card]);
-        for set in ["bridge t guests", "ip t internet", "ip t all"] {
+        for set in ["bridge t guests", "ip t internet", "ip t anything"] {
             assert!(lines.contains(&format!("delete element {set} {{ 192.168.127.5")), "{lines}");
         }
     }

@@ -236,7 +236,6 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::model::Egress;
 
     const USERNET: &str = "Hub -1 (anwnet):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
         TCP[HOST_FORWARD]  13       127.0.0.1 10022       10.0.2.15    22     0     0\r\n  \
@@ -301,7 +300,7 @@ mod tests {
     }
 
     fn forward(n: u128, port: u16) -> Forward {
-        Forward { uuid: Uuid::from_u128(n), port, address: None, egress: Egress::None }
+        Forward { uuid: Uuid::from_u128(n), ..Forward::of_port(port) }
     }
 
     #[test]

@@ -41,11 +41,10 @@ pub(super) fn xml(network: &NatNetwork) -> std::io::Result<String> {
     w.create_element("network").with_attribute(dnsmasq).write_inner_content(|w| {
         w.create_element("name").write_text_content(quick_xml::events::BytesText::new(&network.name))?;
         w.create_element("forward").with_attribute(("mode", "open")).write_empty()?;
-        // Without spanning tree a new card forwards at once instead of after four seconds. libvirt says which card has
-        // which MAC address: a guest that shows another's gets nothing of what is for that one.
-        let bridge =
-            [("name", network.bridge.as_str()), ("stp", "off"), ("delay", "0"), ("macTableManager", "libvirt")];
-        w.create_element("bridge").with_attributes(bridge).write_empty()?;
+        // Without spanning tree a new card forwards at once instead of after four seconds.
+        w.create_element("bridge")
+            .with_attributes([("name", network.bridge.as_str()), ("stp", "off"), ("delay", "0")])
+            .write_empty()?;
         // Who may ask is the nftables tables' part.
         w.create_element("dns").with_attribute(("enable", "yes")).write_empty()?;
         let (gateway, mask) = (network.subnet.gateway().to_string(), mask.to_string());
@@ -89,7 +88,6 @@ pub(super) fn ensure(connect: &Connect, network: &NatNetwork) -> Result<(), Hype
             if attribute(&there, "bridge", "name").as_deref() != Some(&network.bridge)
                 || address.as_deref() != Some(&network.subnet.gateway().to_string())
                 || attribute(&there, "forward", "mode").as_deref() != Some("open")
-                || attribute(&there, "bridge", "macTableManager").as_deref() != Some("libvirt")
                 || attribute(&there, "dns", "enable").as_deref() == Some("no")
             {
                 return Err(invalid(format!(
@@ -169,7 +167,6 @@ mod tests {
         assert_eq!(attribute(&xml, "bridge", "stp").unwrap(), "off");
         assert_eq!(attribute(&xml, "dnsmasq:option", "value").unwrap(), "no-ping");
         assert_eq!(attribute(&xml, "lease", "expiry").unwrap(), "5");
-        assert_eq!(attribute(&xml, "bridge", "macTableManager").unwrap(), "libvirt");
         assert_eq!(attribute(&xml, "range", "end").unwrap(), "192.168.127.254");
     }
 

@@ -131,10 +131,7 @@ fn check(spec: &DomainSpec) -> Result<(), HypervisorError> {
     if let Image::Kernel { cmdline, .. } = &spec.image {
         plain("cmdline", cmdline)?;
     }
-    let mac: Vec<&str> = spec.mac.split(':').collect();
-    if mac.len() != 6 || !mac.iter().all(|b| b.len() == 2 && b.bytes().all(|c| c.is_ascii_hexdigit())) {
-        return Err(invalid(format!("MAC address {:?}", spec.mac), "write six bytes, as in 52:54:00:0a:0b:0c"));
-    }
+    check_mac(&spec.mac)?;
     if spec.vcpus == 0 {
         return Err(invalid("vcpus 0", "a machine has at least one processor"));
     }
@@ -142,6 +139,15 @@ fn check(spec: &DomainSpec) -> Result<(), HypervisorError> {
         return Err(invalid("memory 0", "a machine has some memory"));
     }
     Ok(())
+}
+
+/// Refuses what is no address of a network card.
+pub fn check_mac(mac: &str) -> Result<(), HypervisorError> {
+    let bytes: Vec<&str> = mac.split(':').collect();
+    match bytes.len() == 6 && bytes.iter().all(|b| b.len() == 2 && b.bytes().all(|c| c.is_ascii_hexdigit())) {
+        true => Ok(()),
+        false => Err(invalid(format!("MAC address {mac:?}"), "write six bytes, as in 52:54:00:0a:0b:0c")),
+    }
 }
 
 /// Refuses what this host's way to connect guests cannot do.
