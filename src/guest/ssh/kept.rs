@@ -14,15 +14,29 @@ use super::EndpointShell;
 const MOST: usize = 256;
 
 /// The logins, by machine; the oldest first.
-#[derive(Clone, Default)]
-pub(super) struct Kept(Arc<Mutex<VecDeque<(Uuid, EndpointShell)>>>);
+#[derive(Clone)]
+pub(super) struct Kept {
+    logins: Arc<Mutex<VecDeque<(Uuid, EndpointShell)>>>,
+    most: usize,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Kept::of(MOST)
+    }
+}
 
 impl Kept {
+    /// At most so many.
+    pub(super) fn of(most: usize) -> Self {
+        Kept { logins: Arc::default(), most }
+    }
+
     /// Keeps one, in the place of another of this machine.
     pub(super) fn put(&self, uuid: Uuid, login: EndpointShell) {
         let mut all = self.lock();
         all.retain(|(other, login)| *other != uuid && !login.is_closed());
-        if all.len() == MOST {
+        if all.len() == self.most {
             all.pop_front();
         }
         all.push_back((uuid, login));
@@ -36,7 +50,7 @@ impl Kept {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<(Uuid, EndpointShell)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
