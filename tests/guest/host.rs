@@ -71,11 +71,6 @@ impl Host {
         format!("{{kernel: {{path: {kernel}, initrd: {initrd}}}}}")
     }
 
-    /// Its disk, to be booted on overlays.
-    pub(crate) fn disk(&self) -> &Path {
-        &self.image.disk.path
-    }
-
     fn mode(&self) -> &'static str {
         match self.mode {
             Mode::Embedded => "embedded",
@@ -168,6 +163,9 @@ pub(crate) async fn execute(session: &mut EndpointShell, command: &str) -> Strin
     assert_eq!(output.exit, Exit::Status(0), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
+
+/// Tells a guest's address.
+pub(crate) const OWN_ADDRESS: &str = "ip -4 -o addr show eth0 | awk '{ print $4 }' | cut -d/ -f1";
 
 /// Whether a guest can open a TCP connection to an address; a guest that may not has to be told or wait in vain.
 pub(crate) async fn reaches(session: &mut EndpointShell, address: &str, port: u16) -> bool {

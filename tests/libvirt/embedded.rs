@@ -13,6 +13,7 @@ use anweddol::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
 use anweddol::model::{Image, Wake};
 use virt::connect::Connect;
 
+use crate::common::overlay_is_made_afresh_and_stays_as_long_as_its_domain;
 use crate::common::{argument, is_listed, kill_by_file, lab, role, running, scratch, spec, until, until_wake};
 
 fn root() -> PathBuf {
@@ -221,4 +222,13 @@ fn an_image_that_qemu_cannot_read_is_told_before_the_start() {
     let text = invalid(&libvirt, &spec);
     assert!(text.contains("No such file"), "{text}");
     assert_eq!(libvirt.find(spec.mark.uid).unwrap(), None);
+}
+
+#[test]
+#[ignore = "needs qemu and the lab (tests/lab/run.sh --no-libvirtd)"]
+fn an_overlay_is_made_afresh_and_stays_as_long_as_its_domain() {
+    lab("embedded");
+    let config = Config::embedded(root());
+    let libvirt = Libvirt::connect(config.clone()).unwrap();
+    overlay_is_made_afresh_and_stays_as_long_as_its_domain(&libvirt, &config.disks);
 }

@@ -85,12 +85,6 @@ struct There {
     cards: Vec<Card>,
 }
 
-/// When an address was bound to its card.
-enum Bound {
-    Before,
-    Now,
-}
-
 impl NftForwarder {
     /// Makes the tables, or brings them up to date. The network's bridge has to exist.
     pub fn open(config: NftConfig) -> Result<Self, SetUpError> {
@@ -176,12 +170,12 @@ impl NftForwarder {
 
     /// Binds an address to its machine's card and gives it its egress. Whatever is left of an earlier machine with
     /// one of these addresses, this card or port is taken away in the same transaction.
-    fn bind(&self, forward: &Forward, address: Ipv4Addr, there: &There) -> Result<Bound, String> {
+    fn bind(&self, forward: &Forward, address: Ipv4Addr, there: &There) -> Result<(), String> {
         let card = self.card(forward, address);
         // It becomes part of a rule.
         xml::check_mac(&card.mac).map_err(|error| error.to_string())?;
         if there.cards.contains(&card) {
-            return Ok(Bound::Before);
+            return Ok(());
         }
         let stale = |old: &&Card| {
             old.address == address || old.mac == card.mac || old.name == card.name || old.port == card.port
@@ -191,8 +185,7 @@ impl NftForwarder {
         let forwards: Vec<&Entry> = there.forwards.iter().filter(leads_here).collect();
         let mut lines = table::removal(&self.config.table, &forwards, &cards);
         lines.push_str(&table::addition(&self.config.table, &card, forward.egress));
-        self.write(&lines)?;
-        Ok(Bound::Now)
+        self.write(&lines)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, ()> {
@@ -206,11 +199,12 @@ impl Forwarder for NftForwarder {
         let failed = |reason: String| ForwardError::Failed { port: forward.port, reason };
         let _writing = self.lock();
         let there = self.there().map_err(failed)?;
-        match self.bind(forward, address, &there).map_err(failed)? {
-            // What its predecessor at this address had open is nothing of its own.
-            Bound::Now => flows::cut(address).map_err(|error| failed(error_chain(&error)))?,
-            Bound::Before => {}
+        if !there.cards.contains(&self.card(forward, address)) {
+            // What a predecessor at this address had open is nothing of its own. Before the two are bound: until then
+            // nothing new can come up.
+            flows::cut(address).map_err(|error| failed(error_chain(&error)))?;
         }
+        self.bind(forward, address, &there).map_err(failed)?;
         Ok(SocketAddr::from((address, GUEST_SSH_PORT)))
     }
 
