@@ -13,8 +13,7 @@ use anweddol::api::{Api, Births, Digests, Sealer};
 use anweddol::facade::{Machines, Simulation};
 use anweddol::guest::forward::user::UserForwarder;
 use anweddol::guest::ssh::SshShell;
-use anweddol::hypervisor::libvirt::{Config, Libvirt, Mode};
-use anweddol::hypervisor::xml::Reach;
+use anweddol::hypervisor::libvirt::{Config, Libvirt};
 use anweddol::model::{Client, ContainerPool, DEFAULT_NAMESPACE, Image, ObjectMeta, PoolSpec, PoolStatus, Template};
 use anweddol::operator::{self, Clock, Operator};
 use anweddol::store::{Store, Txn, memory};
@@ -83,8 +82,7 @@ async fn main() -> Result<(), common::Error> {
 
 /// libvirt inside this process, with the image that `anweddol image build` made.
 fn libvirt(state: &Path) -> Result<(Machines, Image), common::Error> {
-    let libvirt =
-        Libvirt::connect(Config { mode: Mode::Embedded { root: state.join("embed") }, reach: Reach::Isolated })?;
+    let libvirt = Libvirt::connect(Config::embedded(state.join("embed")))?;
     let machines = Machines {
         shell: Arc::new(SshShell::new(tokio::runtime::Handle::current())),
         forwarder: Arc::new(UserForwarder::new(Arc::clone(&libvirt) as _, Ipv4Addr::LOCALHOST)),

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::text::from_text;
-use crate::model::{DomainType, Image, Memory, Subnet, Template};
+use crate::model::{DomainType, Egress, Image, Memory, Subnet, Template};
 
 /// The longest configuration that is read.
 const MAX_SIZE: u64 = 1 << 20;
@@ -62,6 +62,8 @@ pub struct Containers {
     pub vcpus: u32,
     /// `auto`, `kvm` or `qemu`.
     pub domain_type: DomainType,
+    /// What each may open connections to.
+    pub egress: Egress,
     /// The most at once.
     pub max_allowed_running_containers: u32,
     /// Kept ready before anybody asks.
@@ -92,8 +94,6 @@ pub struct Hypervisor {
     pub bridge: String,
     /// Its addresses.
     pub subnet: Subnet,
-    /// Whether machines in embedded mode may open connections of their own, to whatever the daemon's user reaches.
-    pub outgoing: bool,
 }
 
 /// What this host gives to machines. A simulated host has no limits but those that are written.
@@ -186,6 +186,7 @@ impl Default for Containers {
             memory: Memory::mebibytes(256),
             vcpus: 1,
             domain_type: DomainType::Auto,
+            egress: Egress::None,
             max_allowed_running_containers: 6,
             warm: 0,
             boot_deadline: 120,
@@ -201,13 +202,7 @@ impl Default for PortForwarding {
 
 impl Default for Hypervisor {
     fn default() -> Self {
-        Hypervisor {
-            mode: Mode::Auto,
-            network: "anweddol".into(),
-            bridge: "anw0".into(),
-            subnet: Subnet::default(),
-            outgoing: false,
-        }
+        Hypervisor { mode: Mode::Auto, network: "anweddol".into(), bridge: "anw0".into(), subnet: Subnet::default() }
     }
 }
 
@@ -333,6 +328,7 @@ impl Config {
         template.memory = self.container.memory;
         template.vcpus = self.container.vcpus;
         template.domain_type = self.container.domain_type;
+        template.network.egress = self.container.egress;
         template.boot_deadline_seconds = self.container.boot_deadline;
         template
     }

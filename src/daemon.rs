@@ -27,7 +27,6 @@ use crate::host::local::{self, LocalHost};
 use crate::host::{Host, Unlimited};
 use crate::hypervisor::fake::{FakeHypervisor, FakeWorld};
 use crate::hypervisor::libvirt::{self, Libvirt, NatNetwork};
-use crate::hypervisor::xml::Reach;
 use crate::hypervisor::{HypervisorError, fake};
 use crate::model::{
     ContainerPool, DEFAULT_NAMESPACE, Image, Memory, Network, ObjectMeta, PoolSpec, PoolStatus, Template,
@@ -293,13 +292,12 @@ fn real(config: &Config, mode: Mode, runtime: tokio::runtime::Handle) -> Result<
         Mode::Auto => choose_mode(config),
         chosen => chosen,
     };
-    let reach = if config.hypervisor.outgoing { Reach::Outside } else { Reach::Isolated };
     let bind = config.port_forwarding.bind;
     let network = nat(config);
-    let libvirt = Libvirt::connect(libvirt_config(config, mode, reach))?;
+    let libvirt = Libvirt::connect(libvirt_config(config, mode))?;
     let addressed = libvirt.network() == Network::Nat;
     let forwarder: Arc<dyn Forwarder> = if addressed {
-        Arc::new(NftForwarder::open(NftConfig::new(bind, network, reach))?)
+        Arc::new(NftForwarder::open(NftConfig::new(bind, network))?)
     } else {
         Arc::new(UserForwarder::new(Arc::clone(&libvirt) as _, bind))
     };
@@ -312,12 +310,12 @@ fn nat(config: &Config) -> NatNetwork {
     NatNetwork { name: hypervisor.network.clone(), bridge: hypervisor.bridge.clone(), subnet: hypervisor.subnet }
 }
 
-fn libvirt_config(config: &Config, mode: Mode, reach: Reach) -> libvirt::Config {
+fn libvirt_config(config: &Config, mode: Mode) -> libvirt::Config {
     let mode = match mode {
         Mode::System => libvirt::Mode::System { uri: "qemu:///system".into(), network: nat(config) },
         Mode::Embedded | Mode::Auto => libvirt::Mode::Embedded { root: config.state_dir.join("embed") },
     };
-    libvirt::Config { mode, reach }
+    libvirt::Config { mode, disks: config.state_dir.join("disks") }
 }
 
 /// The limits of this host, for machines that are real; others have only those that are written.

@@ -61,6 +61,7 @@
 //! Who may name whom is kept by `tests/architecture.rs`.
 
 pub mod api;
+mod child;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -72,14 +72,15 @@ pub(super) fn image_build(args: ImageBuildArgs) -> Result<ExitCode> {
     match args.output.output {
         Output::Json => {
             let file = |artifact: &Artifact| json!({ "path": artifact.path, "size": artifact.size, "sha256": artifact.sha256 });
-            let (kernel, initrd, iso) = (file(&built.kernel), file(&built.initrd), file(&built.iso));
-            println!("{}", json!({ "cached": built.cached, "kernel": kernel, "initrd": initrd, "iso": iso }));
+            let [kernel, initrd, iso, disk] = [&built.kernel, &built.initrd, &built.iso, &built.disk].map(file);
+            let cached = built.cached;
+            println!("{}", json!({ "cached": cached, "kernel": kernel, "initrd": initrd, "iso": iso, "disk": disk }));
         }
         Output::Text => {
             if built.cached {
                 eprintln!("nothing changed since it was built: taken from the cache");
             }
-            for artifact in [&built.kernel, &built.initrd, &built.iso] {
+            for artifact in [&built.kernel, &built.initrd, &built.iso, &built.disk] {
                 println!(
                     "{}  {}  {:.1} MiB",
                     artifact.sha256,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::DiskFormat;
 
 #[test]
 fn the_commented_default_says_the_defaults() {
@@ -27,11 +28,12 @@ fn the_images_of_the_commented_default_can_be_uncommented() {
         assert_eq!(Config::parse(&again).unwrap(), config);
         config.template().image
     };
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     assert_eq!(image(examples[0]), Image::Iso("/srv/images/guest.iso".into()));
     let path = |name: &str| Path::new("/srv/images").join(name);
     let kernel = Image::Kernel { path: path("vmlinuz"), initrd: path("initrd"), cmdline: String::new() };
     assert_eq!(image(examples[1]), kernel);
+    assert_eq!(image(examples[2]), Image::Disk { path: path("disk.qcow2"), format: DiskFormat::Qcow2 });
 }
 
 #[test]

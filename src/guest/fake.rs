@@ -255,7 +255,7 @@ mod tests {
     use super::*;
     use crate::hypervisor::fake::{FakeHypervisor, Options, Wakes};
     use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
-    use crate::model::{DomainType, Image, Mark, Memory, Wake};
+    use crate::model::{DomainType, Image, Mark, Memory, NetworkSpec, Wake};
 
     fn world(options: Options) -> (Arc<FakeWorld>, FakeHypervisor, FakeShell, FakeForwarder) {
         let world = FakeWorld::new(Options { clock: Clock::Manual, boot: Duration::from_secs(3), ..options });
@@ -276,6 +276,7 @@ mod tests {
             memory: Memory::mebibytes(64),
             vcpus: 1,
             domain_type: DomainType::Auto,
+            network: NetworkSpec::default(),
         }
     }
 
@@ -350,7 +351,7 @@ mod tests {
             hypervisor.create(&spec(1)).unwrap();
             world.advance(Duration::from_secs(3));
             let address = hypervisor.address(Uuid::from_u128(1), "").unwrap();
-            let forward = Forward { uuid: Uuid::from_u128(1), port: 10001, address };
+            let forward = Forward { uuid: Uuid::from_u128(1), address, ..Forward::of_port(10001) };
             forwarder.admin(&forward).unwrap();
             forwarder.publish(&forward).unwrap();
             forwarder.publish(&forward).unwrap();

@@ -20,6 +20,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use crate::model::Egress;
+
 /// The port of every guest's SSH server, before and after set-up: the port that clients use is the host's.
 pub const GUEST_SSH_PORT: u16 = 22;
 
@@ -94,9 +96,11 @@ pub enum ShellError {
         /// Where.
         at: SocketAddr,
     },
-    /// The set-up script failed. What it printed comes from the guest: bounded and stripped of control characters.
-    #[error("the set-up script in the guest at {at} ended with {status}: {output}")]
+    /// A command failed. What it printed comes from the guest: bounded and stripped of control characters.
+    #[error("{what} in the guest at {at} ended with {status}: {output}")]
     SetUp {
+        /// Which: the set-up script, or the installation of a key.
+        what: &'static str,
         /// Where.
         at: SocketAddr,
         /// `status 7`, `signal TERM`, or `no status`.
@@ -135,26 +139,40 @@ pub struct Forward {
     pub port: u16,
     /// Its address, where the network gives one.
     pub address: Option<Ipv4Addr>,
+    /// Its card's address.
+    pub mac: String,
+    /// What it may open connections to, where that is the forwarder's to see to (on a network).
+    pub egress: Egress,
+}
+
+impl Forward {
+    /// A port of which nothing else is known: enough for its withdrawal.
+    pub fn of_port(port: u16) -> Forward {
+        Forward { uuid: Uuid::nil(), port, address: None, mac: String::new(), egress: Egress::None }
+    }
 }
 
 /// Makes a port of the host lead to a machine's SSH server, and no further than the machine lives.
 pub trait Forwarder: Send + Sync + 'static {
-    /// Where this host reaches the machine's SSH server for set-up; nobody else need reach it there yet.
+    /// Where this host reaches the machine's SSH server for set-up; nobody else need reach it there yet. On a network,
+    /// from here on its address is its own, and it has its egress.
     fn admin(&self, forward: &Forward) -> Result<SocketAddr, ForwardError>;
 
     /// Makes the port lead to the machine. If it does already, that is success.
     fn publish(&self, forward: &Forward) -> Result<(), ForwardError>;
 
-    /// Makes the port lead nowhere. If it does already, that is success.
+    /// Makes the port lead nowhere, and takes away what else [`Forwarder::admin`] and [`Forwarder::publish`] made, found
+    /// by the port alone. If nothing is there, that is success.
     fn withdraw(&self, forward: &Forward) -> Result<(), ForwardError>;
 
     /// Whether the port leads to this machine.
     fn is_published(&self, forward: &Forward) -> Result<bool, ForwardError>;
 
-    /// How many connections through the port are open.
+    /// How many connections through the port are open; ours, at [`Forwarder::admin`] before it was published, do not
+    /// count. An error means *unknown*, never *none*.
     fn connections(&self, forward: &Forward) -> Result<u32, ForwardError>;
 
-    /// Every port of ours that leads somewhere.
+    /// Every port of ours that leads somewhere, or whose machine something else was made for.
     fn list(&self) -> Result<Vec<u16>, ForwardError>;
 
     /// Whether a port of the host is free to be published.

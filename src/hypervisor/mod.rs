@@ -10,7 +10,7 @@ pub mod xml;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use crate::model::{DomainSeen, DomainType, Image, Mark, Memory, Wake};
+use crate::model::{DomainSeen, DomainType, Image, Mark, Memory, NetworkSpec, Wake};
 
 /// A hypervisor, as the operator needs it. Calls block; every one may be repeated without harm.
 pub trait Hypervisor: Send + Sync + 'static {
@@ -23,7 +23,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// One domain, marked or not. `Ok(None)` is a positive absence.
     fn find(&self, uuid: Uuid) -> Result<Option<DomainSeen>, HypervisorError>;
 
-    /// Starts a domain. If one with this UUID and mark runs already, that is success.
+    /// Starts a domain; where its image is a disk, on an overlay of its own that is made before, afresh. If one with
+    /// this UUID and mark runs already, that is success, and its overlay stays.
     fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError>;
 
     /// Ends a domain that bears this mark, at once. If there is none, that is success; if it bears another mark
@@ -61,6 +62,8 @@ pub struct DomainSpec {
     pub vcpus: u32,
     /// What runs it.
     pub domain_type: DomainType,
+    /// How it is connected, and what it may reach by itself.
+    pub network: NetworkSpec,
 }
 
 impl DomainSpec {

@@ -155,6 +155,16 @@ pub enum DiskFormat {
     Raw,
 }
 
+impl DiskFormat {
+    /// Its name, as QEMU has it too.
+    pub fn name(self) -> &'static str {
+        match self {
+            DiskFormat::Qcow2 => "qcow2",
+            DiskFormat::Raw => "raw",
+        }
+    }
+}
+
 impl TryFrom<ImageForm> for Image {
     type Error = String;
 

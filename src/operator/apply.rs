@@ -42,6 +42,7 @@ impl Operator {
             memory: template.memory,
             vcpus: template.vcpus,
             domain_type: template.domain_type,
+            network: template.network,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Operator;
 use crate::guest::Forward;
-use crate::model::{Container, Observed, Phase, Seen};
+use crate::model::{Container, Machine, Observed, Phase, Seen};
 
 impl Operator {
     pub(super) fn observe(&self, c: &Container) -> Observed {
@@ -33,5 +33,7 @@ impl Operator {
 
 /// A container's way to the outside.
 pub(super) fn forward(c: &Container) -> Forward {
-    Forward { uuid: c.uuid(), port: c.spec.machine.port, address: c.status.address }
+    let Machine { mac, port, .. } = &c.spec.machine;
+    let egress = c.spec.template.network.egress;
+    Forward { uuid: c.uuid(), port: *port, address: c.status.address, mac: mac.clone(), egress }
 }

@@ -71,6 +71,7 @@ impl Operator {
     pub fn sweep(&self) -> Result<(), PassError> {
         let domains = self.hypervisor.list();
         let ports = self.forwarder.list();
+        let disks = self.hypervisor.disks();
         let (mut uuids, mut held) = (HashSet::new(), HashSet::new());
         for c in records::list::<Container>(&*self.store, DEFAULT_NAMESPACE)? {
             uuids.insert(c.object.uuid());
@@ -94,13 +95,23 @@ impl Operator {
         match ports {
             Ok(ports) => {
                 for port in ports.into_iter().filter(|port| !held.contains(port)) {
-                    let forward = Forward { uuid: Uuid::nil(), port, address: None };
-                    if let Err(error) = self.forwarder.withdraw(&forward) {
+                    if let Err(error) = self.forwarder.withdraw(&Forward::of_port(port)) {
                         tracing::warn!(port, %error, "a forward without record stays");
                     }
                 }
             }
             Err(error) => tracing::warn!(%error, "forwards cannot be listed; they are looked at again later"),
+        }
+        // After the domains: a disk goes last, and stays as long as its domain does.
+        match disks {
+            Ok(disks) => {
+                for uuid in disks.into_iter().filter(|uuid| !uuids.contains(uuid)) {
+                    if let Err(error) = self.hypervisor.remove_disk(uuid) {
+                        tracing::warn!(%uuid, %error, "a disk without record stays");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "disks cannot be listed; they are looked at again later"),
         }
         Ok(())
     }

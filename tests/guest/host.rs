@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anweddol::guest::image::{BuildOptions, build};
+use anweddol::guest::image::{BuildOptions, Built, build};
 use anweddol::guest::ssh::{EndpointShell, Exit};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -29,7 +29,8 @@ pub(crate) enum Mode {
 pub(crate) struct Host {
     pub(crate) mode: Mode,
     pub(crate) dir: PathBuf,
-    image: String,
+    /// The reference image.
+    pub(crate) image: Built,
 }
 
 impl Host {
@@ -51,17 +52,23 @@ impl Host {
 
     /// A daemon's home; `container` and `rest` are what its configuration says beside the image and the mode.
     pub(crate) fn home(&self, container: &str, rest: &str) -> Home {
-        self.home_of(self.mode(), &self.image, container, rest)
+        self.home_of(self.mode(), &self.kernel(), container, rest)
     }
 
     /// The same with the mode as it is written.
     pub(crate) fn home_with_mode(&self, mode: &str) -> Home {
-        self.home_of(mode, &self.image, "", "")
+        self.home_of(mode, &self.kernel(), "", "")
     }
 
     /// The same with an image as it is written.
     pub(crate) fn home_with_image(&self, image: &str, container: &str) -> Home {
         self.home_of(self.mode(), image, container, "")
+    }
+
+    /// The reference image as configurations name it.
+    fn kernel(&self) -> String {
+        let (kernel, initrd) = (self.image.kernel.path.display(), self.image.initrd.path.display());
+        format!("{{kernel: {{path: {kernel}, initrd: {initrd}}}}}")
     }
 
     fn mode(&self) -> &'static str {
@@ -125,20 +132,18 @@ fn is_qemu(pid: i32) -> bool {
     line.split('\0').next().is_some_and(|program| program.ends_with("qemu-system-x86_64")) && line.contains("-uuid")
 }
 
-fn run(program: &str, args: &[&str]) -> String {
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap();
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The reference image as configurations name it: from the cache that the suite `image` fills, put where the user
-/// that runs QEMU can read it.
-fn image() -> String {
+/// The reference image: from the cache that the suite `image` fills, put where the user that runs QEMU can read it.
+fn image() -> Built {
     let out_dir = Path::new("/run/image").to_path_buf();
     let cache_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image-cache");
     let built = build(&BuildOptions { out_dir, cache_dir }, &mut |_| {});
-    let built = built.expect("the image, which the suite 'image' builds outside of the lab");
-    format!("{{kernel: {{path: {}, initrd: {}}}}}", built.kernel.path.display(), built.initrd.path.display())
+    built.expect("the image, which the suite 'image' builds outside of the lab")
 }
 
 /// Where a container is reached.
@@ -157,6 +162,15 @@ pub(crate) async fn execute(session: &mut EndpointShell, command: &str) -> Strin
     let output = session.execute(command, SSH_PATIENCE).await.unwrap();
     assert_eq!(output.exit, Exit::Status(0), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Tells a guest's address.
+pub(crate) const OWN_ADDRESS: &str = "ip -4 -o addr show eth0 | awk '{ print $4 }' | cut -d/ -f1";
+
+/// Whether a guest can open a TCP connection to an address; a guest that may not has to be told or wait in vain.
+pub(crate) async fn reaches(session: &mut EndpointShell, address: &str, port: u16) -> bool {
+    let command = format!("nc -w 3 {address} {port} </dev/null >/dev/null 2>&1");
+    session.execute(&command, SSH_PATIENCE).await.unwrap().exit == Exit::Status(0)
 }
 
 /// Logs in with the granted login and looks around: it is a machine of that user.

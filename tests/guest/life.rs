@@ -1,6 +1,7 @@
 //! One machine, from CREATE to its end, however it ends.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use anweddol::guest::ShellError;
@@ -8,11 +9,12 @@ use anweddol::guest::ssh::EndpointShell;
 use anweddol::wire::{CREATE, Generation, Request};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::ask::{ask, ask_until, create, create_parallel, destroy, destroy_request};
+use crate::common::ask::{Grant, ask, ask_until, create, create_parallel, destroy, destroy_request};
 use crate::common::ask::{grant, runtime, stat, until_available};
 use crate::common::daemon::{finish, program, stderr, stdout};
 use crate::common::{PATIENCE, until};
-use crate::host::{Host, Mode, at, execute, is_a_machine_of_its_user, log_in};
+use crate::disk;
+use crate::host::{Host, Mode, OWN_ADDRESS, at, execute, is_a_machine_of_its_user, log_in, reaches};
 
 #[test]
 #[ignore = "needs qemu: run through tests/lab/run.sh"]
@@ -60,6 +62,25 @@ fn a_client_gets_a_machine_logs_in_and_gives_it_back() {
     daemon.stop();
 }
 
+/// What a machine is by default: without any egress.
+fn reaches_neither_its_host_nor_its_neighbour(host: &Host, it: &Grant, neighbour: &Grant) {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    runtime().block_on(async {
+        let mut session = log_in(it).await;
+        match host.mode {
+            Mode::Embedded => assert!(!reaches(&mut session, "10.0.2.2", port).await, "it reaches its host"),
+            Mode::System => {
+                assert!(!reaches(&mut session, "192.168.127.1", port).await, "it reaches its host");
+                let mut other = log_in(neighbour).await;
+                let address = execute(&mut other, OWN_ADDRESS).await;
+                assert!(!reaches(&mut session, address.trim(), 22).await, "it reaches its neighbour");
+            }
+        }
+        session.close().await;
+    });
+}
+
 #[test]
 #[ignore = "needs qemu: run through tests/lab/run.sh"]
 fn parallel_creates_all_get_a_machine_of_their_own() {
@@ -70,6 +91,7 @@ fn parallel_creates_all_get_a_machine_of_their_own() {
     std::thread::scope(|scope| {
         granted.iter().for_each(|grant| drop(scope.spawn(|| is_a_machine_of_its_user(grant))));
     });
+    reaches_neither_its_host_nor_its_neighbour(&host, &granted[0], &granted[1]);
     std::thread::scope(|scope| {
         let address = daemon.address;
         let ending: Vec<_> = granted.iter().map(|grant| scope.spawn(move || destroy(address, grant))).collect();
@@ -84,7 +106,8 @@ fn parallel_creates_all_get_a_machine_of_their_own() {
 #[ignore = "needs qemu: run through tests/lab/run.sh"]
 fn a_guest_that_is_shut_down_from_inside_ends_its_container() {
     let host = Host::lab();
-    let daemon = host.home("", "").start();
+    let home = disk::home(&host);
+    let daemon = home.start();
     let granted = grant(&create(daemon.address));
     // It ends before it can say that it did. A guest that is emulated on a busy host may take the command and not get
     // to it while somebody waits; then it is told again.
@@ -100,6 +123,7 @@ fn a_guest_that_is_shut_down_from_inside_ends_its_container() {
     daemon.log.event_about("DESTROYED_CONTAINER", &granted.uuid);
     until_available(daemon.address, 6);
     host.until_gone(&granted);
+    assert!(disk::overlays(&home).is_empty());
     assert_eq!(destroy(daemon.address, &granted).message, "Bad authentication");
     daemon.stop();
 }

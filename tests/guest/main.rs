@@ -11,6 +11,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adapters;
+mod disk;
+mod egress;
 mod host;
 mod life;
 mod pool;

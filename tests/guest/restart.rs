@@ -7,6 +7,7 @@ use tokio::task::spawn_blocking;
 
 use crate::common::ask::{create, create_parallel, destroy, grant, runtime, stat, until_available};
 use crate::common::until;
+use crate::disk;
 use crate::host::{Host, execute, is_a_machine_of_its_user, log_in};
 
 #[test]
@@ -38,15 +39,19 @@ fn a_session_goes_on_through_a_kill_of_the_daemon_and_the_next_one_adopts_its_ma
 
 #[test]
 #[ignore = "needs qemu: run through tests/lab/run.sh"]
-fn machines_that_ended_while_no_daemon_ran_are_refused_and_their_places_are_free() {
+fn machines_that_ended_while_no_daemon_ran_are_refused_and_their_places_and_disks_are_free() {
     let host = Host::lab();
-    let home = host.home("", "");
+    let home = disk::home(&host);
     let daemon = home.start();
     let granted: Vec<_> = create_parallel(daemon.address, 2).iter().map(grant).collect();
-    daemon.stop();
+    daemon.kill();
+    // One that no record knows of, beside theirs.
+    let orphan = home.state.join("disks/00000000-0000-4000-8000-000000000001.qcow2");
+    std::fs::write(orphan, "").unwrap();
+    assert_eq!(disk::overlays(&home).len(), 3);
     // Nobody listens to their ends: of one that is killed, and of one that its user shuts down. In embedded mode
     // the latter's QEMU waits for libvirt to end it.
-    let qemu = host.machine(&granted[0].uuid).expect("machines outlive a daemon that is stopped");
+    let qemu = host.machine(&granted[0].uuid).expect("machines outlive a daemon that is killed");
     kill_process(Pid::from_raw(qemu).unwrap(), Signal::KILL).unwrap();
     until("the end of its QEMU", || host.machine(&granted[0].uuid).is_none().then_some(()));
     runtime().block_on(async {
@@ -61,5 +66,6 @@ fn machines_that_ended_while_no_daemon_ran_are_refused_and_their_places_are_free
         host.until_gone(grant);
     }
     until_available(daemon.address, 6);
+    until("no overlay", || disk::overlays(&home).is_empty().then_some(()));
     daemon.stop();
 }

@@ -11,6 +11,7 @@ use anweddol::guest::image::{Built, CMDLINE};
 pub(crate) enum Boot<'a> {
     Kernel(&'a Built),
     Iso(&'a Built),
+    Disk(&'a Built),
 }
 
 /// A running guest; killed when dropped.
@@ -35,6 +36,11 @@ impl Machine {
             }
             Boot::Iso(image) => {
                 command.arg("-cdrom").arg(&image.iso.path);
+            }
+            Boot::Disk(image) => {
+                // Written nowhere: a snapshot is QEMU's own overlay.
+                let disk = image.disk.path.display();
+                command.arg("-drive").arg(format!("file={disk},format=qcow2,if=virtio,snapshot=on"));
             }
         }
         let (a, b) = (at.port(), second.port());

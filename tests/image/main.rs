@@ -48,12 +48,13 @@ fn the_same_packages_give_the_same_image_and_a_second_build_is_cached() {
         told(&lines.join(", "), start);
         images.push(built);
     }
-    let hashes = |built: &Built| [&built.kernel, &built.initrd, &built.iso].map(|file| file.sha256.clone());
+    let hashes =
+        |built: &Built| [&built.kernel, &built.initrd, &built.iso, &built.disk].map(|file| file.sha256.clone());
     assert_eq!([false, true, false], [images[0].cached, images[1].cached, images[2].cached]);
     assert_eq!(hashes(&images[0]), hashes(&images[1]));
     assert_eq!(hashes(&images[0]), hashes(&images[2]));
     assert_eq!(images[0].key, images[2].key);
-    for file in [&images[0].kernel, &images[0].initrd, &images[0].iso] {
+    for file in [&images[0].kernel, &images[0].initrd, &images[0].iso, &images[0].disk] {
         let name = file.path.file_name().unwrap().to_string_lossy();
         eprintln!("{name}: {} bytes, SHA-256 {}", file.size, file.sha256);
     }
@@ -71,6 +72,13 @@ fn a_guest_of_the_kernel_is_given_to_its_user() {
 fn a_guest_of_the_iso_is_given_to_its_user() {
     let scratch = tempfile::tempdir().unwrap();
     is_given_to_its_user(Boot::Iso(&image(scratch.path())));
+}
+
+#[test]
+#[ignore = "needs apt and qemu: builds the image and boots it"]
+fn a_guest_of_the_disk_is_given_to_its_user_and_finds_a_disk() {
+    let scratch = tempfile::tempdir().unwrap();
+    is_given_to_its_user(Boot::Disk(&image(scratch.path())));
 }
 
 fn is_given_to_its_user(boot: Boot<'_>) {

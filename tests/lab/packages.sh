@@ -13,6 +13,8 @@ libvirt-daemon-system   run     libvirtd's configuration and the account that QE
 libvirt-clients         run     virsh, to look at machines
 dnsmasq-base            run     gives machines their addresses in system mode
 nftables                run     forwards ports to machines in system mode
+conntrack               run     counts and ends connections through those ports
+qemu-utils              run     makes the overlays of machines with a disk, and the reference image's disk
 iproute2                run     ip, to look at networks and to make the lab's
 openssh-client          run     anweddol ssh
 xorriso                 image   writes the reference image's ISO

@@ -16,7 +16,7 @@ lab=system
 
 if [ "${ANWEDDOL_LAB_STAGE-}" != inside ]; then
   [ $# -gt 0 ] || die "usage: $0 [--no-libvirtd] COMMAND..."
-  for tool in unshare tini ip nft libvirtd virsh qemu-system-x86_64 dnsmasq; do
+  for tool in unshare tini ip nft conntrack libvirtd virsh qemu-system-x86_64 qemu-img dnsmasq; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || die "no $tool here: run $(dirname "$0")/packages.sh first"
   done
   up=()

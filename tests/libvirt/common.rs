@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anweddol::hypervisor::libvirt::Libvirt;
-use anweddol::hypervisor::{DomainSpec, Hypervisor};
-use anweddol::model::{DomainSeen, DomainState, DomainType, Image, Mark, Memory, Wake};
+use anweddol::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
+use anweddol::model::{DiskFormat, DomainSeen, DomainState, DomainType, Image, Mark, Memory, NetworkSpec, Wake};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -41,7 +41,42 @@ pub(crate) fn spec() -> DomainSpec {
         memory: Memory::mebibytes(64),
         vcpus: 1,
         domain_type: DomainType::Auto,
+        network: NetworkSpec::default(),
     }
+}
+
+/// What a hypervisor promises of disks, on a domain that finds nothing to boot on its own.
+pub(crate) fn overlay_is_made_afresh_and_stays_as_long_as_its_domain(libvirt: &Libvirt, disks: &Path) {
+    let base = scratch().join("base");
+    fs::write(&base, vec![0; 1 << 20]).unwrap();
+    let disk = |format| Image::Disk { path: base.clone(), format };
+    let mut spec = DomainSpec { image: disk(DiskFormat::Qcow2), ..spec() };
+    let uuid = spec.mark.uid;
+    let wrong = libvirt.create(&spec).unwrap_err();
+    assert!(matches!(wrong, HypervisorError::Invalid { .. }), "{wrong}");
+    assert!(wrong.to_string().contains("base as a qcow2 disk"), "{wrong}");
+    spec.image = Image::Disk { path: scratch().join("none"), format: DiskFormat::Raw };
+    assert!(matches!(libvirt.create(&spec), Err(HypervisorError::Invalid { .. })));
+
+    spec.image = disk(DiskFormat::Raw);
+    let overlay = disks.join(format!("{uuid}.qcow2"));
+    fs::write(&overlay, "half of one").unwrap();
+    libvirt.create(&spec).unwrap();
+    running(libvirt, &spec);
+    let made = fs::metadata(&overlay).unwrap();
+    assert!(fs::read(&overlay).unwrap().starts_with(b"QFI\xfb"));
+    libvirt.create(&spec).unwrap();
+    assert_eq!(fs::metadata(&overlay).unwrap().ino(), made.ino(), "a running machine's disk was replaced");
+    assert!(libvirt.has_disk(uuid).unwrap() && libvirt.disks().unwrap() == [uuid]);
+    assert!(libvirt.remove_disk(uuid).is_err() && overlay.exists());
+
+    libvirt.destroy(&spec.mark).unwrap();
+    assert!(libvirt.has_disk(uuid).unwrap());
+    for _ in 0..2 {
+        libvirt.remove_disk(uuid).unwrap();
+        assert!(!libvirt.has_disk(uuid).unwrap() && libvirt.disks().unwrap().is_empty());
+    }
+    assert_eq!(fs::read(&base).unwrap(), vec![0; 1 << 20]);
 }
 
 /// Waits until something is so; a minute is far more than anything here takes.

@@ -1,7 +1,6 @@
 //! On libvirt's own test driver: what needs no guest.
 
 use anweddol::hypervisor::libvirt::{Config, Libvirt, Mode, NatNetwork};
-use anweddol::hypervisor::xml::Reach;
 use anweddol::hypervisor::{Hypervisor, HypervisorError};
 use anweddol::model::{Mark, Wake};
 use uuid::Uuid;
@@ -13,7 +12,7 @@ const URI: &str = "test:///default";
 
 fn config(uri: &str) -> Config {
     let network = NatNetwork { name: "anwtest".into(), bridge: "anwt0".into(), ..NatNetwork::default() };
-    Config { mode: Mode::System { uri: uri.into(), network }, reach: Reach::Isolated }
+    Config { mode: Mode::System { uri: uri.into(), network }, disks: crate::common::scratch().join("disks") }
 }
 
 fn mark() -> Mark {

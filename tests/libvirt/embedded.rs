@@ -13,6 +13,7 @@ use anweddol::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
 use anweddol::model::{Image, Wake};
 use virt::connect::Connect;
 
+use crate::common::overlay_is_made_afresh_and_stays_as_long_as_its_domain;
 use crate::common::{argument, is_listed, kill_by_file, lab, role, running, scratch, spec, until, until_wake};
 
 fn root() -> PathBuf {
@@ -76,7 +77,7 @@ fn role_daemon() {
     let libvirt = Libvirt::connect(Config::embedded(&root)).unwrap();
     let spec = spec();
     libvirt.create(&spec).unwrap();
-    let forward = Forward { uuid: spec.mark.uid, port: 20_100, address: None };
+    let forward = Forward { uuid: spec.mark.uid, ..Forward::of_port(20_100) };
     UserForwarder::new(libvirt.clone(), Ipv4Addr::LOCALHOST).publish(&forward).unwrap();
     fs::write(Path::new(&root).join("uid"), spec.mark.uid.to_string()).unwrap();
     println!("ready");
@@ -109,7 +110,7 @@ fn role_heir() {
     let uid = fs::read_to_string(Path::new(&root).join("uid")).unwrap().parse().unwrap();
     let seen = libvirt.list().unwrap().into_iter().find(|domain| domain.uuid == uid).expect("adopted");
     let forwarder = UserForwarder::new(libvirt.clone(), Ipv4Addr::LOCALHOST);
-    assert!(forwarder.is_published(&Forward { uuid: uid, port: 20_100, address: None }).unwrap());
+    assert!(forwarder.is_published(&Forward { uuid: uid, ..Forward::of_port(20_100) }).unwrap());
     libvirt.destroy(&seen.mark.unwrap()).unwrap();
     until("absence", || libvirt.find(uid).unwrap().is_none().then_some(()));
     println!("ready");
@@ -147,7 +148,7 @@ fn somebody_elses_domain_is_left_alone() {
     assert!(matches!(libvirt.create(&spec), Err(HypervisorError::NotOurs { .. })));
     assert!(matches!(libvirt.destroy(&spec.mark), Err(HypervisorError::NotOurs { .. })));
     let forwarder = UserForwarder::new(libvirt.clone(), Ipv4Addr::LOCALHOST);
-    let forward = Forward { uuid: spec.mark.uid, port: 20_101, address: None };
+    let forward = Forward { uuid: spec.mark.uid, ..Forward::of_port(20_101) };
     assert!(forwarder.publish(&forward).is_err());
     assert!(theirs.is_active().unwrap());
     theirs.destroy().unwrap();
@@ -162,14 +163,14 @@ fn forwards_come_and_go_while_the_guest_runs() {
     libvirt.create(&spec).unwrap();
     let forwarder = UserForwarder::new(libvirt.clone(), Ipv4Addr::UNSPECIFIED);
     let port = 20_102;
-    let forward = Forward { uuid: spec.mark.uid, port, address: None };
+    let forward = Forward { uuid: spec.mark.uid, ..Forward::of_port(port) };
     assert!(forwarder.is_free(port));
 
     let at = forwarder.admin(&forward).unwrap();
-    assert_eq!(at, (Ipv4Addr::LOCALHOST, port).into());
+    assert_eq!(at, (Ipv4Addr::new(127, 0, 0, 2), port).into());
     TcpStream::connect(at).unwrap();
     assert!(!forwarder.is_published(&forward).unwrap() && !forwarder.is_free(port));
-    let beside = Ipv4Addr::new(127, 0, 0, 2);
+    let beside = Ipv4Addr::LOCALHOST;
     assert!(TcpStream::connect((beside, port)).is_err(), "reachable before it is published");
 
     let open = TcpStream::connect(at).unwrap();
@@ -221,4 +222,13 @@ fn an_image_that_qemu_cannot_read_is_told_before_the_start() {
     let text = invalid(&libvirt, &spec);
     assert!(text.contains("No such file"), "{text}");
     assert_eq!(libvirt.find(spec.mark.uid).unwrap(), None);
+}
+
+#[test]
+#[ignore = "needs qemu and the lab (tests/lab/run.sh --no-libvirtd)"]
+fn an_overlay_is_made_afresh_and_stays_as_long_as_its_domain() {
+    lab("embedded");
+    let config = Config::embedded(root());
+    let libvirt = Libvirt::connect(config.clone()).unwrap();
+    overlay_is_made_afresh_and_stays_as_long_as_its_domain(&libvirt, &config.disks);
 }

@@ -9,7 +9,8 @@ use anweddol::hypervisor::libvirt::{Config, Libvirt, Mode, NatNetwork};
 use anweddol::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
 use anweddol::model::Wake;
 
-use crate::common::{is_listed, kill_by_file, lab, running, spec, until, until_wake};
+use crate::common::overlay_is_made_afresh_and_stays_as_long_as_its_domain;
+use crate::common::{is_listed, kill_by_file, lab, running, scratch, spec, until, until_wake};
 
 /// The one libvirtd of the lab: shared, but for the test that kills it.
 pub(crate) fn libvirtd() -> File {
@@ -138,6 +139,17 @@ fn a_network_in_the_way_is_told() {
     assert!(clash.to_string().contains("choose another subnet"), "{clash}");
     // What failed left nothing: another subnet works under the same name.
     connect("clash", "clash0", "192.168.123.0/24").unwrap();
+}
+
+#[test]
+#[ignore = "needs qemu, libvirtd and the lab (tests/lab/run.sh)"]
+fn an_overlay_is_made_afresh_and_stays_as_long_as_its_domain() {
+    lab("system");
+    let lock = libvirtd();
+    lock.lock_shared().unwrap();
+    let config = Config { disks: scratch().join("disks"), ..Config::system() };
+    let libvirt = Libvirt::connect(config.clone()).unwrap();
+    overlay_is_made_afresh_and_stays_as_long_as_its_domain(&libvirt, &config.disks);
 }
 
 #[test]

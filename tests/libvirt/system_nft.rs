@@ -1,26 +1,90 @@
-//! Forwards by nftables, between network namespaces: a "guest" on the bridge and a "client" beside the host.
+//! Forwards and egress by nftables, between network namespaces: "guests" on the bridge, whose cards have the names that
+//! libvirt gives them, and a "client" beside the host that has a public address too.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anweddol::guest::forward::nft::{NftConfig, NftForwarder};
 use anweddol::guest::{Forward, ForwardError, Forwarder};
 use anweddol::hypervisor::libvirt::{Config, Libvirt, NatNetwork};
-use anweddol::hypervisor::xml::Reach;
+use anweddol::hypervisor::xml::card;
+use anweddol::model::Egress;
 use uuid::Uuid;
 
-use crate::common::{argument, lab, role, until};
+use crate::common::{Running, argument, lab, role, until};
 use crate::system::libvirtd;
 
 const GUEST: Ipv4Addr = Ipv4Addr::new(192, 168, 127, 50);
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 const PORT: u16 = 10_001;
 
-fn sh(line: &str) {
-    let status = Command::new("sh").args(["-ec", line]).status().unwrap();
-    assert!(status.success(), "{line}");
+fn sh(line: &str) -> String {
+    let output = Command::new("sh").args(["-ec", line]).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The host's network with nobody but one test on it: a bridge, and the client at 10.99.0.2 and 8.8.8.8.
+struct Net {
+    _alone: File,
+    _shared: File,
+    _libvirt: Arc<Libvirt>,
+}
+
+impl Net {
+    fn new() -> Net {
+        lab("system");
+        let (alone, shared) = (File::create("/run/lab/nft.lock").unwrap(), libvirtd());
+        alone.lock().unwrap();
+        shared.lock_shared().unwrap();
+        let libvirt = Libvirt::connect(Config::system()).unwrap();
+        sh("ip netns add client; ip link add toclient type veth peer name eth0 netns client
+            ip addr add 10.99.0.1/24 dev toclient; ip link set toclient up; ip route add 8.8.8.8 via 10.99.0.2
+            ip -n client addr add 10.99.0.2/24 dev eth0; ip -n client link set eth0 up
+            ip -n client route add default via 10.99.0.1
+            ip -n client link set lo up; ip -n client addr add 8.8.8.8/32 dev lo");
+        Net { _alone: alone, _shared: shared, _libvirt: libvirt }
+    }
+
+    /// A guest in a namespace of this name, that answers on port 22.
+    fn guest(&self, name: &str, forward: &Forward) -> Running {
+        let (card, address) = (card("anw0", forward.uuid), forward.address.unwrap());
+        sh(&format!(
+            "ip netns add {name}; ip link add {card} type veth peer name eth0 netns {name}
+             ip link set {card} master anw0 up; bridge link set dev {card} isolated on
+             ip -n {name} link set eth0 address {}
+             ip -n {name} addr add {address}/24 dev eth0; ip -n {name} link set eth0 up
+             ip -n {name} link set lo up; ip -n {name} route add default via 192.168.127.1",
+            forward.mac
+        ));
+        role(&["ip", "netns", "exec", name], "system_nft::role_guest", "serve")
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        // The cards go with the namespaces that hold their other ends.
+        sh("ip -all netns delete
+            for family in ip bridge; do nft add table $family anweddol; nft delete table $family anweddol; done
+            while ip link show toclient >/dev/null 2>&1; do sleep 0.01; done");
+    }
+}
+
+/// A machine that is new, with a card of its own.
+fn machine(port: u16, address: Ipv4Addr, egress: Egress) -> Forward {
+    let uuid = Uuid::new_v4();
+    let [a, b, c, ..] = *uuid.as_bytes();
+    Forward { uuid, port, address: Some(address), mac: format!("52:54:00:{a:02x}:{b:02x}:{c:02x}"), egress }
+}
+
+/// A service of this host, on every address.
+fn service(port: u16) {
+    let service = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    std::thread::spawn(move || service.incoming().flatten().for_each(|mut s| drop(s.write_all(b"guest"))));
 }
 
 /// Answers every connection with a greeting and then with what it hears.
@@ -80,23 +144,11 @@ fn reached_from(namespace: &str, at: &str) -> bool {
 #[test]
 #[ignore = "needs libvirtd, nft and the lab (tests/lab/run.sh)"]
 fn a_port_leads_to_its_guest_and_nothing_else_does() {
-    lab("system");
-    let lock = libvirtd();
-    lock.lock_shared().unwrap();
-    let _libvirt = Libvirt::connect(Config::system()).unwrap();
-    sh("ip netns add client; ip link add toclient type veth peer name eth0 netns client
-        ip addr add 10.99.0.1/24 dev toclient; ip link set toclient up
-        ip -n client addr add 10.99.0.2/24 dev eth0; ip -n client link set eth0 up
-        ip -n client route add default via 10.99.0.1
-        ip netns add guest; ip link add toguest type veth peer name eth0 netns guest
-        ip link set toguest master anw0 up
-        ip -n guest addr add 192.168.127.50/24 dev eth0; ip -n guest link set eth0 up
-        ip -n guest route add default via 192.168.127.1");
-    let _guest = role(&["ip", "netns", "exec", "guest"], "system_nft::role_guest", "serve");
-
-    let config = NftConfig::new(Ipv4Addr::UNSPECIFIED, NatNetwork::default(), Reach::Isolated);
+    let net = Net::new();
+    let forward = machine(PORT, GUEST, Egress::None);
+    let _guest = net.guest("guest", &forward);
+    let config = NftConfig::new(Ipv4Addr::UNSPECIFIED, NatNetwork::default());
     let forwarder = NftForwarder::open(config.clone()).unwrap();
-    let forward = Forward { uuid: Uuid::nil(), port: PORT, address: Some(GUEST) };
     assert!(forwarder.is_free(PORT) && forwarder.list().unwrap().is_empty());
     let admin = forwarder.admin(&forward).unwrap();
     until("the guest", || greeting(admin));
@@ -111,7 +163,9 @@ fn a_port_leads_to_its_guest_and_nothing_else_does() {
     assert!(!forwarder.is_published(&other).unwrap());
     assert!(matches!(forwarder.publish(&other), Err(ForwardError::Taken { port: PORT })));
     assert!(greeting((Ipv4Addr::LOCALHOST, PORT).into()).is_some());
+    until("none open", || (forwarder.connections(&forward).unwrap() == 0).then_some(()));
     let mut session = greeting((HOST, PORT).into()).unwrap();
+    assert_eq!(forwarder.connections(&forward).unwrap(), 1);
     assert!(reached_from("client", "10.99.0.1:10001"), "a forward is not reached from outside");
     assert!(!reached_from("client", "192.168.127.50:22"));
 
@@ -120,10 +174,11 @@ fn a_port_leads_to_its_guest_and_nothing_else_does() {
     assert!(forwarder.is_published(&forward).unwrap());
     session.write_all(b"x").unwrap();
     session.read_exact(&mut [0]).unwrap();
+    drop(session);
+    until("none open", || (forwarder.connections(&forward).unwrap() == 0).then_some(()));
 
     // What the guest reaches of this host by itself: nothing.
-    let service = TcpListener::bind("0.0.0.0:2222").unwrap();
-    std::thread::spawn(move || service.incoming().flatten().for_each(|mut s| drop(s.write_all(b"guest"))));
+    service(2222);
     assert!(reached_from("client", "10.99.0.1:2222"));
     assert!(!reached_from("guest", "192.168.127.1:2222") && !reached_from("guest", "10.99.0.1:2222"));
     assert!(!reached_from("guest", "10.99.0.1:10001"));
@@ -142,4 +197,118 @@ fn a_port_leads_to_its_guest_and_nothing_else_does() {
     let _listener = TcpListener::bind(("0.0.0.0", PORT)).unwrap();
     assert!(!forwarder.is_free(PORT));
     assert!(matches!(forwarder.publish(&forward), Err(ForwardError::Taken { port: PORT })));
+}
+
+const GUESTS: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(192, 168, 127, 50), Ipv4Addr::new(192, 168, 127, 51), Ipv4Addr::new(192, 168, 127, 52)];
+
+#[test]
+#[ignore = "needs libvirtd, nft and the lab (tests/lab/run.sh)"]
+fn a_guest_reaches_what_its_egress_says_and_never_another_guest() {
+    let net = Net::new();
+    service(2222);
+    let forwarder = NftForwarder::open(NftConfig::new(Ipv4Addr::UNSPECIFIED, NatNetwork::default())).unwrap();
+    let _world = role(&["ip", "netns", "exec", "client"], "system_nft::role_guest", "serve");
+    let guests = ["none", "internet", "all"].into_iter().zip(GUESTS).zip([Egress::None, Egress::Internet, Egress::All]);
+    let guests: Vec<_> = (PORT..)
+        .zip(guests)
+        .map(|(port, ((name, address), egress))| {
+            let forward = machine(port, address, egress);
+            let running = net.guest(name, &forward);
+            assert!(!reached_from(name, "8.8.8.8:22"), "{name}: it reaches something before it is known");
+            let admin = forwarder.admin(&forward).unwrap();
+            until("the guest", || greeting(admin));
+            forwarder.publish(&forward).unwrap();
+            (name, forward, running)
+        })
+        .collect();
+    for (name, own, _) in &guests {
+        let (public, private, host) = match own.egress {
+            Egress::None => (false, false, false),
+            Egress::Internet => (true, false, false),
+            Egress::All => (true, true, true),
+        };
+        for (at, reached) in
+            [("8.8.8.8:22", public), ("10.99.0.2:22", private), ("10.99.0.1:2222", host), ("192.168.127.1:2222", host)]
+        {
+            assert_eq!(reached_from(name, at), reached, "{name} and {at}");
+        }
+        for (other, theirs, _) in guests.iter().filter(|(other, ..)| other != name) {
+            assert!(!reached_from(name, &format!("{}:22", theirs.address.unwrap())), "{name} reaches {other}");
+            assert!(!reached_from(name, &format!("10.99.0.1:{}", theirs.port)), "{name} reaches {other} by its port");
+        }
+    }
+    // With its end, everything that was its own is: by the port alone, as after a loss of its record.
+    for (_, forward, _) in &guests {
+        forwarder.withdraw(&Forward::of_port(forward.port)).unwrap();
+    }
+    assert!(forwarder.list().unwrap().is_empty());
+    for set in ["bridge anweddol guests", "bridge anweddol held", "ip anweddol internet", "ip anweddol anything"] {
+        let elements = sh(&format!("nft list set {set}"));
+        assert!(!elements.contains("elements"), "{elements}");
+    }
+    assert!(!reached_from("all", "8.8.8.8:22"));
+}
+
+#[test]
+#[ignore = "needs libvirtd, nft and the lab (tests/lab/run.sh)"]
+fn a_guest_gains_nothing_by_anothers_addresses() {
+    let net = Net::new();
+    let forwarder = NftForwarder::open(NftConfig::new(Ipv4Addr::UNSPECIFIED, NatNetwork::default())).unwrap();
+    let _world = role(&["ip", "netns", "exec", "client"], "system_nft::role_guest", "serve");
+    let mut guests = Vec::new();
+    for (port, ((name, address), egress)) in
+        (PORT..).zip(["thief", "owner"].into_iter().zip(GUESTS).zip([Egress::None, Egress::All]))
+    {
+        let forward = machine(port, address, egress);
+        guests.push(net.guest(name, &forward));
+        let admin = forwarder.admin(&forward).unwrap();
+        until("the guest", || greeting(admin));
+        forwarder.publish(&forward).unwrap();
+    }
+    assert!(reached_from("owner", "8.8.8.8:22") && reached_from("client", "10.99.0.1:10002"));
+    let mac = sh("ip netns exec owner cat /sys/class/net/eth0/address");
+    let neighbour = || sh("ip neigh show 192.168.127.51 dev anw0");
+    assert!(neighbour().contains(mac.trim()));
+
+    // Its address, then its card's too.
+    sh("ip -n thief addr flush dev eth0; ip -n thief addr add 192.168.127.51/24 dev eth0
+        ip -n thief route add default via 192.168.127.1");
+    assert!(!reached_from("thief", "8.8.8.8:22") && !reached_from("thief", "10.99.0.2:22"));
+    assert!(neighbour().contains(mac.trim()), "the host believes the thief: {}", neighbour());
+    assert!(reached_from("client", "10.99.0.1:10002") && reached_from("owner", "8.8.8.8:22"));
+    sh(&format!("ip -n thief link set eth0 down; ip -n thief link set eth0 address {mac}"));
+    sh("ip -n thief link set eth0 up; ip -n thief route replace default via 192.168.127.1");
+    assert!(!reached_from("thief", "8.8.8.8:22"));
+    assert!(reached_from("client", "10.99.0.1:10002") && reached_from("owner", "8.8.8.8:22"));
+    drop(guests);
+}
+
+#[test]
+#[ignore = "needs libvirtd, nft and the lab (tests/lab/run.sh)"]
+fn the_next_machine_at_an_address_has_its_own_egress_and_nothing_that_was_open() {
+    let net = Net::new();
+    let forwarder = NftForwarder::open(NftConfig::new(Ipv4Addr::UNSPECIFIED, NatNetwork::default())).unwrap();
+    let _world = role(&["ip", "netns", "exec", "client"], "system_nft::role_guest", "serve");
+    let first = machine(PORT, GUEST, Egress::All);
+    let running = net.guest("first", &first);
+    forwarder.admin(&first).unwrap();
+    forwarder.publish(&first).unwrap();
+    until("a way out", || reached_from("first", "8.8.8.8:22").then_some(()));
+    let session = greeting((HOST, PORT).into()).unwrap();
+    // It ends without anybody's help: nothing of it is withdrawn.
+    drop(running);
+    sh("ip netns delete first");
+    let second = machine(PORT + 1, GUEST, Egress::None);
+    until("the end of its card", || {
+        (!std::path::Path::new("/sys/class/net").join(card("anw0", first.uuid)).exists()).then_some(())
+    });
+    let _running = net.guest("second", &second);
+    forwarder.admin(&second).unwrap();
+    assert!(!forwarder.is_published(&first).unwrap(), "its port leads to somebody else's machine");
+    assert!(!reached_from("second", "8.8.8.8:22") && !reached_from("client", "10.99.0.1:10001"));
+    assert_eq!(forwarder.connections(&second).unwrap(), 0);
+    forwarder.publish(&second).unwrap();
+    assert!(reached_from("client", "10.99.0.1:10002"));
+    drop(session);
 }

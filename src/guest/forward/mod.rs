@@ -4,14 +4,18 @@
 //! | --- | --- | --- |
 //! | who forwards | the machine's own QEMU | the kernel |
 //! | needs | nothing | root (`CAP_NET_ADMIN`) |
-//! | before it is published | 127.0.0.1 and the port | the machine's own address |
+//! | egress | all or nothing, when it is started | by address and card, from its first login on |
+//! | connections | QEMU tells them | the kernel tells them |
+//! | before it is published | a loopback address and the port | the machine's own address |
 //! | ends with | the machine | its withdrawal |
 //!
 //! Either way no process of ours is in between: the daemon may end and start again and no session notices.
 
 use std::net::{Ipv4Addr, TcpListener};
 
+mod flows;
 pub mod nft;
+mod table;
 pub mod user;
 
 /// Whether a listener could have this address now.

@@ -1,57 +1,69 @@
-//! Forwards made by the kernel: one nftables table, one map from a port to a machine.
+//! Forwards made by the kernel, and everything else that this host does with guests' packets: two nftables tables of
+//! one name, written in one transaction (see [`ruleset`]).
 //!
-//! The table is the whole of what this host does with guests' packets, in one place (see `ruleset`): who reaches
-//! guests (those who come through a forward, and this host), and what guests reach (their DHCP server; with
-//! [`Reach::Outside`] the world too; never each other, never this host's other services).
+//! ```text
+//!  guest ─► card on the bridge ─► table bridge: are its MAC and IP address those of this card? ─no─► dropped
+//!                                          │ yes                       (DHCP until it is known, IPv6 never)
+//!                                          ▼
+//!                                 table ip: an answer? or does its address have egress? ─no─► rejected
+//! ```
 //!
-//! It lives in the kernel: a daemon that starts again finds it and its forwards. Writing it anew is one transaction
-//! that leaves the map alone, and connections that are open go on. Where somebody flushed all tables, the next
-//! publication makes it again.
+//! A guest belongs to a stranger with every right in it: it may change both of its addresses. So they count only
+//! together with the card that they come from, which the guest cannot choose: [`Forwarder::admin`] binds the three
+//! before anybody logs in, a withdrawal takes them apart. What comes through has the addresses that it shows, the
+//! bridge learns nothing wrong from it, and the second table can go by addresses: `internet` and `anything` hold those of
+//! machines with that egress. Every element names its machine's port, and is found by it where its machine has no
+//! record any more.
+//!
+//! Cards are known by their names ([`crate::hypervisor::xml::card`]). That guests' frames go to no other card is kept
+//! twice: the bridge isolates its ports, and the table says so again.
+//!
+//! All of it lives in the kernel: a daemon that starts again finds it. Writing it anew is one transaction that leaves
+//! the sets alone, and connections that are open go on. Where somebody flushed all tables, the next publication makes
+//! them again.
 //!
 //! Rules are written as text, from numbers and names that were checked; what is there is read as JSON.
 
-use std::io::{self, Read, Write};
+use std::collections::BTreeSet;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use serde_json::Value;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::can_bind;
+use super::flows;
+use super::table::{self, Card, Entry};
+use crate::child::{ChildError, Program};
+use crate::error_chain;
 use crate::guest::{Forward, ForwardError, Forwarder, GUEST_SSH_PORT};
 use crate::hypervisor::libvirt::NatNetwork;
-use crate::hypervisor::xml::Reach;
+use crate::hypervisor::xml;
 
-/// How long nft may take: it takes a few milliseconds.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// How often it is looked whether it ended.
-const PAUSE: Duration = Duration::from_millis(2);
+/// It takes a few milliseconds.
+const NFT: Program = Program { name: "nft", package: "nftables", deadline: Duration::from_secs(10) };
 
-/// What the table is made for.
+/// What the tables are made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NftConfig {
-    /// The table's name; one daemon has one.
+    /// The tables' name; one daemon has one.
     pub table: String,
     /// The address that ports are published on; 0.0.0.0 means every address of this host.
     pub bind: Ipv4Addr,
     /// Where guests are.
     pub network: NatNetwork,
-    /// What guests may reach by themselves.
-    pub reach: Reach,
 }
 
 impl NftConfig {
-    /// The usual table.
-    pub fn new(bind: Ipv4Addr, network: NatNetwork, reach: Reach) -> Self {
-        NftConfig { table: "anweddol".into(), bind, network, reach }
+    /// The usual tables.
+    pub fn new(bind: Ipv4Addr, network: NatNetwork) -> Self {
+        NftConfig { table: "anweddol".into(), bind, network }
     }
 }
 
-/// Why the table could not be made.
+/// Why the tables could not be made.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the nftables table '{table}' could not be made: {reason}")]
+#[error("the nftables tables '{table}' could not be made: {reason}")]
 pub struct SetUpError {
     /// Which.
     pub table: String,
@@ -62,18 +74,19 @@ pub struct SetUpError {
 /// Forwards by nftables.
 pub struct NftForwarder {
     config: NftConfig,
+    /// Held from reading what is there to writing what follows from it.
+    writing: Mutex<()>,
 }
 
-/// One forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    port: u16,
-    address: Ipv4Addr,
-    guest_port: u16,
+/// What is there.
+#[derive(Debug, Default)]
+struct There {
+    forwards: Vec<Entry>,
+    cards: Vec<Card>,
 }
 
 impl NftForwarder {
-    /// Makes the table, or brings it up to date. The network's bridge has to exist.
+    /// Makes the tables, or brings them up to date. The network's bridge has to exist.
     pub fn open(config: NftConfig) -> Result<Self, SetUpError> {
         let fail = |reason: String| SetUpError { table: config.table.clone(), reason };
         let table_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
@@ -83,13 +96,15 @@ impl NftForwarder {
         if config.network.bridge.bytes().any(|b| !b.is_ascii_alphanumeric() && !matches!(b, b'-' | b'_' | b'.')) {
             return Err(fail(format!("{:?} is no name for a bridge", config.network.bridge)));
         }
-        let forwarder = NftForwarder { config };
+        // Without it, no machine's end would be the end of its connections.
+        flows::check().map_err(|error| fail(error_chain(&error)))?;
+        let forwarder = NftForwarder { config, writing: Mutex::default() };
         forwarder.set_up().map_err(|reason| SetUpError { table: forwarder.config.table.clone(), reason })?;
         Ok(forwarder)
     }
 
     fn set_up(&self) -> Result<(), String> {
-        nft(&["-f", "-"], &ruleset(&self.config))?;
+        nft(&table::ruleset(&self.config))?;
         switch_on(Path::new("/proc/sys/net/ipv4/ip_forward"))?;
         self.let_this_host_in()
     }
@@ -101,163 +116,167 @@ impl NftForwarder {
         switch_on(&PathBuf::from(format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet")))
     }
 
-    fn entries(&self) -> Result<Vec<Entry>, String> {
-        match nft(&["-j", "list", "map", "ip", &self.config.table, "fwds"], "") {
-            Ok(json) => parse_map(&json),
-            // Somebody flushed the tables: then nothing is forwarded.
-            Err(reason) if is_missing(&reason) => Ok(Vec::new()),
-            Err(reason) => Err(reason),
+    fn forwards(&self) -> Result<Vec<Entry>, String> {
+        self.listed(["map", "ip", &self.config.table, "fwds"], table::parse_forwards)
+    }
+
+    fn cards(&self) -> Result<Vec<Card>, String> {
+        self.listed(["set", "bridge", &self.config.table, "guests"], table::parse_cards)
+    }
+
+    /// Somebody flushed the tables: then there is nothing.
+    fn listed<T>(&self, what: [&str; 4], parse: fn(&str) -> Result<Vec<T>, String>) -> Result<Vec<T>, String> {
+        let [kind, family, table, name] = what;
+        match NFT.run(&["-j", "list", kind, family, table, name], "") {
+            Ok(json) => parse(&json),
+            Err(ChildError::Failed { said }) if is_missing(&said) => Ok(Vec::new()),
+            Err(error) => Err(error_chain(&error)),
         }
     }
 
-    fn entry(&self, port: u16) -> Result<Option<Entry>, ForwardError> {
-        let entries = self.entries().map_err(|reason| ForwardError::Failed { port, reason })?;
-        Ok(entries.into_iter().find(|entry| entry.port == port))
+    fn there(&self) -> Result<There, String> {
+        Ok(There { forwards: self.forwards()?, cards: self.cards()? })
+    }
+
+    /// The card that belongs to a machine's address.
+    fn card(&self, forward: &Forward, address: Ipv4Addr) -> Card {
+        let name = xml::card(&self.config.network.bridge, forward.uuid);
+        Card { address, mac: forward.mac.to_ascii_lowercase(), name, port: Some(forward.port) }
+    }
+
+    /// The machine's address, where it is one of our guests'.
+    fn address(&self, forward: &Forward) -> Result<Ipv4Addr, ForwardError> {
+        let port = forward.port;
+        let address = forward.address.ok_or(ForwardError::NoAddress { port })?;
+        match self.config.network.subnet.has_guest(address) {
+            true => Ok(address),
+            false => {
+                let reason = format!("{address} is no guest's address in {}", self.config.network.subnet);
+                Err(ForwardError::Failed { port, reason })
+            }
+        }
+    }
+
+    /// Writes lines, in one transaction; where the tables are gone, with them.
+    fn write(&self, lines: &str) -> Result<(), String> {
+        match nft(lines) {
+            Err(reason) if is_missing(&reason) => {
+                self.set_up()?;
+                nft(lines)
+            }
+            other => other,
+        }
+    }
+
+    /// Binds an address to its machine's card and gives it its egress. Whatever is left of an earlier machine with
+    /// one of these addresses, this card or port is taken away in the same transaction.
+    fn bind(&self, forward: &Forward, address: Ipv4Addr, there: &There) -> Result<(), String> {
+        let card = self.card(forward, address);
+        // It becomes part of a rule.
+        xml::check_mac(&card.mac).map_err(|error| error.to_string())?;
+        if there.cards.contains(&card) {
+            return Ok(());
+        }
+        let stale = |old: &&Card| {
+            old.address == address || old.mac == card.mac || old.name == card.name || old.port == card.port
+        };
+        let cards: Vec<&Card> = there.cards.iter().filter(stale).collect();
+        let leads_here = |old: &&Entry| old.address == address && old.port != forward.port;
+        let forwards: Vec<&Entry> = there.forwards.iter().filter(leads_here).collect();
+        let mut lines = table::removal(&self.config.table, &forwards, &cards);
+        lines.push_str(&table::addition(&self.config.table, &card, forward.egress));
+        self.write(&lines)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Forwarder for NftForwarder {
     fn admin(&self, forward: &Forward) -> Result<SocketAddr, ForwardError> {
-        let address = forward.address.ok_or(ForwardError::NoAddress { port: forward.port })?;
+        let address = self.address(forward)?;
+        let failed = |reason: String| ForwardError::Failed { port: forward.port, reason };
+        let _writing = self.lock();
+        let there = self.there().map_err(failed)?;
+        if !there.cards.contains(&self.card(forward, address)) {
+            // What a predecessor at this address had open is nothing of its own. Before the two are bound: until then
+            // nothing new can come up.
+            flows::cut(address).map_err(|error| failed(error_chain(&error)))?;
+        }
+        self.bind(forward, address, &there).map_err(failed)?;
         Ok(SocketAddr::from((address, GUEST_SSH_PORT)))
     }
 
     fn publish(&self, forward: &Forward) -> Result<(), ForwardError> {
         let port = forward.port;
         let failed = |reason: String| ForwardError::Failed { port, reason };
-        let address = forward.address.ok_or(ForwardError::NoAddress { port })?;
-        if !self.config.network.subnet.has_guest(address) {
-            return Err(failed(format!("{address} is no guest's address in {}", self.config.network.subnet)));
-        }
-        match self.entry(port)? {
-            Some(there) if there.address == address && there.guest_port == GUEST_SSH_PORT => return Ok(()),
+        let address = self.address(forward)?;
+        let _writing = self.lock();
+        let there = self.there().map_err(failed)?;
+        let wanted = Entry { port, address, guest_port: GUEST_SSH_PORT };
+        let present = match there.forwards.iter().find(|entry| entry.port == port) {
+            Some(entry) if *entry == wanted => true,
             Some(_) => return Err(ForwardError::Taken { port }),
-            None => {}
-        }
-        // Forwards come before listeners: whoever listens there would be cut off without a word.
-        if !can_bind(self.config.bind, port) {
-            return Err(ForwardError::Taken { port });
-        }
-        let table = &self.config.table;
-        let line = format!("add element ip {table} fwds {{ {port} : {address} . {GUEST_SSH_PORT} }}\n");
-        match nft(&["-f", "-"], &line) {
-            Err(reason) if is_missing(&reason) => {
-                self.set_up().map_err(failed)?;
-                nft(&["-f", "-"], &line).map_err(failed)?;
-            }
-            other => drop(other.map_err(failed)?),
+            // Forwards come before listeners: whoever listens there would be cut off without a word.
+            None if !can_bind(self.config.bind, port) => return Err(ForwardError::Taken { port }),
+            None => false,
+        };
+        self.bind(forward, address, &there).map_err(failed)?;
+        if !present {
+            self.write(&table::forward(&self.config.table, &wanted)).map_err(failed)?;
         }
         self.let_this_host_in().map_err(failed)
     }
 
     fn withdraw(&self, forward: &Forward) -> Result<(), ForwardError> {
         let port = forward.port;
-        if self.entry(port)?.is_none() {
+        let failed = |reason: String| ForwardError::Failed { port, reason };
+        let _writing = self.lock();
+        let there = self.there().map_err(failed)?;
+        let forwards: Vec<&Entry> = there.forwards.iter().filter(|entry| entry.port == port).collect();
+        let cards: Vec<&Card> = there.cards.iter().filter(|card| card.port == Some(port)).collect();
+        if forwards.is_empty() && cards.is_empty() {
             return Ok(());
         }
-        let line = format!("delete element ip {} fwds {{ {port} }}\n", self.config.table);
-        match nft(&["-f", "-"], &line) {
-            Ok(_) => Ok(()),
-            Err(reason) if is_missing(&reason) => Ok(()),
-            Err(reason) => Err(ForwardError::Failed { port, reason }),
+        match nft(&table::removal(&self.config.table, &forwards, &cards)) {
+            Err(reason) if is_missing(&reason) => {}
+            other => other.map_err(failed)?,
         }
+        let addresses: BTreeSet<Ipv4Addr> =
+            forwards.iter().map(|entry| entry.address).chain(cards.iter().map(|card| card.address)).collect();
+        addresses.into_iter().try_for_each(flows::cut).map_err(|error| failed(error_chain(&error)))
     }
 
     fn is_published(&self, forward: &Forward) -> Result<bool, ForwardError> {
-        let leads_there = |entry: Entry| Some(entry.address) == forward.address && entry.guest_port == GUEST_SSH_PORT;
-        Ok(self.entry(forward.port)?.is_some_and(leads_there))
+        let failed = |reason: String| ForwardError::Failed { port: forward.port, reason };
+        let Some(address) = forward.address else {
+            let forwards = self.forwards().map_err(failed)?;
+            return Ok(forwards.iter().any(|entry| entry.port == forward.port));
+        };
+        let there = self.there().map_err(failed)?;
+        let wanted = Entry { port: forward.port, address, guest_port: GUEST_SSH_PORT };
+        Ok(there.forwards.contains(&wanted) && there.cards.contains(&self.card(forward, address)))
     }
 
     fn connections(&self, forward: &Forward) -> Result<u32, ForwardError> {
-        Err(ForwardError::Failed { port: forward.port, reason: "connections are not counted".into() })
+        let port = forward.port;
+        let address = forward.address.ok_or(ForwardError::NoAddress { port })?;
+        flows::established(port, address).map_err(|error| ForwardError::Failed { port, reason: error_chain(&error) })
     }
 
+    /// Ports that lead somewhere, and those of machines whose address is bound to a card.
     fn list(&self) -> Result<Vec<u16>, ForwardError> {
-        let entries = self.entries().map_err(|reason| ForwardError::Failed { port: 0, reason })?;
-        Ok(entries.into_iter().map(|entry| entry.port).collect())
+        let there = self.there().map_err(|reason| ForwardError::Failed { port: 0, reason })?;
+        let ports = there.forwards.iter().map(|entry| entry.port);
+        let ports: BTreeSet<u16> = ports.chain(there.cards.iter().filter_map(|card| card.port)).collect();
+        Ok(ports.into_iter().collect())
     }
 
     fn is_free(&self, port: u16) -> bool {
-        matches!(self.entry(port), Ok(None)) && can_bind(self.config.bind, port)
+        let taken = self.forwards().map(|there| there.iter().any(|entry| entry.port == port));
+        matches!(taken, Ok(false)) && can_bind(self.config.bind, port)
     }
-}
-
-/// The table, whole.
-fn ruleset(config: &NftConfig) -> String {
-    let NftConfig { table, bind, network, reach } = config;
-    let (bridge, subnet) = (&network.bridge, network.subnet);
-    let to_us = if bind.is_unspecified() { "fib daddr type local".into() } else { format!("ip daddr {bind}") };
-    let (names, out, masquerade) = match reach {
-        Reach::Isolated => (String::new(), format!("iifname \"{bridge}\" drop"), String::new()),
-        Reach::Outside => (
-            format!("iifname \"{bridge}\" meta l4proto {{ tcp, udp }} th dport 53 accept"),
-            format!("iifname \"{bridge}\" oifname \"{bridge}\" drop"),
-            format!("ip saddr {subnet} oifname != \"{bridge}\" masquerade"),
-        ),
-    };
-    format!(
-        "add table ip {table}
-add map ip {table} fwds {{ type inet_service : ipv4_addr . inet_service; }}
-add chain ip {table} spoof {{ type filter hook prerouting priority -300; }}
-add chain ip {table} arrive {{ type nat hook prerouting priority -100; }}
-add chain ip {table} own {{ type nat hook output priority -100; }}
-add chain ip {table} leave {{ type nat hook postrouting priority 100; }}
-add chain ip {table} host {{ type filter hook input priority 0; }}
-add chain ip {table} through {{ type filter hook forward priority 0; }}
-flush chain ip {table} spoof
-flush chain ip {table} arrive
-flush chain ip {table} own
-flush chain ip {table} leave
-flush chain ip {table} host
-flush chain ip {table} through
-table ip {table} {{
-  chain spoof {{
-    iifname \"{bridge}\" ip daddr 127.0.0.0/8 drop
-    iifname \"{bridge}\" ip saddr != {{ 0.0.0.0, {subnet} }} drop
-  }}
-  chain arrive {{
-    iifname != \"{bridge}\" {to_us} dnat ip to tcp dport map @fwds
-  }}
-  chain own {{
-    {to_us} dnat ip to tcp dport map @fwds
-  }}
-  chain leave {{
-    ip saddr 127.0.0.0/8 oifname \"{bridge}\" masquerade
-    {masquerade}
-  }}
-  chain host {{
-    iifname \"{bridge}\" ct state established,related accept
-    iifname \"{bridge}\" udp dport 67 accept
-    {names}
-    iifname \"{bridge}\" drop
-  }}
-  chain through {{
-    iifname \"{bridge}\" ct state established,related accept
-    {out}
-    oifname \"{bridge}\" ct state established,related accept
-    oifname \"{bridge}\" ct status dnat accept
-    oifname \"{bridge}\" drop
-  }}
-}}
-"
-    )
-}
-
-/// Reads the map's elements.
-fn parse_map(json: &str) -> Result<Vec<Entry>, String> {
-    let value: Value = serde_json::from_str(json).map_err(|error| format!("nft's answer is no JSON: {error}"))?;
-    let objects = value["nftables"].as_array().ok_or("nft's answer has no list 'nftables'")?;
-    let Some(map) = objects.iter().find_map(|object| object.get("map")) else {
-        return Err("nft's answer has no map".into());
-    };
-    let elements = map["elem"].as_array().map(Vec::as_slice).unwrap_or_default();
-    elements.iter().map(|e| parse_element(e).ok_or_else(|| format!("nft told an element {e}"))).collect()
-}
-
-fn parse_element(element: &Value) -> Option<Entry> {
-    let port = |value: &Value| u16::try_from(value.as_u64()?).ok();
-    let to = &element[1]["concat"];
-    Some(Entry { port: port(&element[0])?, address: to[0].as_str()?.parse().ok()?, guest_port: port(&to[1])? })
 }
 
 fn is_missing(reason: &str) -> bool {
@@ -272,48 +291,9 @@ fn switch_on(file: &Path) -> Result<(), String> {
     }
 }
 
-/// Runs nft: its output, or its complaint.
-fn nft(arguments: &[&str], input: &str) -> Result<String, String> {
-    let mut child = Command::new("nft")
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("nft could not be run: {error}; is the package nftables installed?"))?;
-    let deadline = Instant::now() + DEADLINE;
-    // In threads of their own, so that no full pipe can keep us past the deadline.
-    let (stdin, input) = (child.stdin.take(), input.to_owned());
-    thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
-    let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < deadline => thread::sleep(PAUSE),
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("nft did not end within {} s", DEADLINE.as_secs()));
-            }
-            Err(error) => return Err(format!("nft could not be waited for: {error}")),
-        }
-    };
-    let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
-    match status.success() {
-        true => Ok(out),
-        false if err.contains("Operation not permitted") => Err(format!("{}: this needs root", err.trim())),
-        false => Err(err.trim().to_owned()),
-    }
-}
-
-fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What could be read is worth having.
-        let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// Runs a script: nothing, or nft's complaint.
+fn nft(script: &str) -> Result<(), String> {
+    NFT.run(&["-f", "-"], script).map(drop).map_err(|error| error_chain(&error))
 }
 
 #[cfg(test)]
@@ -321,25 +301,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_maps_elements_are_read() {
-        let json = r#"{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"map": {"family": "ip", "name": "fwds",
-            "table": "anweddol", "type": "inet_service", "handle": 1, "map": ["ipv4_addr", "inet_service"],
-            "elem": [[10001, {"concat": ["192.168.127.5", 22]}], [10002, {"concat": ["192.168.127.6", 22]}]]}}]}"#;
-        let entries = parse_map(json).unwrap();
-        assert_eq!(entries.len(), 2);
-        assert_eq!(entries[0], Entry { port: 10001, address: Ipv4Addr::new(192, 168, 127, 5), guest_port: 22 });
-        assert_eq!(parse_map(r#"{"nftables": [{"map": {"name": "fwds"}}]}"#).unwrap(), []);
-        for bad in ["", "{}", r#"{"nftables": []}"#, r#"{"nftables": [{"map": {"elem": [[1, 2]]}}]}"#] {
-            assert!(parse_map(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn no_name_can_become_a_rule() {
         let with = |table: &str, bridge: &str| NftConfig {
             table: table.into(),
             network: NatNetwork { bridge: bridge.into(), ..NatNetwork::default() },
-            ..NftConfig::new(Ipv4Addr::LOCALHOST, NatNetwork::default(), Reach::Isolated)
+            ..NftConfig::new(Ipv4Addr::LOCALHOST, NatNetwork::default())
         };
         for (table, bridge) in [("a b", "x"), ("a;", "x"), ("", "x"), ("1a", "x"), ("a", "x\" drop\n"), ("a", "x y")] {
             assert!(NftForwarder::open(with(table, bridge)).is_err(), "{table:?} {bridge:?}");
@@ -347,23 +313,15 @@ mod tests {
     }
 
     #[test]
-    fn isolated_guests_reach_nothing_by_themselves() {
-        let config = NftConfig::new(Ipv4Addr::UNSPECIFIED, NatNetwork::default(), Reach::Isolated);
-        let isolated = ruleset(&config);
-        assert!(isolated.contains("iifname \"anw0\" drop\n    oifname") && !isolated.contains("dport 53"));
-        let outside = ruleset(&NftConfig { reach: Reach::Outside, ..config });
-        assert!(outside.contains("ip saddr 192.168.127.0/24 oifname != \"anw0\" masquerade"));
-        assert!(outside.contains("iifname \"anw0\" oifname \"anw0\" drop"));
-    }
-
-    #[test]
     fn a_machine_without_address_is_not_published() {
-        let config = NftConfig::new(Ipv4Addr::LOCALHOST, NatNetwork::default(), Reach::Isolated);
-        let forwarder = NftForwarder { config };
-        let forward = Forward { uuid: uuid::Uuid::nil(), port: 1, address: None };
+        let config = NftConfig::new(Ipv4Addr::LOCALHOST, NatNetwork::default());
+        let forwarder = NftForwarder { config, writing: Mutex::default() };
+        let forward = Forward::of_port(1);
         assert!(matches!(forwarder.admin(&forward), Err(ForwardError::NoAddress { port: 1 })));
         assert!(matches!(forwarder.publish(&forward), Err(ForwardError::NoAddress { port: 1 })));
+        assert!(matches!(forwarder.connections(&forward), Err(ForwardError::NoAddress { port: 1 })));
         let elsewhere = Forward { address: Some(Ipv4Addr::new(10, 1, 1, 1)), ..forward };
         assert!(matches!(forwarder.publish(&elsewhere), Err(ForwardError::Failed { .. })));
+        assert!(matches!(forwarder.admin(&elsewhere), Err(ForwardError::Failed { .. })));
     }
 }

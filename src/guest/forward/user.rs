@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   admin()                        publish()                    withdraw(), or the machine ends
-//!   127.0.0.1:PORT ──► guest:22    BIND:PORT ──► guest:22       nothing
+//!   127.0.0.2:PORT ──► guest:22    BIND:PORT ──► guest:22       nothing
 //! ```
 //!
 //! Until a machine is published only this host reaches it: its `endpoint` account has a password that everybody
-//! knows. Where BIND is a loopback address both are the same forward.
+//! knows. The two addresses always differ, so a connection tells for ever by which of them it came: those of set-up are
+//! no user's, and what set-up left open keeps no machine from being idle.
 //!
 //! QEMU accepts a connection before the guest does: a port that takes connections says nothing about the guest.
 
@@ -45,18 +46,32 @@ impl Monitor for Libvirt {
     }
 }
 
+/// The address that user networking gives every guest.
+const GUEST: &str = "10.0.2.15";
+
 /// Forwards by QEMU's user networking.
 pub struct UserForwarder {
     monitor: Arc<dyn Monitor>,
     bind: Ipv4Addr,
 }
 
-/// One forward, as QEMU tells it.
+/// One forward, or a connection through one, as QEMU tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rule {
+struct Line {
+    state: State,
+    /// The host's address that it is on; of a connection, never that of its client.
     from: Ipv4Addr,
     port: u16,
     guest_port: u16,
+}
+
+/// What a line is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A forward.
+    Forward,
+    /// A connection that is open in both directions.
+    Established,
 }
 
 impl UserForwarder {
@@ -65,9 +80,10 @@ impl UserForwarder {
         UserForwarder { monitor, bind }
     }
 
-    /// Where a machine that is not published yet is reached.
+    /// Where this host reaches a machine for set-up: another loopback address than clients are told.
     fn local(&self) -> Ipv4Addr {
-        if self.bind.is_loopback() { self.bind } else { Ipv4Addr::LOCALHOST }
+        let [first, second] = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+        if self.bind == first { second } else { first }
     }
 
     fn command(&self, forward: &Forward, line: &str) -> Result<Option<String>, ForwardError> {
@@ -75,11 +91,16 @@ impl UserForwarder {
         answer.map_err(|error| ForwardError::Failed { port: forward.port, reason: error.to_string() })
     }
 
+    /// What the machine tells about this port, in one state; `None` if there is no such machine.
+    fn lines(&self, forward: &Forward, state: State) -> Result<Option<Vec<Ipv4Addr>>, ForwardError> {
+        let Some(text) = self.command(forward, "info usernet")? else { return Ok(None) };
+        let ours = |line: &Line| line.state == state && line.port == forward.port && line.guest_port == GUEST_SSH_PORT;
+        Ok(Some(parse_usernet(&text).into_iter().filter(ours).map(|line| line.from).collect()))
+    }
+
     /// The machine's forwards of this port; `None` if there is no such machine.
     fn rules(&self, forward: &Forward) -> Result<Option<Vec<Ipv4Addr>>, ForwardError> {
-        let Some(text) = self.command(forward, "info usernet")? else { return Ok(None) };
-        let ours = |rule: &Rule| rule.port == forward.port && rule.guest_port == GUEST_SSH_PORT;
-        Ok(Some(parse_usernet(&text).into_iter().filter(ours).map(|rule| rule.from).collect()))
+        self.lines(forward, State::Forward)
     }
 
     fn rules_of_running(&self, forward: &Forward) -> Result<Vec<Ipv4Addr>, ForwardError> {
@@ -105,7 +126,7 @@ impl Forwarder for UserForwarder {
     fn admin(&self, forward: &Forward) -> Result<SocketAddr, ForwardError> {
         let (there, local) = (self.rules_of_running(forward)?, self.local());
         if there.contains(&self.bind) {
-            // Published already: 0.0.0.0 includes the loopback address.
+            // Published already: 0.0.0.0 includes ours, and nothing has to be opened.
             let at = if self.bind.is_unspecified() { local } else { self.bind };
             return Ok(SocketAddr::from((at, forward.port)));
         }
@@ -135,7 +156,9 @@ impl Forwarder for UserForwarder {
     }
 
     fn connections(&self, forward: &Forward) -> Result<u32, ForwardError> {
-        Err(ForwardError::Failed { port: forward.port, reason: "connections are not counted".into() })
+        let open = self.lines(forward, State::Established)?.ok_or_else(|| gone(forward))?;
+        let users = open.into_iter().filter(|&from| from != self.local()).count();
+        Ok(users.try_into().unwrap_or(u32::MAX))
     }
 
     fn list(&self) -> Result<Vec<u16>, ForwardError> {
@@ -143,7 +166,8 @@ impl Forwarder for UserForwarder {
         let mut ports = Vec::new();
         for uuid in self.monitor.machines().map_err(failed)? {
             let text = self.monitor.command(uuid, "info usernet").map_err(failed)?.unwrap_or_default();
-            ports.extend(parse_usernet(&text).into_iter().map(|rule| rule.port));
+            let forwards = parse_usernet(&text).into_iter().filter(|line| line.state == State::Forward);
+            ports.extend(forwards.map(|line| line.port));
         }
         ports.sort_unstable();
         ports.dedup();
@@ -159,10 +183,11 @@ fn gone(forward: &Forward) -> ForwardError {
     ForwardError::Failed { port: forward.port, reason: format!("there is no domain {}", forward.uuid) }
 }
 
-/// Reads the forwards of our back end from `info usernet`.
-fn parse_usernet(text: &str) -> Vec<Rule> {
+/// Reads the forwards of our back end, and the connections through them, from `info usernet`. A guest's own
+/// connections are among the lines too, the other way round: from its address and a port of its choice.
+fn parse_usernet(text: &str) -> Vec<Line> {
     let mut ours = false;
-    let mut rules = Vec::new();
+    let mut lines = Vec::new();
     for line in text.lines() {
         if !line.starts_with(' ') {
             // `Hub -1 (anwnet):`
@@ -170,16 +195,19 @@ fn parse_usernet(text: &str) -> Vec<Rule> {
             continue;
         }
         let fields: Vec<&str> = line.split_whitespace().collect();
-        if let ["TCP[HOST_FORWARD]", _, from, port, _, guest_port, ..] = fields[..]
-            && ours
-        {
-            let from = if from == "*" { Ok(Ipv4Addr::UNSPECIFIED) } else { from.parse() };
-            if let (Ok(from), Ok(port), Ok(guest_port)) = (from, port.parse(), guest_port.parse()) {
-                rules.push(Rule { from, port, guest_port });
-            }
+        let [kind, _, from, port, to, guest_port, ..] = fields[..] else { continue };
+        let state = match kind {
+            "TCP[HOST_FORWARD]" => State::Forward,
+            // Nobody but us forwards to the guest, so what leads to it came through a forward.
+            "TCP[ESTABLISHED]" if to == GUEST => State::Established,
+            _ => continue,
+        };
+        let from = if from == "*" { Ok(Ipv4Addr::UNSPECIFIED) } else { from.parse() };
+        if let (true, Ok(from), Ok(port), Ok(guest_port)) = (ours, from, port.parse(), guest_port.parse()) {
+            lines.push(Line { state, from, port, guest_port });
         }
     }
-    rules
+    lines
 }
 
 /// Silence is success; everything else is told in words only.
@@ -212,38 +240,42 @@ mod tests {
     const USERNET: &str = "Hub -1 (anwnet):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
         TCP[HOST_FORWARD]  13       127.0.0.1 10022       10.0.2.15    22     0     0\r\n  \
         TCP[HOST_FORWARD]  14               * 10023       10.0.2.15    22     0     0\r\n  \
-        TCP[ESTABLISHED]   15       127.0.0.1 10024       10.0.2.15    22     0     0\r\n  \
+        TCP[ESTABLISHED]   15       127.0.0.1 10022       10.0.2.15    22     0     0\r\n  \
+        TCP[ESTABLISHED]   16       10.0.2.15 10022       127.0.0.1    22     0     0\r\n  \
+        TCP[SYN_SENT]      17       127.0.0.1 10022       10.0.2.15    22     0     0\r\n  \
+        TCP[FIN_WAIT_2]    18       127.0.0.1 10022       10.0.2.15    22     0     0\r\n  \
         UDP[236 sec]       16       10.0.2.15 10025       10.0.2.3     53     0     0\r\n\
         Hub -1 (other):\r\n  TCP[HOST_FORWARD]  13       127.0.0.1 10026       10.0.2.15    22     0     0\r\n";
 
     /// Monitors of machines that share one host's ports.
     #[derive(Default)]
-    struct Monitors(Mutex<BTreeMap<Uuid, Vec<Rule>>>);
+    struct Monitors(Mutex<BTreeMap<Uuid, Vec<Line>>>);
 
     impl Monitor for Monitors {
         fn command(&self, uuid: Uuid, line: &str) -> Result<Option<String>, HypervisorError> {
             let mut machines = self.0.lock().unwrap();
-            let taken: Vec<Rule> = machines.values().flatten().copied().collect();
+            let taken: Vec<Line> = machines.values().flatten().copied().collect();
             let Some(rules) = machines.get_mut(&uuid) else { return Ok(None) };
             let words: Vec<&str> = line.split([' ', ':', '-']).collect();
             Ok(Some(match words[..] {
                 ["info", "usernet"] => {
                     let lines = rules.iter().map(|r| {
                         let from = if r.from.is_unspecified() { "*".to_owned() } else { r.from.to_string() };
-                        format!("  TCP[HOST_FORWARD]  13 {from} {} 10.0.2.15 {} 0 0\r\n", r.port, r.guest_port)
+                        let state = if r.state == State::Forward { "HOST_FORWARD" } else { "ESTABLISHED" };
+                        format!("  TCP[{state}]  13 {from} {} 10.0.2.15 {} 0 0\r\n", r.port, r.guest_port)
                     });
                     format!("Hub -1 (anwnet):\r\n{}", lines.collect::<String>())
                 }
                 ["hostfwd_add", "anwnet", "tcp", from, port, "", guest_port] => {
                     let (from, port, guest_port) =
                         (from.parse().unwrap(), port.parse().unwrap(), guest_port.parse().unwrap());
-                    let clash = |r: &Rule| {
+                    let clash = |r: &Line| {
                         r.port == port && (r.from == from || r.from.is_unspecified() || Ipv4Addr::is_unspecified(&from))
                     };
                     if taken.iter().any(clash) {
                         return Ok(Some(format!("Could not set up host forwarding rule '{line}'\r\n")));
                     }
-                    rules.push(Rule { from, port, guest_port });
+                    rules.push(Line { state: State::Forward, from, port, guest_port });
                     String::new()
                 }
                 ["hostfwd_remove", "anwnet", "tcp", from, port] => {
@@ -268,13 +300,15 @@ mod tests {
     }
 
     fn forward(n: u128, port: u16) -> Forward {
-        Forward { uuid: Uuid::from_u128(n), port, address: None }
+        Forward { uuid: Uuid::from_u128(n), ..Forward::of_port(port) }
     }
 
     #[test]
-    fn forwards_are_read_from_the_monitor() {
-        let rule = |from: [u8; 4], port| Rule { from: from.into(), port, guest_port: 22 };
-        assert_eq!(parse_usernet(USERNET), [rule([127, 0, 0, 1], 10022), rule([0, 0, 0, 0], 10023)]);
+    fn forwards_and_open_connections_are_read_from_the_monitor() {
+        let line = |state, from: [u8; 4], port| Line { state, from: from.into(), port, guest_port: 22 };
+        let forwards = [line(State::Forward, [127, 0, 0, 1], 10022), line(State::Forward, [0, 0, 0, 0], 10023)];
+        let open = line(State::Established, [127, 0, 0, 1], 10022);
+        assert_eq!(parse_usernet(USERNET), [forwards[0], forwards[1], open]);
         assert_eq!(parse_usernet(""), []);
     }
 
@@ -294,7 +328,7 @@ mod tests {
             let (forwarder, monitors) = forwarder(bind);
             let one = forward(1, 10001);
             for _ in 0..2 {
-                assert_eq!(forwarder.admin(&one).unwrap(), "127.0.0.1:10001".parse().unwrap());
+                assert_eq!(forwarder.admin(&one).unwrap(), "127.0.0.2:10001".parse().unwrap());
                 assert!(!forwarder.is_published(&one).unwrap());
                 assert_eq!(monitors.0.lock().unwrap()[&one.uuid].len(), 1);
             }
@@ -302,9 +336,9 @@ mod tests {
                 forwarder.publish(&one).unwrap();
                 assert!(forwarder.is_published(&one).unwrap());
                 let rules = monitors.0.lock().unwrap()[&one.uuid].clone();
-                assert_eq!(rules, [Rule { from: bind, port: 10001, guest_port: 22 }]);
+                assert_eq!(rules, [Line { state: State::Forward, from: bind, port: 10001, guest_port: 22 }]);
             }
-            let at = if bind.is_unspecified() { Ipv4Addr::LOCALHOST } else { bind };
+            let at = if bind.is_unspecified() { Ipv4Addr::new(127, 0, 0, 2) } else { bind };
             assert_eq!(forwarder.admin(&one).unwrap(), SocketAddr::from((at, 10001)));
             assert_eq!(forwarder.list().unwrap(), [10001]);
             for _ in 0..2 {
@@ -315,14 +349,31 @@ mod tests {
     }
 
     #[test]
-    fn on_loopback_both_are_one_forward() {
-        let (forwarder, _) = forwarder(Ipv4Addr::LOCALHOST);
+    fn the_address_of_set_up_is_never_the_published_one() {
+        for bind in [[127, 0, 0, 1], [127, 0, 0, 2], [127, 0, 0, 3]].map(Ipv4Addr::from) {
+            let (forwarder, _) = forwarder(bind);
+            let one = forward(1, 10001);
+            assert_ne!(forwarder.admin(&one).unwrap().ip(), bind);
+            forwarder.publish(&one).unwrap();
+            assert!(forwarder.is_published(&one).unwrap());
+            let other = forwarder.publish(&forward(2, 10001)).unwrap_err();
+            assert!(matches!(other, ForwardError::Taken { port: 10001 }), "{other}");
+        }
+    }
+
+    #[test]
+    fn connections_of_users_count_and_those_of_set_up_do_not() {
+        let (forwarder, monitors) = forwarder(Ipv4Addr::UNSPECIFIED);
         let one = forward(1, 10001);
-        forwarder.admin(&one).unwrap();
         forwarder.publish(&one).unwrap();
-        assert!(forwarder.is_published(&one).unwrap());
-        let other = forwarder.publish(&forward(2, 10001)).unwrap_err();
-        assert!(matches!(other, ForwardError::Taken { port: 10001 }), "{other}");
+        assert_eq!(forwarder.connections(&one).unwrap(), 0);
+        for (from, port) in [([192, 0, 2, 1], 10001), ([127, 0, 0, 1], 10001), ([127, 0, 0, 2], 10001), ([0; 4], 9)] {
+            let line = Line { state: State::Established, from: from.into(), port, guest_port: 22 };
+            monitors.0.lock().unwrap().get_mut(&one.uuid).unwrap().push(line);
+        }
+        assert_eq!(forwarder.connections(&one).unwrap(), 2);
+        assert_eq!(forwarder.list().unwrap(), [10001]);
+        assert!(forwarder.connections(&forward(9, 10001)).is_err(), "of a machine that is gone nothing is known");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The bootable CD: isolinux without menu or time-out, the kernel and the initial RAM disk.
+//! The bootable CD: isolinux without menu or time-out, the kernel and the initial RAM disk. Its first sector starts it
+//! from a disk too.
 
 use std::fs::{self, File, FileTimes};
 use std::path::Path;
@@ -11,8 +12,9 @@ use super::{ImageError, io_error};
 /// 2024-01-01, for everything on the CD: ISO 9660 has no year 1970 that all tools agree on.
 const EPOCH: u64 = 1_704_067_200;
 
-/// Writes a CD of `files` (path on the CD and content) to `iso`, by way of the empty directory `scratch`.
-pub(super) fn write(scratch: &Path, files: &[(&str, &[u8])], iso: &Path) -> Result<(), ImageError> {
+/// Writes a CD of `files` (path on the CD and content) to `iso`, by way of the empty directory `scratch`, with the first
+/// sector that is in the file `mbr`.
+pub(super) fn write(scratch: &Path, files: &[(&str, &[u8])], mbr: &Path, iso: &Path) -> Result<(), ImageError> {
     let date = SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH);
     let mut directories = vec![scratch.to_path_buf()];
     for (path, bytes) in files {
@@ -38,6 +40,8 @@ pub(super) fn write(scratch: &Path, files: &[(&str, &[u8])], iso: &Path) -> Resu
         .args(["-file-mode", "0444", "-dir-mode", "0555"])
         .args(["-eltorito-boot", "isolinux/isolinux.bin", "-eltorito-catalog", "isolinux/boot.cat"])
         .args(["-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"])
+        .arg("-isohybrid-mbr")
+        .arg(mbr)
         .arg("-output")
         .arg(iso)
         .arg(scratch)

@@ -20,12 +20,12 @@ const PROGRAMS: [(&str, u32); 6] = [
 ];
 /// sudo's policy: its directory changed between Debian's releases.
 const SUDOERS_PLUGIN: &str = "/sudo/sudoers.so";
-/// Network and randomness. What the kernel has built in, and what a release does not have, is left out.
-const MODULES: [&str; 3] = ["virtio_pci", "virtio_net", "virtio-rng"];
+/// Network, randomness and disks. What the kernel has built in, and what a release does not have, is left out.
+const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "virtio-rng", "virtio_blk"];
 /// Without this one there is no network.
 const NEEDED_MODULE: &str = "virtio_net";
 /// Everything that those may depend on; a new dependency is an error that names it.
-const MODULE_FILES: [&str; 12] = [
+const MODULE_FILES: [&str; 13] = [
     "virtio",
     "virtio_ring",
     "virtio_pci",
@@ -33,6 +33,7 @@ const MODULE_FILES: [&str; 12] = [
     "virtio_pci_legacy_dev",
     "virtio_net",
     "virtio-rng",
+    "virtio_blk",
     "rng-core",
     "failover",
     "net_failover",
@@ -41,6 +42,8 @@ const MODULE_FILES: [&str; 12] = [
 ];
 const ISOLINUX: [(&str, &str); 2] =
     [("isolinux.bin", "usr/lib/ISOLINUX/isolinux.bin"), ("ldlinux.c32", "usr/lib/syslinux/modules/bios/ldlinux.c32")];
+/// The first sector of a disk that starts isolinux.
+const HYBRID_MBR: &str = "usr/lib/ISOLINUX/isohdpfx.bin";
 
 const ENDPOINT: u32 = 900;
 /// `endpoint`, with few rounds: the password is public.
@@ -79,6 +82,7 @@ pub(super) fn wanted(path: &str, kernel: bool) -> bool {
         false => {
             PROGRAMS.iter().any(|(program, _)| path == *program)
                 || ISOLINUX.iter().any(|(_, file)| path == *file)
+                || path == HYBRID_MBR
                 || path.starts_with("usr/lib") && path.contains(".so")
         }
     }
@@ -240,6 +244,11 @@ pub(super) fn boot_loader(contents: &Contents) -> Result<Vec<(&'static str, Vec<
     }
     files.push(("isolinux.cfg", ISOLINUX_CFG.replace("@CMDLINE@", CMDLINE).into_bytes()));
     Ok(files)
+}
+
+/// What makes the CD start from a disk too.
+pub(super) fn hybrid_mbr(contents: &Contents) -> Result<&[u8], ImageError> {
+    contents.get(HYBRID_MBR).ok_or_else(|| ImageError::Missing { path: format!("/{HYBRID_MBR}") })
 }
 
 pub(super) const ISOLINUX_CFG: &str = include_str!("rootfs/isolinux.cfg");

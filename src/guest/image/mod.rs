@@ -2,17 +2,18 @@
 //!
 //! ```text
 //! apt-get (asks, fetches) ──► .deb files ──► dpkg-deb | tar, in memory ──► tree ──► cpio ──► initrd ─┐
-//!                                │                  our own few files ──────┘                        ├─► ISO
+//!                                │                  our own few files ──────┘                        ├─► ISO ─► disk
 //!                                └──────────────────────────────────────► vmlinuz ───────────────────┘
 //! ```
 //!
-//! Its kernel is Debian's, its user land BusyBox, OpenSSH and sudo. Everything runs from the initial RAM disk, so a guest has
-//! no disk and forgets everything. OpenSSH and not a smaller server, because passwords have 120 characters.
+//! Its kernel is Debian's, its user land BusyBox, OpenSSH and sudo. Everything runs from the initial RAM disk, so a guest
+//! needs no disk and forgets everything; where it has one, that is `/dev/vda`. OpenSSH and not a smaller server, because passwords have 120 characters.
 //!
 //! Nothing is installed on the host, no privilege is needed, and the same packages give the same bytes: an image is cached
 //! under the SHA-256 of its packages' hashes and of our files.
 
 mod apt;
+mod disk;
 mod elf;
 mod iso;
 mod layout;
@@ -37,16 +38,21 @@ pub const CMDLINE: &str =
     "quiet panic=-1 nokaslr tsc=reliable no_timer_check cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on";
 
 /// Part of every cache key: change it when the same inputs give another image.
-const FORMAT: &str = "anweddol-image-1";
+const FORMAT: &str = "anweddol-image-2";
 /// The programs of the host that are needed, and their packages.
-const PROGRAMS: [(&str, &str); 4] =
-    [("apt-get", "apt"), ("apt-cache", "apt"), ("dpkg-deb", "dpkg"), ("xorriso", "xorriso")];
-const NAMES: [&str; 3] = ["vmlinuz", "initrd", "anweddol.iso"];
+const PROGRAMS: [(&str, &str); 5] = [
+    ("apt-get", "apt"),
+    ("apt-cache", "apt"),
+    ("dpkg-deb", "dpkg"),
+    ("xorriso", "xorriso"),
+    ("qemu-img", "qemu-utils"),
+];
+const NAMES: [&str; 4] = ["vmlinuz", "initrd", "anweddol.iso", "disk.qcow2"];
 
 /// What to build.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
-    /// Where the kernel, the initial RAM disk and the ISO are put.
+    /// Where the kernel, the initial RAM disk, the ISO and the disk are put.
     pub out_dir: PathBuf,
     /// Where packages and finished images are kept.
     pub cache_dir: PathBuf,
@@ -76,6 +82,8 @@ pub struct Built {
     pub initrd: Artifact,
     /// The bootable CD image of the same.
     pub iso: Artifact,
+    /// The bootable disk of the same, as a base for overlays.
+    pub disk: Artifact,
 }
 
 /// Why an image could not be built.
@@ -142,8 +150,14 @@ pub enum ImageError {
         /// What it said.
         reason: String,
     },
-    /// The disk is full.
-    #[error("no space is left for {path}: an image needs 150 MB in the cache directory and 70 MB where it is put")]
+    /// The disk image could not be written.
+    #[error("qemu-img could not write the disk: {reason}")]
+    Disk {
+        /// What it said.
+        reason: String,
+    },
+    /// No room is left.
+    #[error("no space is left for {path}: an image needs 180 MB in the cache directory and 100 MB where it is put")]
     NoSpace {
         /// What was being written.
         path: PathBuf,
@@ -249,7 +263,12 @@ fn make(
             .collect();
         let mut files: Vec<(&str, &[u8])> = boot_loader.iter().map(|(name, bytes)| (&name[..], &bytes[..])).collect();
         files.extend([("boot/vmlinuz", kernel), ("boot/initrd", &initrd)]);
-        iso::write(&scratch, &files, &aside.join(NAMES[2]))?;
+        let (mbr, iso) = (aside.join("mbr"), aside.join(NAMES[2]));
+        fs::write(&mbr, layout::hybrid_mbr(&contents)?).map_err(io_error(&mbr))?;
+        iso::write(&scratch, &files, &mbr, &iso)?;
+        fs::remove_file(&mbr).map_err(io_error(&mbr))?;
+        progress("writing the disk");
+        disk::write(&iso, &aside.join(NAMES[3]))?;
         fs::remove_dir_all(&scratch).map_err(io_error(&scratch))?;
         let image = cache.join("images").join(&key);
         match fs::rename(&aside, &image) {
@@ -295,8 +314,8 @@ fn put(cache: &Path, out: &Path, key: &str, cached: bool) -> Result<Built, Image
         }
         Ok(Artifact { path, size, sha256 })
     };
-    let [kernel, initrd, iso] = NAMES;
-    Ok(Built { key: key.into(), cached, kernel: artifact(kernel)?, initrd: artifact(initrd)?, iso: artifact(iso)? })
+    let [kernel, initrd, iso, disk] = NAMES.map(artifact);
+    Ok(Built { key: key.into(), cached, kernel: kernel?, initrd: initrd?, iso: iso?, disk: disk? })
 }
 
 /// What decides the image: the packages by their hashes, and our files.

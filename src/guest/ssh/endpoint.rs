@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::reach::Expect;
-use super::{ENDPOINT, setup_command, text, within};
+use super::{ENDPOINT, SET_UP, setup_command, text, within};
 use crate::guest::{Exit, OpenShell, Output, ShellError};
 
 /// How much is kept of each output of a command.
@@ -26,6 +26,9 @@ const TRAFFIC_LIMIT: u64 = 16 << 20;
 const WINDOW: u32 = 128 << 10;
 /// A connection on which nothing moves for so long is dropped, whoever forgot it.
 const INACTIVITY: Duration = Duration::from_secs(120);
+/// Between two signs of life of a connection on which nothing else moves, and how many may stay unanswered.
+const KEEPALIVE: Duration = Duration::from_secs(45);
+const KEEPALIVES_MISSED: usize = 2;
 /// How long a polite end may take.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 /// How much of a failure's description is told.
@@ -92,9 +95,14 @@ impl EndpointShell {
         patience: Duration,
     ) -> Result<(), ShellError> {
         let at = self.at;
-        let command = setup_command(username, password).map_err(|what| super::not_run(at, what))?;
+        let command = setup_command(username, password).map_err(|what| super::not_run(at, SET_UP, what))?;
         let output = self.execute(command.expose_secret(), patience).await?;
-        super::set_up_ended(at, &output)
+        super::ended(at, SET_UP, &output)
+    }
+
+    /// Whether it broke, or was ended by the guest.
+    pub(super) fn is_closed(&self) -> bool {
+        self.connection.is_closed()
     }
 
     /// Ends the connection.
@@ -170,6 +178,8 @@ pub(super) async fn enter(
         window_size: WINDOW,
         channel_buffer_size: 16,
         inactivity_timeout: Some(INACTIVITY),
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: KEEPALIVES_MISSED,
         ..Default::default()
     };
     let mut connection = match client::connect_stream(Arc::new(config), stream, Guest).await {

@@ -12,8 +12,13 @@
 //! it was made minutes ago by this very boot, nobody knows it yet, and the way there is internal to the host (a loopback
 //! forward into one QEMU process, or the bridge that only our machines are on). The password that is set is the one secret
 //! sent, and its receiver is the machine that it is for.
+//!
+//! **Keys.** The connection of that last login is kept ([`kept`]), so that a public key that comes with a claim costs one
+//! command and no key exchange. Without it (it broke, the daemon was started again), a new login does the same.
 
 mod endpoint;
+mod kept;
+mod key;
 mod reach;
 pub mod text;
 
@@ -32,6 +37,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{GUEST_SSH_PORT, Login, OpenShell, Opened, Patience, Shell, ShellError, ShellObserver};
 use endpoint::Entry;
+use kept::Kept;
 use reach::Expect;
 
 /// The account that every image starts with, and its password.
@@ -46,17 +52,21 @@ const LOGIN_PATIENCE: Duration = Duration::from_secs(20);
 const WANTED_INTERVAL: Duration = Duration::from_millis(200);
 /// How much of what the script printed is told.
 const SETUP_OUTPUT_LIMIT: usize = 1024;
+/// What a command is called when it failed.
+const SET_UP: &str = "the set-up script";
+const INSTALLATION: &str = "the installation of a key";
 
 /// The real [`Shell`]. Blocks its caller: use it from threads that may block, never from a task of the runtime.
 #[derive(Clone, Debug)]
 pub struct SshShell {
     runtime: Handle,
+    kept: Kept,
 }
 
 impl SshShell {
     /// A shell whose connections run on `runtime`.
     pub fn new(runtime: Handle) -> Self {
-        SshShell { runtime }
+        SshShell { runtime, kept: Kept::default() }
     }
 }
 
@@ -69,16 +79,51 @@ impl Shell for SshShell {
         observer: Option<&dyn ShellObserver>,
     ) -> Result<(), ShellError> {
         let deadline = Instant::now() + patience.at_most;
-        self.runtime.block_on(async {
-            tokio::select! {
-                done = personalise(at, who, observer, deadline) => done,
-                () = unwanted(patience) => Err(ShellError::Unwanted { at }),
+        let login = self.while_wanted(at, patience, personalise(at, who, observer, deadline))?;
+        self.kept.put(who.uuid, login);
+        Ok(())
+    }
+
+    fn authorize(&self, at: SocketAddr, who: &Login, key: &str, patience: Patience<'_>) -> Result<(), ShellError> {
+        let deadline = Instant::now() + patience.at_most;
+        let command = key::installation(key).map_err(|what| not_run(at, INSTALLATION, what))?;
+        self.while_wanted(at, patience, async {
+            if let Some(mut login) = self.kept.take(who.uuid) {
+                match within(at, deadline, login.run(&command)).await {
+                    Ok(output) => {
+                        login.close().await;
+                        return ended(at, INSTALLATION, &output);
+                    }
+                    // Installing a key twice is installing it once.
+                    Err(error) => tracing::debug!(%at, %error, "the kept connection is of no use; a new login"),
+                }
+            }
+            match enter(at, Expect::Answer, &who.username, who.password.expose_secret(), deadline).await? {
+                Entry::In(mut login) => {
+                    let output = within(at, deadline, login.run(&command)).await?;
+                    login.close().await;
+                    ended(at, INSTALLATION, &output)
+                }
+                Entry::Refused => Err(ShellError::Refused { at }),
             }
         })
     }
+}
 
-    fn authorize(&self, at: SocketAddr, _: &Login, _: &str, _: Patience<'_>) -> Result<(), ShellError> {
-        Err(not_run(at, "keys are not installed"))
+impl SshShell {
+    /// Does something on the runtime, for as long as anybody waits for it.
+    fn while_wanted<T>(
+        &self,
+        at: SocketAddr,
+        patience: Patience<'_>,
+        work: impl Future<Output = Result<T, ShellError>>,
+    ) -> Result<T, ShellError> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = work => done,
+                () = unwanted(patience) => Err(ShellError::Unwanted { at }),
+            }
+        })
     }
 }
 
@@ -89,12 +134,13 @@ async fn unwanted(patience: Patience<'_>) {
     }
 }
 
+/// Ends with the user logged in.
 async fn personalise(
     at: SocketAddr,
     who: &Login,
     observer: Option<&dyn ShellObserver>,
     deadline: Instant,
-) -> Result<(), ShellError> {
+) -> Result<EndpointShell, ShellError> {
     let mut who = who.clone();
     let mut expect = Expect::Boot;
     loop {
@@ -117,8 +163,8 @@ async fn personalise_once(
     who: &mut Login,
     observer: Option<&dyn ShellObserver>,
     deadline: Instant,
-) -> Result<(), ShellError> {
-    setup_command(&who.username, &who.password).map_err(|what| not_run(at, what))?;
+) -> Result<EndpointShell, ShellError> {
+    setup_command(&who.username, &who.password).map_err(|what| not_run(at, SET_UP, what))?;
     match enter(at, expect, ENDPOINT, ENDPOINT, deadline).await? {
         Entry::In(shell) => {
             let mut shell: Box<dyn OpenShell> = Box::new(shell);
@@ -126,18 +172,15 @@ async fn personalise_once(
                 let opened = within(at, deadline, async { Ok(observer.opened(who.uuid, shell).await) }).await?;
                 shell = who.follow(at, opened)?;
             }
-            let command = setup_command(&who.username, &who.password).map_err(|what| not_run(at, what))?;
+            let command = setup_command(&who.username, &who.password).map_err(|what| not_run(at, SET_UP, what))?;
             let left = deadline.saturating_duration_since(Instant::now());
             let output = shell.execute(command.expose_secret(), left).await?;
             shell.close().await;
-            set_up_ended(at, &output)?;
+            ended(at, SET_UP, &output)?;
         }
         Entry::Refused => {
             return match enter(at, Expect::Answer, &who.username, who.password.expose_secret(), deadline).await? {
-                Entry::In(shell) => {
-                    shell.close().await;
-                    Ok(())
-                }
+                Entry::In(login) => Ok(login),
                 Entry::Refused => Err(ShellError::Refused { at }),
             };
         }
@@ -145,10 +188,7 @@ async fn personalise_once(
     let endpoint = enter(at, Expect::Answer, ENDPOINT, ENDPOINT, deadline);
     let user = enter(at, Expect::Answer, &who.username, who.password.expose_secret(), deadline);
     match tokio::try_join!(endpoint, user)? {
-        (Entry::Refused, Entry::In(shell)) => {
-            shell.close().await;
-            Ok(())
-        }
+        (Entry::Refused, Entry::In(login)) => Ok(login),
         (Entry::In(_), _) => Err(ShellError::NotLocked { at }),
         (Entry::Refused, Entry::Refused) => Err(ShellError::Refused { at }),
     }
@@ -197,20 +237,20 @@ async fn within<T>(
     }
 }
 
-/// What the end of the set-up script means.
-fn set_up_ended(at: SocketAddr, output: &Output) -> Result<(), ShellError> {
+/// What the end of a command means.
+fn ended(at: SocketAddr, what: &'static str, output: &Output) -> Result<(), ShellError> {
     let status = match &output.exit {
         Exit::Status(0) => return Ok(()),
         Exit::Status(status) => format!("status {status}"),
         Exit::Signal(name) => format!("signal {name}"),
     };
     let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
-    Err(ShellError::SetUp { at, status, output: text::printable(said, SETUP_OUTPUT_LIMIT) })
+    Err(ShellError::SetUp { what, at, status, output: text::printable(said, SETUP_OUTPUT_LIMIT) })
 }
 
-/// The set-up script was not run, because its arguments are not of the agreed form.
-fn not_run(at: SocketAddr, what: &str) -> ShellError {
-    ShellError::SetUp { at, status: "no status, for it was not run".into(), output: what.into() }
+/// A command was not run, because its arguments are not of the agreed form.
+fn not_run(at: SocketAddr, what: &'static str, why: &str) -> ShellError {
+    ShellError::SetUp { what, at, status: "no status, for it was not run".into(), output: why.into() }
 }
 
 /// The command that sets a machine up. Both words are checked to be of letters, digits and `_` alone, so that no shell on the

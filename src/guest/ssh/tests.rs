@@ -41,6 +41,10 @@ struct Guest {
     /// Whether the user exists.
     user: AtomicBool,
     runs: AtomicUsize,
+    /// How often the user logged in.
+    logins: AtomicUsize,
+    /// How often a key was installed.
+    keys: AtomicUsize,
     who: Login,
 }
 
@@ -58,6 +62,7 @@ impl server::Handler for Connection {
         let is_endpoint = (user, password) == (ENDPOINT, ENDPOINT) && !guest.locked.load(Ordering::SeqCst);
         let is_user = (user, password) == (&guest.who.username, guest.who.password.expose_secret())
             && guest.user.load(Ordering::SeqCst);
+        guest.logins.fetch_add(is_user.into(), Ordering::SeqCst);
         Ok(if is_endpoint || is_user { Auth::Accept } else { Auth::reject() })
     }
 
@@ -74,6 +79,14 @@ impl server::Handler for Connection {
 
     async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
         let guest = &self.guest;
+        if command == key::installation(KEY).unwrap().as_bytes() {
+            guest.keys.fetch_add(1, Ordering::SeqCst);
+            session.channel_success(id)?;
+            // The home of one that fails is full.
+            session.exit_status_request(id, u32::from(guest.script == Script::DoesNotLock))?;
+            session.eof(id)?;
+            return session.close(id);
+        }
         guest.runs.fetch_add(1, Ordering::SeqCst);
         let (user, password) = (&guest.who.username, guest.who.password.expose_secret());
         let expected = format!("sudo /bin/anweddol_container_setup.sh '{user}' '{password}' '22'");
@@ -105,6 +118,8 @@ impl server::Handler for Connection {
     }
 }
 
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+
 fn login() -> Login {
     let (username, password) = EndpointShell::generate_credentials();
     Login { uuid: Uuid::new_v4(), username, password }
@@ -116,6 +131,8 @@ fn guest(script: Script, who: &Login) -> Arc<Guest> {
         locked: AtomicBool::new(false),
         user: AtomicBool::new(false),
         runs: AtomicUsize::new(0),
+        logins: AtomicUsize::new(0),
+        keys: AtomicUsize::new(0),
         who: who.clone(),
     })
 }
@@ -169,6 +186,58 @@ fn a_fresh_machine_is_given_to_its_user_once() {
     assert_eq!(guest.runs.load(Ordering::SeqCst), 1);
     let stranger = personalise(&runtime, at, &login(), LONG);
     assert!(matches!(stranger, Err(ShellError::Refused { .. })), "{stranger:?}");
+}
+
+#[test]
+fn a_key_costs_one_command_over_the_login_that_was_kept_and_a_login_without_it() {
+    let (runtime, who) = (Runtime::new().unwrap(), login());
+    let guest = guest(Script::Right, &who);
+    let at = serve(&runtime, &guest);
+    let shell = SshShell::new(runtime.handle().clone());
+    shell.personalise(at, &who, LONG.into(), None).unwrap();
+    let seen = || (guest.logins.load(Ordering::SeqCst), guest.keys.load(Ordering::SeqCst));
+    assert_eq!(seen(), (1, 0));
+    shell.authorize(at, &who, KEY, LONG.into()).unwrap();
+    assert_eq!(seen(), (1, 1));
+    shell.authorize(at, &who, KEY, LONG.into()).unwrap();
+    assert_eq!(seen(), (2, 2));
+    let stranger = shell.authorize(at, &login(), KEY, LONG.into());
+    assert!(matches!(stranger, Err(ShellError::Refused { .. })), "{stranger:?}");
+}
+
+#[test]
+fn a_key_that_is_none_or_cannot_be_installed_is_told() {
+    let (runtime, who) = (Runtime::new().unwrap(), login());
+    let guest = guest(Script::DoesNotLock, &who);
+    guest.user.store(true, Ordering::SeqCst);
+    let at = serve(&runtime, &guest);
+    let shell = SshShell::new(runtime.handle().clone());
+    for (key, says) in [("ssh-ed25519 no", "no public key"), (KEY, "ended with status 1")] {
+        let error = shell.authorize(at, &who, key, LONG.into()).unwrap_err().to_string();
+        assert!(error.contains("the installation of a key") && error.contains(says), "{error}");
+    }
+    assert_eq!(guest.keys.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn no_more_logins_are_kept_than_there_may_be_and_none_that_is_dead() {
+    let (runtime, who) = (Runtime::new().unwrap(), login());
+    let guest = guest(Script::Breaks, &who);
+    guest.user.store(true, Ordering::SeqCst);
+    let at = serve(&runtime, &guest);
+    let connect = || runtime.block_on(EndpointShell::connect_as(at, &who.username, &who.password, LONG)).unwrap();
+    let kept = Kept::of(2);
+    for n in 1..=3 {
+        kept.put(Uuid::from_u128(n), connect());
+    }
+    assert!(kept.take(Uuid::from_u128(1)).is_none() && kept.take(Uuid::from_u128(2)).is_some());
+    let mut dead = connect();
+    runtime.block_on(dead.set_credentials(&who.username, &who.password, LONG)).unwrap_err();
+    while !dead.is_closed() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kept.put(Uuid::from_u128(4), dead);
+    assert!(kept.take(Uuid::from_u128(4)).is_none() && kept.take(Uuid::from_u128(3)).is_some());
 }
 
 #[test]

@@ -8,9 +8,9 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::{Call, FakeDomain, FakeWorld, State, When};
-use crate::hypervisor::xml::{self, Accelerator, Attachment, Host, Reach};
+use crate::hypervisor::xml::{self, Accelerator, Attachment, Host};
 use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError, domain_name};
-use crate::model::{DomainSeen, DomainState, Image, Mark, Network, Wake};
+use crate::model::{DomainSeen, DomainState, Egress, Image, Mark, Network, Wake};
 
 /// One daemon's view of a world.
 pub struct FakeHypervisor {
@@ -68,6 +68,17 @@ fn see(world: &FakeWorld, state: &State, domain: &FakeDomain) -> Option<DomainSe
     })
 }
 
+/// A host that can connect this domain: a simulation offers every network.
+fn host(spec: &DomainSpec) -> Host {
+    let attachment = match (spec.network.mode, spec.network.egress) {
+        (Network::User, _) | (Network::Auto, Egress::None | Egress::All) => Attachment::User,
+        (Network::Nat, _) | (Network::Auto, Egress::Internet) => {
+            Attachment::Network { name: "simulated".into(), bridge: "simulated".into() }
+        }
+    };
+    Host { auto: Accelerator::Tcg, attachment, disks: "/simulated".into() }
+}
+
 impl Hypervisor for FakeHypervisor {
     fn describe(&self) -> String {
         format!("a simulation: no machine is started (boot {:?})", self.world.options.boot)
@@ -88,8 +99,7 @@ impl Hypervisor for FakeHypervisor {
 
     fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
         // What libvirt would refuse is refused here.
-        let host = Host { auto: Accelerator::Tcg, attachment: Attachment::User(Reach::Isolated) };
-        xml::domain(spec, &host)?;
+        xml::domain(spec, &host(spec))?;
         let uuid = spec.mark.uid;
         self.call(Call::Create, uuid, |world, state| {
             match state.domains.get(&uuid) {

@@ -7,11 +7,13 @@
 //! Domains are transient: a domain that ended leaves no definition behind. Whose they are is written in each one's
 //! metadata, so that nothing has to be remembered: the mark is read again before anything is done to a domain.
 
+mod disks;
 mod embedded;
 mod events;
 mod ffi;
 mod link;
 mod network;
+mod open;
 
 #[cfg(test)]
 mod tests;
@@ -30,9 +32,10 @@ use virt::error::{Error, ErrorNumber};
 
 use super::accel::{self, Device};
 use super::account::Account;
-use super::xml::{self, Attachment, Host, Reach};
+use super::xml::{self, Attachment, Host};
 use super::{DomainSpec, Hypervisor, HypervisorError, domain_name};
-use crate::model::{DomainSeen, DomainState, DomainType, Mark, Network, Wake};
+use crate::model::{DomainSeen, DomainState, DomainType, Image, Mark, Network, Wake};
+use disks::Disks;
 use embedded::Runner;
 use link::{CallError, Link};
 
@@ -41,18 +44,15 @@ pub use network::NatNetwork;
 
 /// libvirtd takes five requests of one client at once and holds back the rest, keep-alives too.
 const CALLS_AT_ONCE: usize = 4;
-/// Seconds between keep-alives.
-const KEEPALIVE_SECONDS: i32 = 5;
-/// Keep-alives without answer after which a connection is dead.
-const KEEPALIVES_MISSED: u32 = 3;
 
 /// Which libvirt, and how guests are connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Which libvirt.
     pub mode: Mode,
-    /// What guests may reach by themselves.
-    pub reach: Reach,
+    /// Where the overlays of machines with a disk are; of this installation alone. QEMU's user has to be able to pass
+    /// there.
+    pub disks: PathBuf,
 }
 
 /// Which libvirt.
@@ -76,13 +76,14 @@ pub enum Mode {
 impl Config {
     /// libvirt inside this process.
     pub fn embedded(root: impl Into<PathBuf>) -> Self {
-        Config { mode: Mode::Embedded { root: root.into() }, reach: Reach::Isolated }
+        let root = root.into();
+        Config { disks: root.join("disks"), mode: Mode::Embedded { root } }
     }
 
     /// The host's libvirtd.
     pub fn system() -> Self {
         let mode = Mode::System { uri: "qemu:///system".into(), network: NatNetwork::default() };
-        Config { mode, reach: Reach::Isolated }
+        Config { mode, disks: "/var/lib/anweddol/disks".into() }
     }
 
     /// The URI that is opened.
@@ -119,6 +120,7 @@ pub struct Libvirt {
     device: accel::Facts,
     /// Who runs QEMU, where that is known for sure.
     runner: Option<Runner>,
+    disks: Disks,
     version: String,
 }
 
@@ -131,13 +133,16 @@ impl Libvirt {
             Mode::Embedded { root } => {
                 let runner = Runner::of_this_process()?;
                 embedded::prepare(root, &runner)?;
-                (Some(runner), Attachment::User(config.reach), None)
+                (Some(runner), Attachment::User, None)
             }
-            Mode::System { network, .. } => (None, Attachment::Network(network.name.clone()), Some(CALLS_AT_ONCE)),
+            Mode::System { network: NatNetwork { name, bridge, .. }, .. } => {
+                let attachment = Attachment::Network { name: name.clone(), bridge: bridge.clone() };
+                (None, attachment, Some(CALLS_AT_ONCE))
+            }
         };
         events::start().map_err(unreachable)?;
         let opener = config.clone();
-        let link = Link::open(uri.clone(), limit, Box::new(move || open(&opener)))?;
+        let link = Link::open(uri.clone(), limit, Box::new(move || open::open(&opener)))?;
         let qemu = match &runner {
             Some(runner) => runner.account().cloned(),
             None => Account::of_qemu(),
@@ -151,16 +156,16 @@ impl Libvirt {
                  guest, for many seconds: chgrp kvm /dev/kvm; chmod 660 /dev/kvm"
             );
         }
-        let version = link.call(version).map_err(|error| failed("asking the version", Uuid::nil(), error))?;
-        let host = Host { auto: accelerator.accelerator, attachment };
-        let this = Libvirt { config, link, host, accelerator, device, runner, version };
+        let version = link.call(open::version).map_err(|error| failed("asking the version", Uuid::nil(), error))?;
+        let host = Host { auto: accelerator.accelerator, attachment, disks: config.disks.clone() };
+        let disks = Disks { dir: config.disks.clone(), account: qemu };
+        let this = Libvirt { config, link, host, accelerator, device, runner, disks, version };
         match &this.config.mode {
             Mode::Embedded { .. } => {}
             Mode::System { network, .. } => {
-                let reach = this.config.reach;
                 // Its errors are words already; the inner result carries them past the link's own.
                 this.link
-                    .call(|connect| Ok(network::ensure(connect, network, reach)))
+                    .call(|connect| Ok(network::ensure(connect, network)))
                     .map_err(|error| failed("making the network", Uuid::nil(), error))??;
             }
         }
@@ -301,6 +306,10 @@ impl Hypervisor for Libvirt {
             Already::Runs => return Ok(()),
             Already::No => {}
         }
+        match &spec.image {
+            Image::Disk { path, format } => self.disks.make(uuid, path, *format)?,
+            Image::Iso(_) | Image::Kernel { .. } => {}
+        }
         match self.link.call(|connect| connect.create_domain_xml(&text, virt::sys::VIR_DOMAIN_NONE).map(drop)) {
             Ok(()) => Ok(()),
             // A call that was given up may have been done all the same, and then this one finds its domain.
@@ -347,16 +356,22 @@ impl Hypervisor for Libvirt {
         Ok(ours.filter_map(|lease| lease.address.parse().ok()).filter(|&address| subnet.has_guest(address)).min())
     }
 
-    fn has_disk(&self, _uuid: Uuid) -> Result<bool, HypervisorError> {
-        Ok(false)
+    fn has_disk(&self, uuid: Uuid) -> Result<bool, HypervisorError> {
+        self.disks.has(uuid)
     }
 
     fn disks(&self) -> Result<Vec<Uuid>, HypervisorError> {
-        Ok(Vec::new())
+        self.disks.list()
     }
 
-    fn remove_disk(&self, _uuid: Uuid) -> Result<(), HypervisorError> {
-        Ok(())
+    fn remove_disk(&self, uuid: Uuid) -> Result<(), HypervisorError> {
+        match self.find(uuid)? {
+            None => self.disks.remove(uuid),
+            Some(_) => {
+                let reason = "its domain is still there".into();
+                Err(HypervisorError::Failed { what: "removing the disk", uuid, reason })
+            }
+        }
     }
 
     fn wakes(&self) -> broadcast::Receiver<Wake> {
@@ -395,43 +410,4 @@ fn failed(what: &'static str, uuid: Uuid, error: CallError) -> HypervisorError {
             }
         }
     }
-}
-
-/// Opens a connection; an error is words about what to do.
-fn open(config: &Config) -> Result<Connect, String> {
-    let connect = Connect::open(Some(&config.uri())).map_err(|error| hint(&config.mode, error.message()))?;
-    match &config.mode {
-        Mode::Embedded { .. } => {}
-        Mode::System { .. } => {
-            // Not every driver has it; one that has none is local and cannot hang half-way.
-            let _ = connect.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVES_MISSED);
-        }
-    }
-    Ok(connect)
-}
-
-fn hint(mode: &Mode, reason: &str) -> String {
-    let advice = match mode {
-        Mode::Embedded { root } if reason.contains("pid file") || reason.contains("already open") => {
-            return format!("another process has {} open: one daemon at a time can use it ({reason})", root.display());
-        }
-        Mode::Embedded { .. } => "are QEMU and libvirt's QEMU driver installed (qemu-system-x86, libvirt-daemon)?",
-        Mode::System { .. } if reason.contains("denied") || reason.contains("authenticat") => {
-            "is this user in the group libvirt? Without it, use embedded mode"
-        }
-        Mode::System { .. } => {
-            "is libvirtd running (systemctl start libvirtd)? Without libvirtd or root, use embedded mode"
-        }
-    };
-    format!("{reason}; {advice}")
-}
-
-fn version(connect: &Connect) -> Result<String, Error> {
-    let dotted = |number: u32| format!("{}.{}.{}", number / 1_000_000, number / 1000 % 1000, number % 1000);
-    Ok(format!(
-        "libvirt {}, {} {}",
-        dotted(connect.lib_version()?),
-        connect.driver_type()?,
-        dotted(connect.hyp_version()?)
-    ))
 }

@@ -13,7 +13,6 @@ use virt::error::{Error, ErrorNumber};
 use virt::network::Network;
 
 use crate::hypervisor::HypervisorError;
-use crate::hypervisor::xml::Reach;
 use crate::model::Subnet;
 
 /// A NAT network.
@@ -34,12 +33,7 @@ impl Default for NatNetwork {
 }
 
 /// The network's XML.
-pub(super) fn xml(network: &NatNetwork, reach: Reach) -> std::io::Result<String> {
-    // Names of guests are no secret, but an isolated guest has nobody to ask either.
-    let dns = match reach {
-        Reach::Isolated => "no",
-        Reach::Outside => "yes",
-    };
+pub(super) fn xml(network: &NatNetwork) -> std::io::Result<String> {
     let (first, last) = network.subnet.guests();
     let mask = Ipv4Addr::from_bits(network.subnet.mask());
     let mut w = Writer::new(Vec::new());
@@ -51,7 +45,8 @@ pub(super) fn xml(network: &NatNetwork, reach: Reach) -> std::io::Result<String>
         w.create_element("bridge")
             .with_attributes([("name", network.bridge.as_str()), ("stp", "off"), ("delay", "0")])
             .write_empty()?;
-        w.create_element("dns").with_attribute(("enable", dns)).write_empty()?;
+        // Who may ask is the nftables tables' part.
+        w.create_element("dns").with_attribute(("enable", "yes")).write_empty()?;
         let (gateway, mask) = (network.subnet.gateway().to_string(), mask.to_string());
         let ip = w.create_element("ip").with_attributes([("address", gateway.as_str()), ("netmask", mask.as_str())]);
         ip.write_inner_content(|w| {
@@ -79,7 +74,7 @@ pub(super) fn xml(network: &NatNetwork, reach: Reach) -> std::io::Result<String>
 }
 
 /// Makes sure that the network runs. One of this name with another bridge or address is somebody else's.
-pub(super) fn ensure(connect: &Connect, network: &NatNetwork, reach: Reach) -> Result<(), HypervisorError> {
+pub(super) fn ensure(connect: &Connect, network: &NatNetwork) -> Result<(), HypervisorError> {
     let invalid = |reason: String| HypervisorError::Invalid {
         what: format!("network '{}' on {}", network.name, network.subnet),
         reason,
@@ -93,6 +88,7 @@ pub(super) fn ensure(connect: &Connect, network: &NatNetwork, reach: Reach) -> R
             if attribute(&there, "bridge", "name").as_deref() != Some(&network.bridge)
                 || address.as_deref() != Some(&network.subnet.gateway().to_string())
                 || attribute(&there, "forward", "mode").as_deref() != Some("open")
+                || attribute(&there, "dns", "enable").as_deref() == Some("no")
             {
                 return Err(invalid(format!(
                     "libvirt has a network of this name that was made otherwise: choose another name, or remove that \
@@ -103,7 +99,7 @@ pub(super) fn ensure(connect: &Connect, network: &NatNetwork, reach: Reach) -> R
             start(&found).map_err(|error| invalid(hint(&error)))
         }
         Err(error) if error.code() == ErrorNumber::NoNetwork.into() => {
-            let text = xml(network, reach).map_err(|error| invalid(error.to_string()))?;
+            let text = xml(network).map_err(|error| invalid(error.to_string()))?;
             let made = connect.define_network_xml(&text).map_err(refused)?;
             start(&made).map_err(|error| {
                 // What cannot start is of no use later either.
@@ -167,11 +163,10 @@ mod tests {
 
     #[test]
     fn the_network_has_no_waits_and_short_leases() {
-        let xml = xml(&NatNetwork::default(), Reach::Isolated).unwrap();
+        let xml = xml(&NatNetwork::default()).unwrap();
         assert_eq!(attribute(&xml, "bridge", "stp").unwrap(), "off");
         assert_eq!(attribute(&xml, "dnsmasq:option", "value").unwrap(), "no-ping");
         assert_eq!(attribute(&xml, "lease", "expiry").unwrap(), "5");
-        assert_eq!(attribute(&xml, "dns", "enable").unwrap(), "no");
         assert_eq!(attribute(&xml, "range", "end").unwrap(), "192.168.127.254");
     }
 

@@ -1,3 +1,4 @@
+use super::open::hint;
 use super::*;
 
 #[test]

@@ -4,12 +4,12 @@
 //! through XML unchanged (control characters, relative paths) is refused before: a name or a path can be odd, but
 //! it cannot become an element.
 //!
-//! What a domain is *not* given matters as much: no disk, no USB, no sound, no balloon, no boot ROM of the card, a
+//! What a domain is *not* given matters as much: no disk but its own overlay, no USB, no sound, no balloon, no boot ROM of the card, a
 //! serial port that leads nowhere. Each costs boot time or is a way out of the guest, and unbounded output of a
 //! guest in a file on the host would be a leak.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use quick_xml::events::{BytesText, Event};
 use quick_xml::name::{Namespace, ResolveResult};
@@ -17,7 +17,7 @@ use quick_xml::{NsReader, Writer, XmlVersion};
 use uuid::Uuid;
 
 use super::{DomainSpec, HypervisorError};
-use crate::model::{DomainType, Image, Mark};
+use crate::model::{DiskFormat, DomainType, Egress, Image, Mark, Network};
 
 #[cfg(test)]
 mod tests;
@@ -48,6 +48,8 @@ pub struct Host {
     pub auto: Accelerator,
     /// How guests are connected.
     pub attachment: Attachment,
+    /// Where their overlays are, each by [`overlay`]'s name.
+    pub disks: PathBuf,
 }
 
 /// A domain type, decided.
@@ -74,24 +76,39 @@ impl Accelerator {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attachment {
     /// To QEMU's user networking.
-    User(Reach),
-    /// To a libvirt network of this name.
-    Network(String),
+    User,
+    /// To a libvirt network.
+    Network {
+        /// Its name.
+        name: String,
+        /// Its bridge.
+        bridge: String,
+    },
 }
 
-/// What a guest may reach by itself. Who connects to it gets answers either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Reach {
-    /// Nothing.
-    #[default]
-    Isolated,
-    /// Whatever the host reaches.
-    Outside,
+/// What the names of all cards on a bridge begin with. By it, packets of guests are known without looking into them,
+/// and those of one bridge from those of another.
+pub fn cards(bridge: &str) -> String {
+    // FNV-1a, folded: stable for ever, since the rules of a running host depend on it.
+    let hash = bridge.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("a{:04x}", (hash >> 16) ^ (hash & 0xffff))
+}
+
+/// The name that a machine's card has on the host: 15 letters, the most there can be.
+pub fn card(bridge: &str, uid: Uuid) -> String {
+    let uid = uid.simple().to_string();
+    format!("{}{}", cards(bridge), &uid[..10])
+}
+
+/// The name of a machine's overlay.
+pub fn overlay(uid: Uuid) -> String {
+    format!("{uid}.qcow2")
 }
 
 /// Writes a domain.
 pub fn domain(spec: &DomainSpec, host: &Host) -> Result<String, HypervisorError> {
     check(spec)?;
+    check_network(spec, &host.attachment)?;
     let mut writer = Writer::new(Vec::new());
     write_domain(&mut writer, spec, host).map_err(|error| invalid("the domain's XML", error.to_string()))?;
     String::from_utf8(writer.into_inner()).map_err(|error| invalid("the domain's XML", error.to_string()))
@@ -114,10 +131,7 @@ fn check(spec: &DomainSpec) -> Result<(), HypervisorError> {
     if let Image::Kernel { cmdline, .. } = &spec.image {
         plain("cmdline", cmdline)?;
     }
-    let mac: Vec<&str> = spec.mac.split(':').collect();
-    if mac.len() != 6 || !mac.iter().all(|b| b.len() == 2 && b.bytes().all(|c| c.is_ascii_hexdigit())) {
-        return Err(invalid(format!("MAC address {:?}", spec.mac), "write six bytes, as in 52:54:00:0a:0b:0c"));
-    }
+    check_mac(&spec.mac)?;
     if spec.vcpus == 0 {
         return Err(invalid("vcpus 0", "a machine has at least one processor"));
     }
@@ -125,6 +139,38 @@ fn check(spec: &DomainSpec) -> Result<(), HypervisorError> {
         return Err(invalid("memory 0", "a machine has some memory"));
     }
     Ok(())
+}
+
+/// Refuses what is no address of a network card.
+pub fn check_mac(mac: &str) -> Result<(), HypervisorError> {
+    let bytes: Vec<&str> = mac.split(':').collect();
+    match bytes.len() == 6 && bytes.iter().all(|b| b.len() == 2 && b.bytes().all(|c| c.is_ascii_hexdigit())) {
+        true => Ok(()),
+        false => Err(invalid(format!("MAC address {mac:?}"), "write six bytes, as in 52:54:00:0a:0b:0c")),
+    }
+}
+
+/// Refuses what this host's way to connect guests cannot do.
+fn check_network(spec: &DomainSpec, attachment: &Attachment) -> Result<(), HypervisorError> {
+    let (offered, name) = match attachment {
+        Attachment::User => (Network::User, "user"),
+        Attachment::Network { .. } => (Network::Nat, "nat"),
+    };
+    if spec.network.mode != Network::Auto && spec.network.mode != offered {
+        let wish = format!("{:?}", spec.network.mode).to_lowercase();
+        return Err(invalid(
+            format!("network.mode {wish}"),
+            format!("this host offers '{name}': write that, or 'auto'"),
+        ));
+    }
+    match (attachment, spec.network.egress) {
+        (Attachment::User, Egress::Internet) => Err(invalid(
+            "network.egress internet",
+            "QEMU's user networking cannot tell public addresses from others: write 'none' or 'all', or run machines on \
+             a NAT network (hypervisor.mode: system)",
+        )),
+        (Attachment::User, Egress::None | Egress::All) | (Attachment::Network { .. }, _) => Ok(()),
+    }
 }
 
 /// Refuses control characters and what is no character in XML 1.0.
@@ -158,14 +204,15 @@ fn write_domain(w: &mut Out, spec: &DomainSpec, host: &Host) -> io::Result<()> {
         leaf(w, "vcpu", &spec.vcpus.to_string())?;
         write_boot(w, &spec.image, accelerator)?;
         write_machine(w, accelerator)?;
-        // A guest that powers off, reboots or panics is at its end: there is no disk to come back to.
+        // A guest that powers off, reboots or panics is at its end. One that lives in memory would come back as the
+        // image made it, with its `endpoint` account open.
         for event in ["on_poweroff", "on_reboot", "on_crash"] {
             leaf(w, event, "destroy")?;
         }
         w.create_element("devices").write_inner_content(|w| write_devices(w, spec, host))?;
         match &host.attachment {
-            Attachment::User(reach) => write_user_network(w, &spec.mac, *reach),
-            Attachment::Network(_) => Ok(()),
+            Attachment::User => write_user_network(w, &spec.mac, spec.network.egress),
+            Attachment::Network { .. } => Ok(()),
         }
     })?;
     Ok(())
@@ -257,18 +304,22 @@ fn write_devices(w: &mut Out, spec: &DomainSpec, host: &Host) -> io::Result<()> 
                     empty(w, "readonly", &[])
                 },
             )?;
-            // Boot loaders with a graphical menu do not start without a screen.
-            w.create_element("video").write_inner_content(|w| empty(w, "model", &[("type", "vga")]))?;
+            write_screen(w)?;
         }
-        Image::Kernel { .. } | Image::Disk { .. } => {}
+        Image::Disk { path, format } => {
+            write_overlay(w, &host.disks.join(overlay(spec.mark.uid)), path, *format)?;
+            write_screen(w)?;
+        }
+        Image::Kernel { .. } => {}
     }
     empty(w, "controller", &[("type", "usb"), ("model", "none")])?;
     match &host.attachment {
-        Attachment::User(_) => {}
-        Attachment::Network(network) => {
+        Attachment::User => {}
+        Attachment::Network { name, bridge } => {
             w.create_element("interface").with_attribute(("type", "network")).write_inner_content(|w| {
                 empty(w, "mac", &[("address", &spec.mac)])?;
-                empty(w, "source", &[("network", network)])?;
+                empty(w, "source", &[("network", name)])?;
+                empty(w, "target", &[("dev", &card(bridge, spec.mark.uid))])?;
                 empty(w, "model", &[("type", "virtio")])?;
                 // Guests of one bridge do not see each other.
                 empty(w, "port", &[("isolated", "yes")])?;
@@ -287,11 +338,43 @@ fn write_devices(w: &mut Out, spec: &DomainSpec, host: &Host) -> io::Result<()> 
     Ok(())
 }
 
+/// Boot loaders with a graphical menu do not start without a screen.
+fn write_screen(w: &mut Out) -> io::Result<()> {
+    w.create_element("video").write_inner_content(|w| empty(w, "model", &[("type", "vga")]))?;
+    Ok(())
+}
+
+/// The disk that is written, over the one that never is.
+fn write_overlay(w: &mut Out, overlay: &Path, base: &Path, format: DiskFormat) -> io::Result<()> {
+    w.create_element("disk").with_attributes([("type", "file"), ("device", "disk")]).write_inner_content(|w| {
+        // An overlay does not outlive its machine, and no machine outlives its host: nothing is gained by waiting for
+        // the host's disk. What a guest deletes gives its room back.
+        let driver = [("name", "qemu"), ("type", "qcow2"), ("cache", "unsafe"), ("discard", "unmap")];
+        empty(w, "driver", &driver)?;
+        empty(w, "source", &[("file", &overlay.to_string_lossy())])?;
+        // Said here, so that nobody looks into the file to find it out: a guest could have written that. Its owner and
+        // mode stay as they are, since others may use it too.
+        w.create_element("backingStore").with_attribute(("type", "file")).write_inner_content(|w| {
+            empty(w, "format", &[("type", format.name())])?;
+            w.create_element("source")
+                .with_attribute(("file", base.to_string_lossy().as_ref()))
+                .write_inner_content(|w| empty(w, "seclabel", &[("model", "dac"), ("relabel", "no")]))?;
+            match format {
+                DiskFormat::Raw => empty(w, "backingStore", &[]),
+                // Its own header says, if there is one more.
+                DiskFormat::Qcow2 => Ok(()),
+            }
+        })?;
+        empty(w, "target", &[("dev", "vda"), ("bus", "virtio")])
+    })?;
+    Ok(())
+}
+
 /// User networking as arguments of QEMU: libvirt's own element cannot say `restrict`.
-fn write_user_network(w: &mut Out, mac: &str, reach: Reach) -> io::Result<()> {
-    let restrict = match reach {
-        Reach::Isolated => "on",
-        Reach::Outside => "off",
+fn write_user_network(w: &mut Out, mac: &str, egress: Egress) -> io::Result<()> {
+    let restrict = match egress {
+        Egress::None | Egress::Internet => "on",
+        Egress::All => "off",
     };
     let arguments = [
         "-netdev".to_owned(),

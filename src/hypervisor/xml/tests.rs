@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use quick_xml::Reader;
 
 use super::*;
-use crate::model::Memory;
+use crate::model::{Memory, NetworkSpec};
 
 fn host() -> Host {
-    Host { auto: Accelerator::Tcg, attachment: Attachment::User(Reach::Isolated) }
+    Host { auto: Accelerator::Tcg, attachment: Attachment::User, disks: "/disks".into() }
 }
 
 fn spec(image: Image) -> DomainSpec {
@@ -23,6 +23,7 @@ fn spec(image: Image) -> DomainSpec {
         memory: Memory::mebibytes(256),
         vcpus: 1,
         domain_type: DomainType::Auto,
+        network: NetworkSpec::default(),
     }
 }
 
@@ -167,19 +168,64 @@ fn kvm_guests_keep_their_defences_and_emulated_ones_boot_fast() {
     assert!(!names(&xml).contains(&"tcg".to_owned()));
 }
 
+fn nat() -> Host {
+    Host { attachment: Attachment::Network { name: "anweddol".into(), bridge: "anw0".into() }, ..host() }
+}
+
 #[test]
 fn the_network_follows_the_host() {
-    let spec = spec(Image::Iso("/x".into()));
+    let mut spec = spec(Image::Iso("/x".into()));
     let user = domain(&spec, &host()).unwrap();
     assert!(user.contains("user,id=anwnet,restrict=on") && !names(&user).contains(&"interface".to_owned()));
-    let open = Host { attachment: Attachment::User(Reach::Outside), ..host() };
-    assert!(domain(&spec, &open).unwrap().contains("restrict=off"));
-    let nat = Host { attachment: Attachment::Network("anweddol".into()), ..host() };
-    let nat = domain(&spec, &nat).unwrap();
+    let nat = domain(&spec, &nat()).unwrap();
     assert_eq!(attribute_of(&nat, "source", "file"), "/x");
     assert_eq!(attribute_of(&nat, "mac", "address"), spec.mac);
     assert_eq!(attribute_of(&nat, "port", "isolated"), "yes");
+    assert!(nat.contains(&format!("<target dev=\"{}\"/>", card("anw0", spec.mark.uid))));
     assert!(!nat.contains("-netdev"));
+    spec.network.egress = Egress::All;
+    assert!(domain(&spec, &host()).unwrap().contains("restrict=off"));
+}
+
+#[test]
+fn a_network_that_the_host_does_not_offer_is_refused_with_what_it_offers() {
+    let mut spec = spec(Image::Iso("/x".into()));
+    for (mode, egress, host, words) in [
+        (Network::Nat, Egress::None, host(), ["network.mode nat", "'user'"]),
+        (Network::User, Egress::None, nat(), ["network.mode user", "'nat'"]),
+        (Network::Auto, Egress::Internet, host(), ["network.egress internet", "'all'"]),
+    ] {
+        spec.network = NetworkSpec { mode, egress };
+        let error = domain(&spec, &host).unwrap_err();
+        assert!(matches!(error, HypervisorError::Invalid { .. }), "{error}");
+        words.iter().for_each(|word| assert!(error.to_string().contains(word), "{error}"));
+    }
+    spec.network = NetworkSpec { mode: Network::Nat, egress: Egress::Internet };
+    domain(&spec, &nat()).unwrap();
+}
+
+#[test]
+fn every_card_has_a_name_of_its_own_that_the_kernel_takes() {
+    let uids = [Uuid::from_u128(1 << 100), Uuid::from_u128(2 << 100)];
+    let names: Vec<String> = ["anw0", "anw1"].iter().flat_map(|b| uids.map(|uid| card(b, uid))).collect();
+    for (index, name) in names.iter().enumerate() {
+        assert_eq!(name.len(), 15);
+        assert!(!names[..index].contains(name) && !name.starts_with("vnet"), "{name}");
+    }
+    assert!(names[0].starts_with(&cards("anw0")) && !names[0].starts_with(&cards("anw1")));
+}
+
+#[test]
+fn a_disk_is_read_below_an_overlay_of_the_machines_own() {
+    for (format, name) in [(DiskFormat::Qcow2, "qcow2"), (DiskFormat::Raw, "raw")] {
+        let spec = spec(Image::Disk { path: "/base".into(), format });
+        let xml = domain(&spec, &host()).unwrap();
+        assert_eq!(attribute_of(&xml, "source", "file"), format!("/disks/{}.qcow2", spec.mark.uid));
+        assert_eq!(attribute_of(&xml, "format", "type"), name);
+        assert_eq!(attribute_of(&xml, "boot", "dev"), "hd");
+        let base = xml.split("<backingStore").nth(1).unwrap();
+        assert!(base.contains("file=\"/base\"") && base.contains("relabel=\"no\""), "{xml}");
+    }
 }
 
 #[test]

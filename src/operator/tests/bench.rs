@@ -166,6 +166,7 @@ impl Bench {
             memory: Memory::mebibytes(64),
             vcpus: 1,
             domain_type: DomainType::Qemu,
+            network: NetworkSpec::default(),
         };
         FakeHypervisor::new(Arc::clone(&self.world)).create(&spec).unwrap();
     }

@@ -1,0 +1,136 @@
+//! What a machine reaches by itself, as its user finds it: from a guest, in its own hands. That one without egress reaches
+//! nothing, the tests of [`crate::life`] tell; what else its packets may be, those of `tests/libvirt`.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use crate::common::ask::{create, create_parallel, destroy, grant, runtime, until_available};
+use crate::common::until;
+use crate::host::{Host, Mode, OWN_ADDRESS, execute, log_in, reaches, run};
+
+/// The world beside the lab's host: a private network, and an address of the Internet.
+fn world() {
+    for command in [
+        "ip netns add world",
+        "ip link add toworld type veth peer name eth0 netns world",
+        "ip addr add 10.99.0.1/24 dev toworld",
+        "ip link set toworld up",
+        "ip route add 8.8.8.8 via 10.99.0.2",
+        "ip -n world addr add 10.99.0.2/24 dev eth0",
+        "ip -n world link set eth0 up",
+        "ip -n world link set lo up",
+        "ip -n world addr add 8.8.8.8/32 dev lo",
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        run(words[0], &words[1..]);
+    }
+}
+
+/// Greets whoever connects, and is done with them.
+fn serve(port: u16) {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    listener.incoming().flatten().for_each(|mut stream| drop(stream.write_all(b"x")));
+}
+
+#[test]
+#[ignore = "the world of the test below"]
+fn role_world() {
+    if std::env::var_os("ANWEDDOL_TEST_ROLE").is_some() {
+        serve(7007);
+    }
+}
+
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn a_machine_reaches_what_its_egress_says() {
+    let host = Host::lab();
+    world();
+    let _service = Service::start();
+    std::thread::spawn(|| serve(7008));
+    let cases: &[(&str, bool, bool, bool)] = match host.mode {
+        Mode::Embedded => &[("all", true, true, true)],
+        Mode::System => &[("internet", true, false, false), ("all", true, true, true)],
+    };
+    for &(egress, public, private, own) in cases {
+        let daemon = host.home(&format!("egress: {egress}"), "").start();
+        // Where it may reach everything, it has another one beside it.
+        let count = if (host.mode, egress) == (Mode::System, "all") { 2 } else { 1 };
+        let granted: Vec<_> = create_parallel(daemon.address, count).iter().map(grant).collect();
+        runtime().block_on(async {
+            let mut session = log_in(&granted[0]).await;
+            for (what, address, port, wanted) in [
+                ("the Internet", "8.8.8.8", 7007, public),
+                ("a private network", "10.99.0.2", 7007, private),
+                ("a service of this host", "10.99.0.1", 7008, own),
+            ] {
+                assert_eq!(reaches(&mut session, address, port).await, wanted, "egress {egress}: {what}");
+            }
+            match granted.get(1) {
+                None => {}
+                Some(neighbour) => {
+                    let mut other = log_in(neighbour).await;
+                    let address = execute(&mut other, OWN_ADDRESS).await;
+                    assert!(!reaches(&mut session, address.trim(), 22).await, "{egress}: it reaches another machine");
+                    // A card and an address that are somebody else's are worth nothing.
+                    let mac = execute(&mut other, "cat /sys/class/net/eth0/address").await;
+                    let theft = format!(
+                        "sudo -n sh -c '(sleep 1; ip addr flush dev eth0; ip link set eth0 down; \
+                         ip link set eth0 address {}; ip link set eth0 up; ip addr add {}/24 dev eth0; \
+                         arping -c 3 -A -I eth0 {} || true) >/dev/null 2>&1 &'",
+                        mac.trim(),
+                        address.trim(),
+                        address.trim()
+                    );
+                    execute(&mut session, &theft).await;
+                    drop(session);
+                    for _ in 0..5 {
+                        assert_eq!(execute(&mut log_in(neighbour).await, "id -un").await.trim(), neighbour.username);
+                    }
+                }
+            }
+        });
+        granted.iter().for_each(|grant| assert_eq!(destroy(daemon.address, grant).message, "OK"));
+        until_available(daemon.address, 6);
+        daemon.stop();
+    }
+}
+
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn an_egress_that_this_host_cannot_give_is_refused_in_words() {
+    let host = Host::lab();
+    match host.mode {
+        // Here it can.
+        Mode::System => {}
+        Mode::Embedded => {
+            let daemon = host.home("egress: internet", "").start();
+            assert!(!create(daemon.address).success);
+            let error = &daemon.log.events("FAILED_CONTAINER", 1)[0];
+            assert!(error.message.contains("network.egress internet") && error.message.contains("'all'"), "{error:?}");
+            daemon.stop();
+        }
+    }
+}
+
+/// What answers in the world, ended with the test.
+struct Service(Child);
+
+impl Service {
+    fn start() -> Service {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", "world"]).arg(std::env::current_exe().unwrap());
+        command.args(["--exact", "egress::role_world", "--ignored"]).env("ANWEDDOL_TEST_ROLE", "world");
+        let service = Service(command.stdout(Stdio::null()).spawn().unwrap());
+        until("the world", || TcpStream::connect((Ipv4Addr::new(8, 8, 8, 8), 7007)).ok());
+        service
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        run("ip", &["netns", "delete", "world"]);
+    }
+}
