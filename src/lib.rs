@@ -59,6 +59,7 @@
 pub mod api;
 pub mod cli;
 pub mod client;
+mod clock;
 pub mod config;
 pub mod daemon;
 pub mod facade;

@@ -24,12 +24,15 @@
 //! step, and every step may be taken again.
 
 mod apply;
+mod claim;
+mod events;
 mod observe;
 mod pass;
 mod pool;
 pub mod queue;
 mod recover;
 mod run;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -40,7 +43,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::api::Births;
+use crate::api::{Births, Doubts};
 use crate::guest::{Forwarder, Shell, ShellObserver};
 use crate::hypervisor::Hypervisor;
 use crate::model::{Container, Mark};
@@ -65,6 +68,10 @@ pub struct Operator {
     pub forwarder: Arc<dyn Forwarder>,
     /// Makes the records of new containers.
     pub births: Arc<Births>,
+    /// Members that may be dead; shared with who places claims.
+    pub doubts: Arc<Doubts>,
+    /// How many events the log keeps, at least.
+    pub kept_events: usize,
     /// The time.
     pub clock: Clock,
     /// This installation, which its domains bear.
