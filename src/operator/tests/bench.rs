@@ -1,5 +1,7 @@
 //! An operator on a simulated world, driven pass by pass, with a daemon that can die at any call.
 
+pub(super) mod claims;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
@@ -21,6 +23,7 @@ use crate::hypervisor::fake::{self, FakeHypervisor, FakeWorld};
 use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
 use crate::model::*;
 use crate::operator::{Operator, Requeue};
+use crate::plan::container::released;
 use crate::store::records::{self, EVENTS, REGISTRY};
 use crate::store::{Commit, Kv, Store, StoreError, Txn, TxnResult, Watch};
 
@@ -433,6 +436,7 @@ impl Bench {
     /// At every moment, in the middle of anything.
     pub(super) fn check_always(&self) {
         let containers = self.containers();
+        let containers: Vec<_> = containers.iter().filter(|c| c.spec.pool.is_some()).collect();
         assert_eq!(self.pool().status.containers as usize, containers.len(), "the pool's counter is not exact");
         assert!(containers.len() <= MAX as usize, "more containers than allowed");
         let domains = self.world.domains();
@@ -456,7 +460,8 @@ impl Bench {
                 told.entry(object.name).or_default().push(event.kind);
             }
         }
-        let records: BTreeSet<String> = self.containers().into_iter().map(|c| c.metadata.name).collect();
+        let records: BTreeSet<String> =
+            self.containers().into_iter().filter(|c| !released(c)).map(|c| c.metadata.name).collect();
         for (name, kinds) in told {
             let count = |kind| kinds.iter().filter(|&&k| k == kind).count();
             for once in [
