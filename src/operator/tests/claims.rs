@@ -97,7 +97,7 @@ fn limits(ttl: Option<u32>, most: Option<u32>, idle: Option<u32>) -> Lifetime {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     /// Promises 2, 3, 4 and 5 with everything that a claim can meet: exactly once, never again, in turn, in time.
     #[test]
@@ -321,6 +321,25 @@ fn a_container_without_pool_stays_as_it_ended_and_holds_nothing() {
     assert!(bench.all_containers().is_empty());
     assert_eq!(bench.told(EventKind::DestroyedContainer), 1);
     bench.check_claims_settled();
+}
+
+#[test]
+fn the_event_log_keeps_the_newest_and_its_numbers() {
+    let mut bench = Bench::new(false, 0.0);
+    bench.keep_events(5);
+    for _ in 0..3 {
+        bench.create_with(Asks::default());
+        bench.settle();
+        bench.withdraw(0);
+        bench.settle();
+    }
+    bench.restart(None);
+    let log = bench.event_numbers();
+    assert_eq!(log.len(), 5, "{log:?}");
+    bench.create_with(Asks::default());
+    let after = bench.event_numbers();
+    assert_eq!(after[..5], log);
+    assert_eq!(after[5], log[4] + 1, "a number was given twice, or left out");
 }
 
 #[test]

@@ -324,8 +324,10 @@ impl<'a> Draft<'a> {
     }
 
     fn step(&mut self, step: Step) -> Next {
-        match self.status.retry_at {
-            Some(at) if at > self.now => Next::Look(at.duration_since(self.now)),
+        let left = self.status.retry_at.map(|at| at.duration_since(self.now));
+        match left {
+            // A longer one was written before the host booted with another date.
+            Some(left) if left.is_positive() && left <= backoff::LONGEST => Next::Look(left),
             _ => Next::Step(step),
         }
     }

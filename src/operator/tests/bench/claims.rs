@@ -153,6 +153,15 @@ impl Bench {
         self.events().iter().filter(|event| event.kind == kind).count()
     }
 
+    pub(crate) fn keep_events(&mut self, count: usize) {
+        self.operator.kept_events = count;
+    }
+
+    pub(crate) fn event_numbers(&self) -> Vec<u64> {
+        let (log, _) = self.store.list(records::EVENTS).unwrap();
+        log.iter().map(|kv| kv.key.rsplit('/').next().unwrap().parse().unwrap()).collect()
+    }
+
     pub(crate) fn seconds(&mut self, seconds: u32) {
         self.wait(seconds * 1000);
     }
