@@ -324,6 +324,29 @@ fn a_container_without_pool_stays_as_it_ended_and_holds_nothing() {
 }
 
 #[test]
+fn a_port_that_was_given_back_and_taken_by_another_is_the_others() {
+    let mut bench = Bench::new(false, 0.0);
+    bench.standalone();
+    bench.settle();
+    let ended = bench.all_containers().remove(0);
+    bench.world.kill(ended.uuid());
+    bench.settle();
+    // All ports of the range, and so its own too.
+    (0..64).for_each(|_| bench.standalone());
+    let heir = |bench: &Bench| {
+        let of_its_port = |c: &Container| c.spec.machine.port == ended.spec.machine.port && c.uuid() != ended.uuid();
+        bench.all_containers().into_iter().find(of_its_port).unwrap()
+    };
+    let heir = heir(&bench);
+    bench.settle();
+    bench.delete(&bench.container(&ended.metadata.name).unwrap());
+    bench.settle();
+    assert_eq!(bench.container(&ended.metadata.name), None);
+    assert_eq!(bench.world.forwards()[&ended.spec.machine.port], heir.uuid());
+    bench.check_claims_settled();
+}
+
+#[test]
 fn the_event_log_keeps_the_newest_and_its_numbers() {
     let mut bench = Bench::new(false, 0.0);
     bench.keep_events(5);

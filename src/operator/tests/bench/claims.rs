@@ -141,6 +141,10 @@ impl Bench {
         records::get(&*self.store, NS, &object.name).unwrap().map(|read| read.object)
     }
 
+    pub(crate) fn container(&self, name: &str) -> Option<Versioned<Container>> {
+        records::get(&*self.store, NS, name).unwrap()
+    }
+
     pub(crate) fn login(&self, object: &ObjectRef) -> Result<crate::api::Login, ApiError> {
         block_on(self.api.login_once(object))
     }
