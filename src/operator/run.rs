@@ -73,11 +73,13 @@ async fn feed(operator: Arc<Operator>, queue: Queue<ObjectRef>, cancel: Cancella
                 None => return,
             },
             wake = wakes.recv() => match wake {
-                Ok(Wake::Domain(uuid)) => if let Some(container) = container(&operator, uuid) {
-                    // Before its pass: that is what settles it.
-                    operator.doubts.raise(uuid);
-                    queue.add(container);
-                },
+                Ok(Wake::Domain(uuid)) => {
+                    if let Some(container) = container(&operator, uuid) {
+                        // Before its pass: that is what settles it.
+                        operator.doubts.raise(uuid);
+                        queue.add(container);
+                    }
+                }
                 Ok(Wake::Everything) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
                     enqueue_all(&operator, &queue, &mut waiting);
                 }
