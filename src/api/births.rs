@@ -15,6 +15,7 @@ use crate::model::{
     TEMPLATE_HASH, Template,
 };
 use crate::plan::admission::{self, Capacity, HostFull};
+use crate::plan::container::released;
 use crate::plan::pool::template_hash;
 use crate::store::records::{self, ADMISSION, RecordError};
 use crate::store::{Store, Txn};
@@ -93,23 +94,6 @@ impl Births {
         self.digests.sha256(image)
     }
 
-    /// [`Births::container`], for who must not block: images are read and ports tried on another thread.
-    pub(crate) async fn container_for(
-        self: &Arc<Self>,
-        store: &Arc<dyn Store>,
-        pool: &ContainerPool,
-        claim: &str,
-        gates: Vec<String>,
-        now: Timestamp,
-    ) -> Result<Birth, BirthError> {
-        let (births, store, pool, claim) = (Arc::clone(self), Arc::clone(store), pool.clone(), claim.to_owned());
-        let making = move || births.container(&*store, &pool, Some(&claim), gates, now);
-        match tokio::task::spawn_blocking(making).await {
-            Ok(birth) => birth,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
-    }
-
     /// What passwords are sealed with.
     pub fn sealer(&self) -> &Sealer {
         &self.sealer
@@ -177,7 +161,9 @@ impl Births {
         // Before the records: who is admitted after this is seen as a change of it.
         let last = store.get(ADMISSION).map_err(RecordError::from)?.0;
         let recorded = records::list_all::<Container>(store)?;
-        admission::admit(&capacity, recorded.iter().map(|c| c.object.spec.template.memory), asked)?;
+        // What is left of a container without pool takes nothing from the host.
+        let running = recorded.iter().filter(|c| !released(&c.object));
+        admission::admit(&capacity, running.map(|c| c.object.spec.template.memory), asked)?;
         let txn = Txn::default().put(ADMISSION, &uuid);
         Ok(match last {
             Some(last) => txn.key_unchanged(&last),

@@ -10,6 +10,7 @@
 mod admin;
 mod client;
 mod credentials;
+mod duration;
 mod serve;
 mod ssh;
 
@@ -43,6 +44,8 @@ enum Command {
     Ssh(SshArgs),
     /// Give a machine back
     Destroy(DestroyArgs),
+    /// Let a machine live for another time from now
+    Extend(ExtendArgs),
     /// List the machines this user was granted
     List(OutputArgs),
     /// Ask a server for its statistics
@@ -98,9 +101,24 @@ struct CreateArgs {
     server: ServerArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// Seconds to wait for the machine
-    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
-    timeout: u64,
+    /// The pool to take it from; without it, the one for everybody
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
+    /// How long it is to live, as 30m or 2h; without it, as long as the server gives
+    #[arg(long, value_parser = duration::seconds, value_name = "TIME")]
+    ttl: Option<u32>,
+    /// A public key that may log in besides the password: a .pub file
+    #[arg(long, value_name = "FILE")]
+    ssh_key: Option<PathBuf>,
+    /// What you call it: 'ssh', 'extend' and 'destroy' know it by this name too
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Ask again while the server has no machine free
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait for the machine
+    #[arg(long, default_value = "300s", value_parser = duration::seconds, value_name = "TIME")]
+    timeout: u32,
     /// Log in as soon as it is ready
     #[arg(long)]
     ssh: bool,
@@ -108,7 +126,7 @@ struct CreateArgs {
 
 #[derive(Args)]
 struct SshArgs {
-    /// The machine: its UUID or the beginning of it; not needed if there is only one
+    /// The machine: its name, its UUID or the beginning of it; not needed if there is only one
     container: Option<String>,
     /// A command to run on it instead of a shell
     #[arg(last = true)]
@@ -117,11 +135,22 @@ struct SshArgs {
 
 #[derive(Args)]
 struct DestroyArgs {
-    /// The machine: its UUID or the beginning of it; not needed if there is only one
+    /// The machine: its name, its UUID or the beginning of it; not needed if there is only one
     container: Option<String>,
     /// Generation of the wire protocol; 1 for the oldest Python servers
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2), value_name = "1|2")]
     generation: u8,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Args)]
+struct ExtendArgs {
+    /// The machine: its name, its UUID or the beginning of it; not needed if there is only one
+    container: Option<String>,
+    /// How long it is to live from now on, as 30m or 2h
+    #[arg(long, value_parser = duration::seconds, value_name = "TIME")]
+    ttl: u32,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -208,6 +237,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Create(args) => block_on(client::create(args)),
         Command::Ssh(args) => ssh::ssh(args.container.as_deref(), &args.command),
         Command::Destroy(args) => block_on(client::destroy(args)),
+        Command::Extend(args) => block_on(client::extend(args)),
         Command::List(args) => client::list(args),
         Command::Stat(args) => block_on(client::stat(args)),
         Command::Image(ImageCommand::Build(args)) => admin::image_build(args),

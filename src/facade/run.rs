@@ -76,7 +76,8 @@ impl Assembly {
         let (store, hypervisor) = (Arc::clone(&operator.store), Arc::clone(&operator.hypervisor));
         let health = Health::new(self.simulated, hypervisor.describe());
         let (births, clock) = (Arc::clone(&operator.births), Arc::clone(&operator.clock));
-        let api = Arc::new(Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, DEFAULT_POOL));
+        let api = Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, DEFAULT_POOL);
+        let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)));
         dispatcher.set_api(Arc::clone(&api));
         let mut version = env!("CARGO_PKG_VERSION").to_owned();
         if self.simulated {

@@ -3,6 +3,10 @@
 
 pub mod admission;
 pub mod backoff;
+pub mod claim;
+pub mod clock;
 pub mod container;
+pub mod lifetime;
 pub mod placement;
 pub mod pool;
+pub mod public_key;

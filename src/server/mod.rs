@@ -8,6 +8,7 @@ pub mod events;
 pub mod health;
 mod instance;
 pub mod key;
+mod parameters;
 pub mod requests;
 pub mod rsa;
 pub mod sessions;

@@ -7,6 +7,7 @@
 //! | `registry/ports/PORT` | the UUID of the container that holds a port of the host |
 //! | `events/NUMBER` | what happened |
 //! | `admission` | the UUID of the machine that the host last admitted |
+//! | `clock` | the anchor of the daemon's time |
 //! | `instance` | this installation's UUID, which its domains bear |
 
 use serde::Serialize;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use super::{Cond, Kv, Op, Store, StoreError, Txn, TxnResult};
 use crate::model::{Credentials, Event, Kind, Object, ObjectRef};
+use crate::plan::clock::Anchor;
 
 /// Below it: everything that is reconciled.
 pub const REGISTRY: &str = "registry/";
@@ -22,6 +24,8 @@ pub const REGISTRY: &str = "registry/";
 pub const EVENTS: &str = "events/";
 /// Written by whoever admits a machine to the host, if it is as it was when the machines were counted.
 pub const ADMISSION: &str = "admission";
+/// The anchor of the daemon's time.
+pub const CLOCK: &str = "clock";
 const INSTANCE: &str = "instance";
 
 /// An object and the revision that last wrote it.
@@ -101,6 +105,11 @@ pub fn decode<T: DeserializeOwned>(kv: &Kv) -> Result<Versioned<T>, RecordError>
     let object =
         serde_json::from_slice(&kv.value).map_err(|source| RecordError::Unreadable { key: kv.key.clone(), source })?;
     Ok(Versioned { object, rev: kv.mod_rev })
+}
+
+/// The anchor of the daemon's time, if one was taken.
+pub fn anchor(store: &dyn Store) -> Result<Option<Anchor>, RecordError> {
+    Ok(store.get(CLOCK)?.0.map(|kv| decode(&kv)).transpose()?.map(|versioned| versioned.object))
 }
 
 /// This installation's UUID, made on first use.
