@@ -115,9 +115,9 @@ impl Draft<'_> {
             lifetime::Reason::Expired => format!("its time to live of {} s is over", end.after.as_secs()),
             lifetime::Reason::Idle => format!("nobody was connected to it for {} s", end.after.as_secs()),
         };
-        if let Some(claim) = self.claim {
-            self.claim_status = Some(claim::ended(&claim.status, ClaimPhase::Expired, &message, self.now));
-        }
+        // With the deadline that was just reckoned.
+        self.claim_status =
+            self.claim_status.take().map(|status| claim::ended(&status, ClaimPhase::Expired, &message, self.now));
         // It ends as what it is: a record that stays says so for good.
         let phase = if self.standalone() { Phase::Failed } else { Phase::Terminating };
         self.leave(phase, end.reason.name(), &message);

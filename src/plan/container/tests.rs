@@ -314,6 +314,11 @@ fn more_time_moves_the_end_and_takes_the_announcement_back() {
     assert_eq!(walk.decide(&well(Seen::Present(None)), 404), secs(540));
     walk.decide(&well(Seen::Present(None)), 950);
     assert_eq!(walk.told.iter().filter(|&&kind| kind == EventKind::Expiring).count(), 2, "each end is announced");
+    // Less time, and over at once: the record says so.
+    walk.claim.as_mut().unwrap().spec.ttl_seconds = Some(600);
+    walk.decide(&well(Seen::Present(None)), 951);
+    let ended = walk.claim.unwrap().status;
+    assert_eq!((ended.phase, ended.expires_at), (ClaimPhase::Expired, Some(at(604))));
 }
 
 #[test]
