@@ -65,6 +65,7 @@ pub mod facade;
 pub mod guest;
 pub mod hypervisor;
 mod link;
+pub mod manifest;
 pub mod model;
 pub mod operator;
 pub mod plan;

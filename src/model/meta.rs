@@ -30,7 +30,16 @@ pub enum Kind {
     ContainerClaim,
 }
 
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::ContainerPool, Kind::Container, Kind::ContainerClaim];
+
     /// The resource name: lower case, plural, as in a URL or a store key.
     pub fn plural(self) -> &'static str {
         match self {
@@ -42,7 +51,7 @@ impl Kind {
 
     /// The kind whose resource name is `plural`.
     pub fn from_plural(plural: &str) -> Option<Kind> {
-        [Kind::Container, Kind::ContainerPool, Kind::ContainerClaim].into_iter().find(|kind| kind.plural() == plural)
+        Kind::ALL.into_iter().find(|kind| kind.plural() == plural)
     }
 }
 
