@@ -1,5 +1,7 @@
 //! Makes the records of a new container: everything its later steps need is chosen here, once.
 
+mod standalone;
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 

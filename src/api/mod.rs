@@ -6,6 +6,7 @@
 mod births;
 pub(crate) mod claims;
 mod images;
+pub mod objects;
 mod review;
 mod seal;
 mod verbs;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use births::{BirthError, Births, random_text};
 pub use images::{Digests, ImageError};
+pub use objects::Objects;
 pub use review::Review;
 pub use seal::{SealError, Sealer};
 pub use verbs::{Api, ApiError, End, Granted, Stat};

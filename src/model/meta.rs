@@ -19,6 +19,9 @@ pub const TEMPLATE_HASH: &str = "anweddol.io/template-hash";
 /// Annotation of an object that a directory of manifests, or the configuration, keeps applied: which.
 pub const MANAGED_BY: &str = "anweddol.io/managed-by";
 
+/// Annotation of an object that the configuration made: SHA-256 of the spec it last wrote there, in hex.
+pub const CONFIGURED: &str = "anweddol.io/configuration-hash";
+
 /// The kinds the operator reconciles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {

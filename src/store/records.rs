@@ -81,6 +81,11 @@ pub fn list<T: Object>(store: &dyn Store, namespace: &str) -> Result<Vec<Version
     store.list(&prefix)?.0.iter().map(decode).collect()
 }
 
+/// All objects of a kind, whatever their namespace.
+pub fn list_all<T: Object>(store: &dyn Store) -> Result<Vec<Versioned<T>>, RecordError> {
+    store.list(&format!("{REGISTRY}{}/", T::KIND.plural()))?.0.iter().map(decode).collect()
+}
+
 /// A container's credentials, if they are there.
 pub fn credentials(store: &dyn Store, namespace: &str, name: &str) -> Result<Option<Credentials>, RecordError> {
     let kv = store.get(&credentials_key(namespace, name))?.0;
