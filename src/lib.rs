@@ -64,6 +64,7 @@ pub mod daemon;
 pub mod facade;
 pub mod guest;
 pub mod hypervisor;
+pub mod keeper;
 mod link;
 pub mod manifest;
 pub mod model;

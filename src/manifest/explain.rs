@@ -87,7 +87,12 @@ fn text(kind: Kind, root: &Value, field: &Value, path: &str, required: bool) -> 
         text.push_str("\nFIELDS:\n");
         for (name, field) in fields {
             let mark = if is_required(inside, name) { " -required-" } else { "" };
-            let _ = write!(text, "  {name} <{}>{mark}\n    {}\n", type_name(root, field), description(root, field).replace('\n', " "));
+            let _ = write!(
+                text,
+                "  {name} <{}>{mark}\n    {}\n",
+                type_name(root, field),
+                description(root, field).replace('\n', " ")
+            );
         }
     }
     text

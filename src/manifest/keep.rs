@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Located, Problem, Read, duplicates};
-use crate::model::ObjectRef;
+use crate::model::{Kind, ObjectRef};
 
 /// In [`crate::model::MANAGED_BY`]: the daemon's configuration. Any directory may take such an object over. A directory is named
 /// by its path, which begins with `/`.
@@ -84,6 +84,8 @@ pub fn keep(directory: &str, scan: &Scan, present: &[Present]) -> Keeping {
         }
         wanted.insert(object);
     }
+    // Pools before what is made from them.
+    keeping.apply.sort_by_key(|located| Kind::ALL.iter().position(|kind| *kind == located.manifest.kind()));
     if whole {
         let ours = |present: &&Present| present.managed_by.as_deref() == Some(directory) && !present.deleting;
         let unwanted = present.iter().filter(ours).filter(|present| !wanted.contains(&present.object));

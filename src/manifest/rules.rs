@@ -59,10 +59,18 @@ pub fn pool(spec: &PoolSpec) -> Vec<Fault> {
     f.unless(most >= 1, "maxContainers", "it is 0: nobody could ever get a container; write at least 1");
     f.unless(replicas <= most, "replicas", format!("{replicas} are more than spec.maxContainers, {most}: lower it"));
     f.unless(spec.update_strategy.max_unavailable >= 1, "updateStrategy.maxUnavailable", "write at least 1");
-    f.unless(spec.refill.max_starting >= 1, "refill.maxStarting", "it is 0: no member would ever boot; write at least 1");
+    f.unless(
+        spec.refill.max_starting >= 1,
+        "refill.maxStarting",
+        "it is 0: no member would ever boot; write at least 1",
+    );
     let debounce = spec.refill.debounce_milliseconds;
     f.unless(debounce <= LONGEST_DEBOUNCE, "refill.debounceMilliseconds", format!("write at most {LONGEST_DEBOUNCE}"));
-    f.unless(spec.refill.per_minute != Some(0), "refill.perMinute", "it is 0: no member would ever boot; leave it out for any number");
+    f.unless(
+        spec.refill.per_minute != Some(0),
+        "refill.perMinute",
+        "it is 0: no member would ever boot; leave it out for any number",
+    );
     f.unless(spec.progress_deadline_seconds >= 1, "progressDeadlineSeconds", "write at least 1");
     let mut faults = f.faults;
     faults.extend(template(&spec.template, "spec.template"));
@@ -73,12 +81,20 @@ pub fn pool(spec: &PoolSpec) -> Vec<Fault> {
 pub fn template(template: &Template, path: &str) -> Vec<Fault> {
     let mut f = Faults { path, faults: Vec::new() };
     let least = LEAST_MEMORY;
-    f.unless(template.memory >= least, "memory", format!("{} is too little: no guest boots in less than {least}", template.memory));
+    f.unless(
+        template.memory >= least,
+        "memory",
+        format!("{} is too little: no guest boots in less than {least}", template.memory),
+    );
     let (first, last) = (VCPUS.start(), VCPUS.end());
     f.unless(VCPUS.contains(&template.vcpus), "vcpus", format!("write {first} to {last}"));
     let (first, last) = (BOOT_DEADLINE_SECONDS.start(), BOOT_DEADLINE_SECONDS.end());
     let deadline = template.boot_deadline_seconds;
-    f.unless(BOOT_DEADLINE_SECONDS.contains(&deadline), "bootDeadlineSeconds", format!("write {first} to {last} seconds"));
+    f.unless(
+        BOOT_DEADLINE_SECONDS.contains(&deadline),
+        "bootDeadlineSeconds",
+        format!("write {first} to {last} seconds"),
+    );
     match &template.image {
         Image::Iso(file) => absolute(&mut f, "image.iso", file),
         Image::Disk { path: file, .. } => absolute(&mut f, "image.disk.path", file),
@@ -90,14 +106,22 @@ pub fn template(template: &Template, path: &str) -> Vec<Fault> {
         }
     }
     let outside = template.network.mode == Network::User && template.network.egress == Egress::Internet;
-    f.unless(!outside, "network.egress", "'internet' needs a NAT network, and network.mode is 'user': write 'none' or 'all', or the mode 'nat'");
+    f.unless(
+        !outside,
+        "network.egress",
+        "'internet' needs a NAT network, and network.mode is 'user': write 'none' or 'all', or the mode 'nat'",
+    );
     lifetime(&mut f, &template.lifetime);
     f.faults
 }
 
 fn absolute(f: &mut Faults<'_>, field: &str, file: &Path) {
     let bytes = file.as_os_str().as_encoded_bytes();
-    f.unless(file.is_absolute(), field, format!("'{}' is relative, but the daemon has no current directory: begin it with '/'", file.display()));
+    f.unless(
+        file.is_absolute(),
+        field,
+        format!("'{}' is relative, but the daemon has no current directory: begin it with '/'", file.display()),
+    );
     let good = bytes.len() <= LONGEST_PATH && !bytes.iter().any(u8::is_ascii_control);
     f.unless(good, field, format!("write a path of at most {LONGEST_PATH} bytes, without control characters"));
 }
@@ -113,7 +137,11 @@ fn lifetime(f: &mut Faults<'_>, lifetime: &Lifetime) {
         f.unless(seconds != Some(0), field, "it is 0: no machine could be used; leave it out for no limit");
     }
     if let (Some(ttl), Some(most)) = (ttl_seconds, max_ttl_seconds) {
-        f.unless(ttl <= most, "lifetime.ttlSeconds", format!("{ttl} are more than lifetime.maxTtlSeconds, {most}: lower it"));
+        f.unless(
+            ttl <= most,
+            "lifetime.ttlSeconds",
+            format!("{ttl} are more than lifetime.maxTtlSeconds, {most}: lower it"),
+        );
     }
 }
 
@@ -139,7 +167,10 @@ pub fn claim_in(spec: &ClaimSpec, template: &Template) -> Vec<Fault> {
     match (spec.ttl_seconds, template.lifetime.max_ttl_seconds) {
         (Some(ttl), Some(most)) if ttl > most => {
             let pool = &spec.pool;
-            vec![Fault::new("spec.ttlSeconds", format!("{ttl} are more than pool '{pool}' allows: write at most {most}"))]
+            vec![Fault::new(
+                "spec.ttlSeconds",
+                format!("{ttl} are more than pool '{pool}' allows: write at most {most}"),
+            )]
         }
         _ => vec![],
     }
@@ -168,7 +199,9 @@ fn public_key(text: &str) -> bool {
 pub(super) fn labels(labels: &BTreeMap<String, String>) -> Vec<Fault> {
     let mut faults = keys("labels", labels);
     for (key, value) in labels.iter().filter(|(_, value)| !value.is_empty() && !plain(value)) {
-        let right = format!("'{value}' is no value of a label: write at most {LONGEST_LABEL} letters, digits, '-', '_' and '.', with a letter or digit at both ends");
+        let right = format!(
+            "'{value}' is no value of a label: write at most {LONGEST_LABEL} letters, digits, '-', '_' and '.', with a letter or digit at both ends"
+        );
         faults.push(Fault::new(format!("metadata.labels[{key}]"), right));
     }
     faults
@@ -179,21 +212,27 @@ pub(super) fn annotations(annotations: &BTreeMap<String, String>) -> Vec<Fault> 
     let mut faults = keys("annotations", annotations);
     let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if size > LONGEST_ANNOTATIONS {
-        faults.push(Fault::new("metadata.annotations", format!("they have {size} bytes: write at most {LONGEST_ANNOTATIONS}")));
+        faults.push(Fault::new(
+            "metadata.annotations",
+            format!("they have {size} bytes: write at most {LONGEST_ANNOTATIONS}"),
+        ));
     }
     faults
 }
 
 fn keys(field: &str, map: &BTreeMap<String, String>) -> Vec<Fault> {
     let label = |key: &&String| !label_key(key);
-    let right = format!("it is no name of a label: write at most {LONGEST_LABEL} letters, digits, '-', '_' and '.', after a prefix like example.org/ if you want");
+    let right = format!(
+        "it is no name of a label: write at most {LONGEST_LABEL} letters, digits, '-', '_' and '.', after a prefix like example.org/ if you want"
+    );
     map.keys().filter(label).map(|key| Fault::new(format!("metadata.{field}[{key}]"), right.clone())).collect()
 }
 
 /// Whether this can be a label's name: `name` or `example.org/name`.
 pub(super) fn label_key(key: &str) -> bool {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let domain = |prefix: &str| prefix.len() <= LONGEST_PREFIX && prefix.split('.').all(|part| valid_name(part).is_ok());
+    let domain =
+        |prefix: &str| prefix.len() <= LONGEST_PREFIX && prefix.split('.').all(|part| valid_name(part).is_ok());
     plain(name) && prefix.is_none_or(domain)
 }
 

@@ -106,7 +106,9 @@ pub(super) fn choices(schema: &Value) -> Vec<&str> {
     let one_of = schema["oneOf"].as_array().into_iter().flatten();
     let consts = one_of.filter_map(|choice| choice["const"].as_str());
     let lists = schema["oneOf"].as_array().into_iter().flatten().chain(std::iter::once(schema));
-    consts.chain(lists.flat_map(|choice| choice["enum"].as_array().into_iter().flatten().filter_map(Value::as_str))).collect()
+    consts
+        .chain(lists.flat_map(|choice| choice["enum"].as_array().into_iter().flatten().filter_map(Value::as_str)))
+        .collect()
 }
 
 /// The names of the types a schema allows, but for `null`.
@@ -161,7 +163,8 @@ impl Walk {
             }
             other => {
                 let what = types.iter().map(|name| right(name)).collect::<Vec<_>>().join(" or ");
-                let quote = if has("string") && (other.is_number() || other.is_boolean()) { " (in quotes)" } else { "" };
+                let quote =
+                    if has("string") && (other.is_number() || other.is_boolean()) { " (in quotes)" } else { "" };
                 let article = if other.is_string() { "the text " } else { "" };
                 self.fault(path, format!("{article}{} is of the wrong type: write {what}{quote}", say(other)));
             }

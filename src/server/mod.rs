@@ -8,6 +8,7 @@ pub mod events;
 pub mod health;
 mod instance;
 pub mod key;
+pub mod local;
 pub mod requests;
 pub mod rsa;
 pub mod sessions;

@@ -11,6 +11,7 @@
 //!
 //! Each of them is a test in `tests.rs`.
 
+pub mod configured;
 mod read;
 mod view;
 mod write;
@@ -156,11 +157,7 @@ fn said(faults: &[Fault]) -> String {
 
 impl Objects {
     /// Over a store; containers without pool are born by `births`.
-    pub fn new(
-        store: Arc<dyn Store>,
-        births: Arc<Births>,
-        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    ) -> Self {
+    pub fn new(store: Arc<dyn Store>, births: Arc<Births>, clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
         Objects { store, births, clock }
     }
 }

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::view::{self, Shown};
 use super::{ObjectError, Objects};
+use crate::manifest::Manifest;
 use crate::manifest::keep::Present;
 use crate::manifest::selector::Selector;
-use crate::manifest::Manifest;
 use crate::model::{
     Container, ContainerClaim, ContainerPool, Event, EventKind, Kind, MANAGED_BY, Object, ObjectMeta, ObjectRef,
 };

@@ -92,7 +92,13 @@ impl Objects {
     }
 
     /// Gives a pool another number of replicas.
-    pub async fn scale(&self, namespace: &str, pool: &str, replicas: u32, terms: &Terms) -> Result<Written, ObjectError> {
+    pub async fn scale(
+        &self,
+        namespace: &str,
+        pool: &str,
+        replicas: u32,
+        terms: &Terms,
+    ) -> Result<Written, ObjectError> {
         let object = ObjectRef { kind: Kind::ContainerPool, namespace: namespace.into(), name: pool.into() };
         loop {
             let read = records::get::<ContainerPool>(&*self.store, namespace, pool)?;
@@ -127,6 +133,13 @@ impl Objects {
             let meta = read.object.meta();
             if let Some(expected) = terms.revision.filter(|expected| *expected != read.rev) {
                 return Err(ObjectError::Conflict { object: object.clone(), expected, found: read.rev });
+            }
+            // Whoever keeps manifests deletes only what is theirs still.
+            if let (Some(mine), theirs) = (&terms.manager, meta.annotations.get(MANAGED_BY))
+                && theirs != Some(mine)
+            {
+                let manager = theirs.cloned().unwrap_or_else(|| "no directory".into());
+                return Err(ObjectError::Managed { object: object.clone(), manager });
             }
             if meta.deleting() || terms.dry_run {
                 return Ok(false);
@@ -170,9 +183,7 @@ fn permitted(object: &ObjectRef, meta: &ObjectMeta, rev: u64, terms: &Terms) -> 
 fn described_meta(manifest: &Manifest, before: Option<&ObjectMeta>, terms: &Terms, now: Timestamp) -> ObjectMeta {
     let fresh = || ObjectMeta::new(&manifest.namespace, &manifest.name, Uuid::new_v4(), now);
     let mut meta = before.cloned().unwrap_or_else(fresh);
-    for (map, described) in
-        [(&mut meta.labels, &manifest.labels), (&mut meta.annotations, &manifest.annotations)]
-    {
+    for (map, described) in [(&mut meta.labels, &manifest.labels), (&mut meta.annotations, &manifest.annotations)] {
         map.retain(|key, _| key.starts_with(RESERVED));
         map.extend(described.clone());
     }
