@@ -17,7 +17,7 @@ pub(super) struct Status {
     code: StatusCode,
     reason: &'static str,
     message: String,
-    object: Option<ObjectRef>,
+    object: Option<Box<ObjectRef>>,
     causes: Vec<Fault>,
 }
 
@@ -79,8 +79,10 @@ impl From<ObjectError> for Status {
     fn from(error: ObjectError) -> Self {
         use StatusCode as Code;
         let message = crate::error_chain(&error);
-        let about =
-            |code, reason, object| Status { object: Some(object), ..Status::new(code, reason, message.clone()) };
+        let about = |code, reason, object| Status {
+            object: Some(Box::new(object)),
+            ..Status::new(code, reason, message.clone())
+        };
         match error {
             ObjectError::NotFound { object } => about(Code::NOT_FOUND, "NotFound", object),
             ObjectError::Exists { object } => about(Code::CONFLICT, "AlreadyExists", object),
