@@ -174,35 +174,40 @@ impl Walk {
     fn object(&mut self, schema: &'static Value, map: &Map<String, Value>, path: &str) {
         static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
         let fields = schema["properties"].as_object().unwrap_or(&NONE);
+        // A field that is written wrongly is not missing as well.
+        let mut meant = Vec::new();
         for (name, value) in map {
             let field = below(path, name);
             match (fields.get(name), &schema["additionalProperties"]) {
                 // Whatever it says, it is the daemon's to write.
                 (Some(_), _) if path.is_empty() && name == "status" => {}
                 (Some(schema), _) => self.value(schema, value, &field),
-                (None, Value::Bool(false)) => self.unknown(fields, path, name, &field),
+                (None, Value::Bool(false)) => meant.extend(self.unknown(fields, path, name, &field)),
                 (None, Value::Object(_)) => self.value(&schema["additionalProperties"], value, &field),
                 (None, _) => {}
             }
         }
         let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        for name in required.filter(|name| !map.contains_key(*name)) {
+        for name in required.filter(|name| !map.contains_key(*name) && !meant.contains(name)) {
             let about = fields.get(name).map(|field| description(self.root, field)).unwrap_or_default();
             let about = about.split_terminator(". ").next().unwrap_or_default().trim_end_matches('.');
             self.fault(&below(path, name), format!("it is missing ({about})"));
         }
     }
 
-    fn unknown(&mut self, fields: &Map<String, Value>, path: &str, name: &str, field: &str) {
+    /// Tells of a field that is none; the one that was meant, if one can be guessed.
+    fn unknown<'a>(&mut self, fields: &'a Map<String, Value>, path: &str, name: &str, field: &str) -> Option<&'a str> {
         if path == "spec" && OURS.contains(&name) {
             let kind = self.kind;
-            return self.fault(field, format!("it is the daemon's own to write in a {kind}: leave it out"));
+            self.fault(field, format!("it is the daemon's own to write in a {kind}: leave it out"));
+            return None;
         }
         let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-        let hint = hint::nearest(name, names.iter().copied());
-        let hint = hint.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+        let meant = hint::nearest(name, names.iter().copied());
+        let hint = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
         let place = if path.is_empty() { "here" } else { path };
         self.fault(field, format!("there is no such field; {place} has {}{hint}", names.join(", ")));
+        meant
     }
 }
 
