@@ -6,9 +6,7 @@ use uuid::Uuid;
 
 use super::{Operator, PassError};
 use crate::guest::Forward;
-use crate::model::{
-    ClaimPhase, Container, ContainerClaim, DEFAULT_NAMESPACE, DomainState, Event, EventKind, Origin, Phase,
-};
+use crate::model::{ClaimPhase, Container, ContainerClaim, DomainState, Event, EventKind, Origin, Phase};
 use crate::plan::container::about;
 use crate::store::Txn;
 use crate::store::records::{self, Versioned};
@@ -23,7 +21,7 @@ impl Operator {
 
     /// A wire claim of an earlier run that is not Bound: its client cannot be answered any more.
     fn withdraw_unawaited(&self, run: Uuid) -> Result<(), PassError> {
-        for claim in records::list::<ContainerClaim>(&*self.store, DEFAULT_NAMESPACE)? {
+        for claim in records::list_all::<ContainerClaim>(&*self.store)? {
             let made_by = match &claim.object.spec.origin {
                 Origin::Wire { run, .. } => run,
                 // Nobody waits for it on a connection.
@@ -43,7 +41,7 @@ impl Operator {
     /// or takes down.
     fn tell_adoptions(&self) -> Result<(), PassError> {
         let mut events = Vec::new();
-        for Versioned { object: c, .. } in records::list::<Container>(&*self.store, DEFAULT_NAMESPACE)? {
+        for Versioned { object: c, .. } in records::list_all::<Container>(&*self.store)? {
             if !matches!(c.status.phase, Phase::Ready | Phase::Bound) || c.metadata.deleting() {
                 continue;
             }
@@ -72,7 +70,7 @@ impl Operator {
         let domains = self.hypervisor.list();
         let ports = self.forwarder.list();
         let (mut uuids, mut held) = (HashSet::new(), HashSet::new());
-        for c in records::list::<Container>(&*self.store, DEFAULT_NAMESPACE)? {
+        for c in records::list_all::<Container>(&*self.store)? {
             uuids.insert(c.object.uuid());
             held.insert(c.object.spec.machine.port);
         }

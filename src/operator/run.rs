@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::queue::{self, Queue};
-use super::{Operator, PassError, Requeue};
-use crate::model::{Container, ContainerClaim, DEFAULT_NAMESPACE, Kind, Object, ObjectRef, Wake};
+use super::{Operator, Requeue};
+use crate::model::{Container, ContainerClaim, DEFAULT_NAMESPACE, Kind, ObjectRef, Wake};
 use crate::store::records::{self, REGISTRY};
 use crate::store::{Batch, Change, Kv, StoreError};
 
@@ -124,15 +124,12 @@ fn related(object: &ObjectRef, last: &Kv) -> Option<ObjectRef> {
     }
 }
 
+/// Every object of every kind and namespace.
 fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>) {
-    let all = || -> Result<Vec<ObjectRef>, PassError> {
-        let containers = records::list::<Container>(&*operator.store, DEFAULT_NAMESPACE)?;
-        let pools = records::list::<crate::model::ContainerPool>(&*operator.store, DEFAULT_NAMESPACE)?;
-        let containers = containers.iter().map(|c| c.object.object_ref());
-        Ok(containers.chain(pools.iter().map(|p| p.object.object_ref())).collect())
-    };
-    match all() {
-        Ok(objects) => objects.into_iter().for_each(|object| queue.add(object)),
-        Err(error) => tracing::warn!(error = crate::error_chain(&error), "the records cannot be listed"),
+    match operator.store.list(REGISTRY) {
+        Ok((records, _)) => {
+            records.iter().filter_map(|kv| records::parse_key(&kv.key)).for_each(|object| queue.add(object))
+        }
+        Err(error) => tracing::warn!(%error, "the records cannot be listed"),
     }
 }

@@ -9,10 +9,10 @@ use serde_json::Value;
 use similar::TextDiff;
 
 use super::client::{Answer, Daemon, path_of};
-use super::{files, title, yaml};
+use super::{files, note_keeper, title, yaml};
 use crate::cli::{ConfigArgs, Result};
 use crate::manifest::Located;
-use crate::model::{Kind, MANAGED_BY};
+use crate::model::Kind;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -45,17 +45,11 @@ pub(in crate::cli) async fn apply(args: ApplyArgs) -> Result<ExitCode> {
     let daemon = Daemon::of(&args.config)?;
     for located in manifests {
         let object = located.manifest.object_ref();
-        let Answer { outcome, value } = send(&daemon, &located, args.dry_run).await?;
+        let answer = send(&daemon, &located, args.dry_run).await?;
         let how = if args.dry_run { " (dry run)" } else { "" };
-        println!("{} {outcome}{how}", title(&object));
-        if let Some(keeper) = value["metadata"]["annotations"][MANAGED_BY].as_str()
-            && keeper.starts_with('/')
-            && outcome != "unchanged"
-        {
-            eprintln!(
-                "note: {} is kept by the manifests in {keeper}, which will put it back: change it there",
-                title(&object)
-            );
+        println!("{} {}{how}", title(&object), answer.outcome);
+        if !args.dry_run {
+            note_keeper(&object, &answer);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Daemon, code, path_of};
-use super::{NamespaceArgs, named_one, title, yaml};
+use super::{NamespaceArgs, named_one, note_keeper, title, yaml};
 use crate::cli::{ConfigArgs, Result};
 use crate::manifest::{self, Manifest, RESERVED};
 use crate::model::ObjectRef;
@@ -58,6 +58,7 @@ pub(in crate::cli) async fn edit(args: EditArgs) -> Result<ExitCode> {
                         title(&object),
                         if answer.outcome == "unchanged" { "unchanged" } else { "edited" }
                     );
+                    note_keeper(&object, &answer);
                     return Ok(ExitCode::SUCCESS);
                 }
                 // What cannot be may be put right in the editor; everything else not.

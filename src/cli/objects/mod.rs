@@ -18,7 +18,7 @@ use std::str::FromStr;
 use clap::Args;
 use serde_json::Value;
 
-use crate::model::{DEFAULT_NAMESPACE, Kind, ObjectRef, valid_name};
+use crate::model::{DEFAULT_NAMESPACE, Kind, MANAGED_BY, ObjectRef, valid_name};
 
 pub(super) use apply::{ApplyArgs, DiffArgs, apply, diff};
 pub(super) use client::Refused;
@@ -95,6 +95,14 @@ fn named_one(words: &[String], namespace: &str) -> Result<ObjectRef, String> {
 /// An object as it is named in a line of output: `containerpool/default`.
 fn title(object: &ObjectRef) -> String {
     format!("{}/{}", object.kind.to_string().to_lowercase(), object.name)
+}
+
+/// Says who will put back what was written by hand.
+fn note_keeper(object: &ObjectRef, answer: &client::Answer) {
+    let keeper = answer.value["metadata"]["annotations"][MANAGED_BY].as_str();
+    if let Some(directory) = keeper.filter(|keeper| keeper.starts_with('/') && answer.outcome != "unchanged") {
+        eprintln!("note: the manifests in {directory} keep {}, and will put it back: change it there", title(object));
+    }
 }
 
 /// The object that a value of the API is.

@@ -7,7 +7,7 @@ use hyper::Method;
 use serde_json::json;
 
 use super::client::{Daemon, path_of};
-use super::{NamespaceArgs, named_one, title};
+use super::{NamespaceArgs, named_one, note_keeper, title};
 use crate::cli::{ConfigArgs, Result};
 
 #[derive(Args)]
@@ -33,5 +33,6 @@ pub(in crate::cli) async fn scale(args: ScaleArgs) -> Result<ExitCode> {
     let answer = answer.ask(Method::PUT, &format!("{}/scale", path_of(&object)), Some(&body)).await?;
     let what = if answer.outcome == "unchanged" { "unchanged" } else { "scaled" };
     println!("{} {what}", title(&object));
+    note_keeper(&object, &answer);
     Ok(ExitCode::SUCCESS)
 }
