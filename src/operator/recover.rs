@@ -111,3 +111,58 @@ impl Operator {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::api::{Births, Digests, Sealer};
+    use crate::guest::fake::{FakeForwarder, FakeShell};
+    use crate::hypervisor::fake::{FakeHypervisor, FakeWorld, Options};
+    use crate::model::{Image, ObjectMeta, Template};
+    use crate::store::{Store, memory};
+
+    /// Whose record is in another namespace has a record: its machine is nobody's to sweep away.
+    #[test]
+    fn a_sweep_spares_the_machines_of_every_namespace() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("i.iso");
+        std::fs::write(&image, "image").unwrap();
+        let world = FakeWorld::new(Options { boot: std::time::Duration::ZERO, ..Options::default() });
+        let store: Arc<dyn Store> = memory();
+        let sealer = Sealer::from_file(&dir.path().join("seal.key")).unwrap();
+        let births = Births::new(sealer, Digests::default(), 10_000..=10_003, Arc::new(|_| true));
+        let operator = Operator {
+            store: Arc::clone(&store),
+            hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(&world))),
+            shell: Arc::new(FakeShell::new(Arc::clone(&world))),
+            observer: None,
+            forwarder: Arc::new(FakeForwarder::new(Arc::clone(&world))),
+            births: Arc::new(births),
+            clock: Arc::new(Timestamp::now),
+            instance: Uuid::new_v4(),
+            addressed: false,
+            quit: CancellationToken::new(),
+        };
+        let meta = ObjectMeta::new("there", "box", Uuid::new_v4(), Timestamp::now());
+        let template = Template::of(Image::Iso(image));
+        let birth = operator.births.standalone(&*store, &meta, &template, Timestamp::now()).unwrap();
+        let object = crate::model::Object::object_ref(&birth.container);
+        store.txn(birth.txn).wait().unwrap();
+        let ready =
+            || records::get::<Container>(&*store, "there", "box").unwrap().unwrap().object.status.phase == Phase::Ready;
+        for _ in 0..50 {
+            operator.pass(&object).unwrap();
+            if ready() {
+                break;
+            }
+        }
+        assert!(ready());
+        operator.recover(Uuid::new_v4()).unwrap();
+        assert_eq!((world.domains().len(), world.forwards().len()), (1, 1));
+    }
+}

@@ -25,7 +25,7 @@ Examples:
   anweddol get all -l team=red"
 )]
 pub(in crate::cli) struct GetArgs {
-    /// KIND[,KIND]… or 'all'
+    /// KIND, several with commas, or 'all'
     #[arg(value_name = "KIND")]
     kinds: String,
     /// One object only
