@@ -58,6 +58,8 @@ async fn main() -> Result<(), common::Error> {
         observer: None,
         forwarder: machines.forwarder,
         births: Arc::clone(&births),
+        doubts: Arc::default(),
+        kept_events: 10_000,
         clock: Arc::clone(&clock),
         instance: Uuid::new_v4(),
         addressed: machines.addressed,

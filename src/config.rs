@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::rules;
 use crate::model::text::from_text;
-use crate::model::{DomainType, Image, Memory, Subnet, Template};
+use crate::model::{DomainType, Image, Lifetime, Memory, Subnet, Template};
 
 /// The longest configuration that is read.
 const MAX_SIZE: u64 = 1 << 20;
+/// The longest that a lifetime can be limited to: a year.
+const MAX_LIFETIME: u32 = 365 * 24 * 3600;
 
 /// The file that `anweddol config init` writes: every key with its default and what it does.
 pub const COMMENTED: &str = include_str!("config/default.yaml");
@@ -35,6 +37,8 @@ pub struct Config {
     pub hypervisor: Hypervisor,
     /// The directory of manifests that is kept applied; absent: none.
     pub manifests: Option<PathBuf>,
+    /// What happened to them.
+    pub events: Events,
 }
 
 /// The sockets.
@@ -71,6 +75,22 @@ pub struct Containers {
     pub warm: u32,
     /// Seconds from a machine's start until it has to be ready.
     pub boot_deadline: u32,
+    /// Seconds that a client may keep a machine which asks for no other time; absent: no limit.
+    pub ttl: Option<u32>,
+    /// The most seconds that a client can ask for; absent: no limit.
+    pub max_ttl: Option<u32>,
+    /// Seconds that a client's machine may be without any SSH connection; absent: no limit.
+    pub idle_timeout: Option<u32>,
+    /// Seconds that a machine may wait, ready, before it is replaced by a fresh one; absent: no limit.
+    pub max_ready: Option<u32>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Events {
+    /// How many the log keeps.
+    pub keep: usize,
 }
 
 /// How machines are reached.
@@ -153,6 +173,7 @@ impl Default for Config {
             port_forwarding: PortForwarding::default(),
             hypervisor: Hypervisor::default(),
             manifests: None,
+            events: Events::default(),
         }
     }
 }
@@ -180,7 +201,17 @@ impl Default for Containers {
             max_allowed_running_containers: 6,
             warm: 0,
             boot_deadline: 120,
+            ttl: None,
+            max_ttl: None,
+            idle_timeout: None,
+            max_ready: None,
         }
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Events { keep: 10_000 }
     }
 }
 
@@ -286,6 +317,23 @@ impl Config {
         if !rules::BOOT_DEADLINE_SECONDS.contains(&self.container.boot_deadline) {
             return value("container.boot_deadline", "write 5 to 3600 seconds");
         }
+        let container = &self.container;
+        for (key, limit) in [
+            ("container.ttl", container.ttl),
+            ("container.max_ttl", container.max_ttl),
+            ("container.idle_timeout", container.idle_timeout),
+            ("container.max_ready", container.max_ready),
+        ] {
+            if limit.is_some_and(|limit| !(10..=MAX_LIFETIME).contains(&limit)) {
+                return value(key, "write 10 to 31536000 seconds (a year), or 'null' for no limit");
+            }
+        }
+        if container.max_ttl.is_some_and(|most| container.ttl.is_some_and(|ttl| ttl > most)) {
+            return value("container.ttl", "it is greater than container.max_ttl");
+        }
+        if !(100..=1_000_000).contains(&self.events.keep) {
+            return value("events.keep", "write 100 to 1000000");
+        }
         if !(1..=3600).contains(&self.server.client_timeout) {
             return value("server.client_timeout", "write 1 to 3600 seconds");
         }
@@ -322,6 +370,12 @@ impl Config {
         template.vcpus = self.container.vcpus;
         template.domain_type = self.container.domain_type;
         template.boot_deadline_seconds = self.container.boot_deadline;
+        template.lifetime = Lifetime {
+            ttl_seconds: self.container.ttl,
+            max_ttl_seconds: self.container.max_ttl,
+            idle_timeout_seconds: self.container.idle_timeout,
+            max_ready_seconds: self.container.max_ready,
+        };
         template
     }
 

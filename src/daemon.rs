@@ -30,7 +30,7 @@ use crate::hypervisor::xml::Reach;
 use crate::hypervisor::{HypervisorError, fake};
 use crate::keeper::KeeperError;
 use crate::model::{DEFAULT_NAMESPACE, Image, Network, PoolSpec, Template};
-use crate::operator::{Clock, Operator, PassError};
+use crate::operator::{Operator, PassError};
 use crate::server::key::{self, KeyFileError};
 use crate::server::local::{LocalError, SOCKET};
 use crate::server::tcp::{BindError, WireConfig};
@@ -238,7 +238,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let births = Births::new(sealer, digests, ports, Arc::new(move |port| free.is_free(port)));
     apply_pool(&*store, config, &template)?;
     let instance = records::instance(&*store, Uuid::new_v4())?;
-    let clock: Clock = Arc::new(Timestamp::now);
+    let clock = crate::clock::anchored(&*store)?;
     let operator = Operator {
         store,
         hypervisor: world.hypervisor,
@@ -246,6 +246,8 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         observer: None,
         forwarder: world.forwarder,
         births: Arc::new(births),
+        doubts: Arc::default(),
+        kept_events: config.events.keep,
         clock,
         instance,
         addressed: world.addressed,

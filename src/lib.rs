@@ -32,6 +32,12 @@
 //! | pool | what containers are made from, how many may be, how many wait ready ([`model::ContainerPool`]) |
 //! | member | a container of a pool that waits, ready, for a claim |
 //! | cold start | a container made for a claim that found no member |
+//! | promise | name a claim in a container that is not its own yet: it boots, or a key has to be installed |
+//! | queue | claims written as objects that wait for a place in their pool, in the order of their creation |
+//! | lifetime | how long a machine may be used: time to live, idle timeout, hard maximum ([`plan::lifetime`]) |
+//! | release | give back everything of a container without pool but its record, which says how it ended |
+//! | anchor | what the daemon's time is counted from, so that a wall clock that jumps moves no deadline ([`plan::clock`]) |
+//! | doubt | a hint that a member may be dead: it is passed over until it was looked at ([`api::Doubts`]) |
 //! | domain | libvirt's word for a machine that runs |
 //! | mark | what our domains bear in libvirt's metadata; one without it is never touched ([`model::Mark`]) |
 //! | instance | one installation, by the UUID in its store; part of the mark |
@@ -63,6 +69,7 @@
 pub mod api;
 pub mod cli;
 pub mod client;
+mod clock;
 pub mod config;
 pub mod daemon;
 pub mod facade;

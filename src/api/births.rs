@@ -1,7 +1,5 @@
 //! Makes the records of a new container: everything its later steps need is chosen here, once.
 
-mod standalone;
-
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -11,7 +9,9 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::{Digests, ImageError, Sealer};
-use crate::model::{Container, ContainerPool, ContainerSpec, ContainerStatus, Credentials, Machine, ObjectMeta};
+use crate::model::{
+    Container, ContainerPool, ContainerSpec, ContainerStatus, Credentials, Machine, Object, ObjectMeta, Template,
+};
 use crate::store::records::{self, RecordError};
 use crate::store::{Store, Txn};
 
@@ -84,34 +84,47 @@ impl Births {
         gates: Vec<String>,
         now: Timestamp,
     ) -> Result<Birth, BirthError> {
-        let template = pool.spec.template.clone();
-        let image_sha256 = self.digests.sha256(&template.image)?.to_string();
-        let port = self.port(store)?;
         let uuid = Uuid::new_v4();
-        let namespace = &pool.metadata.namespace;
-        let name = uuid.to_string();
-        let container = Container {
-            metadata: ObjectMeta::new(namespace, &name, uuid, now),
-            spec: ContainerSpec {
-                pool: Some(pool.metadata.name.clone()),
-                claim: claim.map(str::to_owned),
-                template,
-                scheduling_gates: gates,
-                machine: Machine { mac: mac(uuid), port, image_sha256 },
-            },
-            status: ContainerStatus::default(),
+        let metadata = ObjectMeta::new(&pool.metadata.namespace, &uuid.to_string(), uuid, now);
+        let spec = ContainerSpec {
+            pool: Some(pool.metadata.name.clone()),
+            claim: claim.map(str::to_owned),
+            scheduling_gates: gates,
+            ..self.spec(store, uuid, pool.spec.template.clone())?
         };
+        Ok(self.birth(Container { metadata, spec, status: ContainerStatus::default() }))
+    }
+
+    /// A new container without pool, which somebody wrote. The transaction fails if there is one of its name already.
+    pub fn standalone(&self, store: &dyn Store, metadata: ObjectMeta, template: Template) -> Result<Birth, BirthError> {
+        let spec = self.spec(store, metadata.uid, template)?;
+        let mut birth = self.birth(Container { metadata, spec, status: ContainerStatus::default() });
+        birth.txn = birth.txn.absent(&records::key(&birth.container.object_ref()));
+        Ok(birth)
+    }
+
+    /// What is a machine's own.
+    fn spec(&self, store: &dyn Store, uuid: Uuid, template: Template) -> Result<ContainerSpec, BirthError> {
+        let image_sha256 = self.digests.sha256(&template.image)?.to_string();
+        let machine = Machine { mac: mac(uuid), port: self.port(store)?, image_sha256 };
+        Ok(ContainerSpec { pool: None, claim: None, template, scheduling_gates: vec![], machine })
+    }
+
+    /// The records of a container, with a login of its own.
+    fn birth(&self, container: Container) -> Birth {
+        let (uuid, port) = (container.uuid(), container.spec.machine.port);
         let password = SecretString::from(random_text(ALPHANUMERIC, PASSWORD_LENGTH));
         let number = USER_NUMBERS.start() + random_below(USER_NUMBERS.end() - USER_NUMBERS.start() + 1);
         let credentials =
             Credentials { username: format!("user_{number}"), sealed_password: self.sealer.seal(uuid, &password) };
-        let (credentials_key, port_key) = (records::credentials_key(namespace, &name), records::port_key(port));
+        let ObjectMeta { namespace, name, .. } = &container.metadata;
+        let (credentials_key, port_key) = (records::credentials_key(namespace, name), records::port_key(port));
         let txn = Txn::default()
             .absent(&port_key)
             .write(&container)
             .put(&credentials_key, &credentials)
             .put(&port_key, &uuid);
-        Ok(Birth { container, txn })
+        Birth { container, txn }
     }
 
     /// A port that no container holds and nothing listens on; from a random place on, so that one that a machine

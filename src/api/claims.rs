@@ -8,8 +8,9 @@ use subtle::ConstantTimeEq;
 
 use super::images::hex;
 use super::random_text;
-use crate::model::{ClaimPhase, Container, ContainerClaim, EventKind, Phase};
+use crate::model::{Container, ContainerClaim, EventKind, Phase};
 use crate::plan::container::about;
+use crate::plan::{claim as plan, lifetime};
 use crate::store::records::{self, RecordError, Versioned};
 use crate::store::{Store, Txn, TxnResult};
 
@@ -34,14 +35,23 @@ pub(crate) fn bind(claim: &mut ContainerClaim, member: &Versioned<Container>, no
     c.spec.claim = Some(claim.metadata.name.clone());
     c.status.phase = Phase::Bound;
     c.status.bound_at = Some(now);
-    claim.status.phase = ClaimPhase::Bound;
-    claim.status.container = Some(c.metadata.name.clone());
-    claim.status.bound_at = Some(now);
+    c.status.expires_at = lifetime::deadline(&c.spec.template.lifetime, claim.spec.ttl_seconds, now);
+    claim.status = plan::bound(&claim.status, &c.metadata.name, c.status.expires_at, now);
     let events = [
         about(&c, Some(claim), EventKind::CreatedContainer, now),
         about(&c, Some(claim), EventKind::BoundClaim, now).detail("claim", claim.metadata.name.clone()),
     ];
     Txn::default().unchanged(member).write(&c).write(claim).tell(&events)
+}
+
+/// A member for a claim that is not its own yet: it still boots, or a key has to be installed. From here on it is made
+/// for that claim, and its own passes bind it.
+pub(crate) fn promise(claim: &mut ContainerClaim, member: &Versioned<Container>, now: Timestamp) -> Txn {
+    let mut c = member.object.clone();
+    c.spec.claim = Some(claim.metadata.name.clone());
+    claim.status = plan::promised(&claim.status, &c.metadata.name, now);
+    let created = about(&c, Some(claim), EventKind::CreatedContainer, now);
+    Txn::default().unchanged(member).write(&c).write(claim).tell(&[created])
 }
 
 /// The claim that a container is for.
@@ -79,26 +89,40 @@ pub(crate) async fn withdraw(
 ) -> Result<(), RecordError> {
     loop {
         let Some(read) = records::get::<ContainerClaim>(store, namespace, claim)? else { return Ok(()) };
-        let mut gone = read.object.clone();
-        gone.metadata.deletion_timestamp.get_or_insert(now);
-        let mut txn = Txn::default().unchanged(&read).write(&gone);
-        let container = match &gone.status.container {
-            Some(container) => records::get::<Container>(store, namespace, container)?,
-            None => None,
-        };
-        match container {
-            Some(container) => {
-                let mut ended = container.object.clone();
-                ended.metadata.deletion_timestamp.get_or_insert(now);
-                txn = txn.unchanged(&container).write(&ended);
-            }
-            // A claim without a machine has nothing to wait for.
-            None => txn = Txn::default().unchanged(&read).remove(&read.object),
-        }
-        if let TxnResult::Committed(_) = store.txn(txn).await? {
+        if let TxnResult::Committed(_) = store.txn(withdrawal(store, &read, now)?).await? {
             return Ok(());
         }
     }
+}
+
+/// What wishes for a claim's end: its machine goes, and the claim's record with it; without a machine there is nothing
+/// to wait for.
+pub(crate) fn withdrawal(
+    store: &dyn Store,
+    read: &Versioned<ContainerClaim>,
+    now: Timestamp,
+) -> Result<Txn, RecordError> {
+    let mut gone = read.object.clone();
+    gone.metadata.deletion_timestamp.get_or_insert(now);
+    let txn = Txn::default().unchanged(read);
+    Ok(match machine(store, &read.object)? {
+        Some(container) => end(txn.write(&gone), &container, now),
+        None => txn.remove(&read.object),
+    })
+}
+
+/// A claim's machine, as long as there is a record of it.
+pub(crate) fn machine(store: &dyn Store, claim: &ContainerClaim) -> Result<Option<Versioned<Container>>, RecordError> {
+    let Some(name) = &claim.status.container else { return Ok(None) };
+    let container = records::get::<Container>(store, &claim.metadata.namespace, name)?;
+    Ok(container.filter(|read| read.object.spec.claim.as_ref() == Some(&claim.metadata.name)))
+}
+
+/// Adds the wish for a container's end.
+pub(crate) fn end(txn: Txn, container: &Versioned<Container>, now: Timestamp) -> Txn {
+    let mut ended = container.object.clone();
+    ended.metadata.deletion_timestamp.get_or_insert(now);
+    txn.unchanged(container).write(&ended)
 }
 
 fn sha256(text: &str) -> String {

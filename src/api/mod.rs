@@ -5,18 +5,27 @@
 
 mod births;
 pub(crate) mod claims;
+mod doubts;
+mod extend;
 mod images;
+mod login;
 pub mod objects;
+pub(crate) mod placing;
 mod review;
 mod seal;
 mod verbs;
+mod wishes;
 
 #[cfg(test)]
 mod tests;
 
 pub use births::{BirthError, Births, random_text};
+pub use doubts::Doubts;
+pub use extend::{Deadline, ExtendError};
 pub use images::{Digests, ImageError};
+pub use login::{Login, LoginError};
 pub use objects::Objects;
 pub use review::Review;
 pub use seal::{SealError, Sealer};
 pub use verbs::{Api, ApiError, End, Granted, Stat};
+pub use wishes::{WishError, Wishes};

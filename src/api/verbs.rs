@@ -9,14 +9,15 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::births::{BirthError, Births};
+use super::placing::{self, Place, Places};
 use super::review::{REVIEW_GATE, Review};
-use super::{SealError, claims};
+use super::wishes::{self, WishError, Wishes};
+use super::{Deadline, Doubts, ExtendError, LoginError, SealError, claims};
 use crate::model::{
-    ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, EventKind, Object,
-    ObjectMeta, ObjectRef, Origin,
+    ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, Object, ObjectMeta,
+    ObjectRef, Origin,
 };
-use crate::plan::container::about;
-use crate::plan::placement::{self, Placement};
+use crate::plan::placement;
 use crate::store::records::{self, RecordError, Versioned};
 use crate::store::{Change, Store, StoreError, Txn, TxnResult};
 
@@ -39,6 +40,15 @@ pub enum ApiError {
         /// `maxContainers`.
         limit: u32,
     },
+    /// Policy does not allow what was asked for.
+    #[error(transparent)]
+    Wish(#[from] WishError),
+    /// It does not get another time.
+    #[error(transparent)]
+    Extend(#[from] ExtendError),
+    /// Its login is not told.
+    #[error(transparent)]
+    Login(#[from] LoginError),
     /// Nothing can be made now.
     #[error(transparent)]
     Birth(#[from] BirthError),
@@ -83,6 +93,8 @@ pub struct Granted {
     pub password: SecretString,
     /// The host's port that leads to its SSH server.
     pub port: u16,
+    /// When it ends, if it does by itself, and how many seconds after it was bound that is.
+    pub deadline: Option<Deadline>,
 }
 
 /// How far a container's end has come.
@@ -107,6 +119,10 @@ pub struct Stat {
 pub struct Api {
     pub(super) store: Arc<dyn Store>,
     pub(super) births: Arc<Births>,
+    doubts: Arc<Doubts>,
+    /// Held while a client's claim is placed. Transactions alone keep the limit exact; without this, clients that come
+    /// at once all try for the same member, and all but one of them in vain.
+    turn: tokio::sync::Mutex<()>,
     pub(super) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     run: Uuid,
     pub(super) namespace: String,
@@ -125,23 +141,35 @@ impl Api {
         pool: &str,
     ) -> Self {
         let started = clock();
-        Api { store, births, clock, run, namespace: namespace.into(), pool: pool.into(), started }
+        let (doubts, turn) = (Arc::default(), tokio::sync::Mutex::default());
+        let (namespace, pool) = (namespace.into(), pool.into());
+        Api { store, births, doubts, turn, clock, run, namespace, pool, started }
+    }
+
+    /// The same, with the operator's doubts: a member that may be dead is passed over.
+    pub fn doubting(self, doubts: Arc<Doubts>) -> Self {
+        Api { doubts, ..self }
     }
 
     /// Grants a container to a client and waits until it is ready. Dropped before that, it takes its wish back.
     pub async fn create(self: &Arc<Self>, client: &Client) -> Result<Granted, ApiError> {
-        self.create_reviewed(client, None).await
+        self.create_reviewed(client, Wishes::default(), None).await
     }
 
-    /// The same, with somebody who looks at the container first: one that is made for this client is not started
-    /// before that.
+    /// The same, for a client with wishes, and with somebody who looks at the container first: one that is made for
+    /// this client is not started before that.
     pub async fn create_reviewed(
         self: &Arc<Self>,
         client: &Client,
+        wishes: Wishes,
         review: Option<Review>,
     ) -> Result<Granted, ApiError> {
         let token = claims::token();
-        let mut wish = Wish { api: Arc::clone(self), claim: self.claim(client, &token), granted: false };
+        let mut claim = self.claim(client, &token);
+        let Wishes { pool, ttl, ssh_public_key } = wishes.checked()?;
+        claim.spec.pool = pool.unwrap_or(claim.spec.pool);
+        (claim.spec.ttl_seconds, claim.spec.ssh_public_key) = (ttl, ssh_public_key);
+        let mut wish = Wish { api: Arc::clone(self), claim, granted: false };
         let gates = review.iter().map(|_| REVIEW_GATE.to_owned()).collect();
         let (container, rev, boot_deadline) = self.write_claim(&wish.claim, gates).await?;
         if let Some(review) = review {
@@ -166,41 +194,30 @@ impl Api {
         }
     }
 
-    /// Writes the claim with its place, in one transaction that holds only if the pool is as it was counted: so the
-    /// limit is exact under any number of clients. Keeps trying as long as others are faster.
+    /// Writes the claim with its place, in one transaction that holds only if nobody was faster, and keeps trying as
+    /// long as somebody is. It has no place as long as the pool's free ones are needed for claims that wait.
     pub(crate) async fn write_claim(
         &self,
         claim: &ContainerClaim,
         gates: Vec<String>,
     ) -> Result<(String, u64, SignedDuration), ApiError> {
+        let _turn = self.turn.lock().await;
+        let (name, places) =
+            (&claim.spec.pool, Places { store: &*self.store, births: &self.births, doubts: &self.doubts });
         loop {
-            let pool = self.pool()?;
-            let deadline = SignedDuration::from_secs(pool.object.spec.template.boot_deadline_seconds.into());
-            let members = self.members()?;
-            let objects: Vec<Container> = members.iter().map(|member| member.object.clone()).collect();
-            let mut claim = claim.clone();
-            let txn = match placement::place(&pool.object, &objects) {
-                Placement::Full => {
-                    let limit = pool.object.spec.max_containers;
-                    return Err(ApiError::Full { pool: self.pool.clone(), limit });
-                }
-                Placement::Warm(name) => match members.iter().find(|member| member.object.metadata.name == name) {
-                    Some(member) => claims::bind(&mut claim, member, (self.clock)()),
-                    None => continue,
-                },
-                Placement::Cold => {
-                    let (name, now) = (claim.metadata.name.clone(), (self.clock)());
-                    let birth = self.births.container(&*self.store, &pool.object, Some(&name), gates.clone(), now)?;
-                    let created = about(&birth.container, Some(&claim), EventKind::CreatedContainer, now);
-                    claim.status.container = Some(birth.container.metadata.name);
-                    let mut counted = pool.object.clone();
-                    counted.status.containers += 1;
-                    birth.txn.unchanged(&pool).write(&counted).write(&claim).tell(&[created])
-                }
+            let pool = match placing::pool_of(&*self.store, claim)? {
+                Some(pool) => pool,
+                None if *name == self.pool => return Err(ApiError::NoPool { pool: name.clone() }),
+                None => return Err(WishError::NoPool { pool: name.clone() }.into()),
             };
-            let container = claim.status.container.clone().unwrap_or_default();
+            wishes::allows(&pool.object, claim.spec.ttl_seconds)?;
+            let ahead = placing::waiting(&*self.store, &self.namespace, name)?.len();
+            let Some(Place { container, txn }) = places.find(&pool, claim, ahead, &gates, (self.clock)())? else {
+                return Err(ApiError::Full { pool: name.clone(), limit: pool.object.spec.max_containers });
+            };
             if let TxnResult::Committed(rev) = self.store.txn(txn).await? {
-                return Ok((container, rev, deadline));
+                let boot = SignedDuration::from_secs(pool.object.spec.template.boot_deadline_seconds.into());
+                return Ok((container, rev, boot));
             }
         }
     }
@@ -256,6 +273,10 @@ impl Api {
             username: credentials.username,
             password,
             port: c.spec.machine.port,
+            deadline: c.status.expires_at.zip(c.status.bound_at).map(|(at, since)| {
+                let seconds = u32::try_from(at.duration_since(since).as_secs()).unwrap_or(u32::MAX);
+                Deadline { at, seconds }
+            }),
         })
     }
 
@@ -298,8 +319,10 @@ impl Api {
     /// Statistics of this run.
     pub fn stat(&self) -> Result<Stat, ApiError> {
         let uptime = (self.clock)().duration_since(self.started).as_secs().max(0).unsigned_abs();
+        let pool = self.pool()?.object;
         let members: Vec<Container> = self.members()?.into_iter().map(|member| member.object).collect();
-        Ok(Stat { uptime, available: placement::available(&self.pool()?.object, &members) })
+        let waiting = placing::waiting(&*self.store, &self.namespace, &self.pool)?.len();
+        Ok(Stat { uptime, available: placement::available(&pool, &members, waiting) })
     }
 
     pub(super) fn pool(&self) -> Result<Versioned<ContainerPool>, ApiError> {
@@ -308,8 +331,7 @@ impl Api {
     }
 
     pub(super) fn members(&self) -> Result<Vec<Versioned<Container>>, ApiError> {
-        let all: Vec<Versioned<Container>> = records::list(&*self.store, &self.namespace)?;
-        Ok(all.into_iter().filter(|c| c.object.spec.pool.as_deref() == Some(&self.pool)).collect())
+        Ok(placing::members(&*self.store, &self.pool()?.object)?)
     }
 
     fn read_claim(&self, claim: &ContainerClaim) -> Result<Option<ContainerClaim>, ApiError> {

@@ -1,16 +1,21 @@
-//! Asking a server: create, destroy, stat, list.
+//! Asking a server: create, extend, destroy, stat, list.
 
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::credentials::{Credentials, Saved};
-use super::{CreateArgs, DestroyArgs, Output, OutputArgs, Result, ServerArgs, StatArgs};
+use super::{CreateArgs, DestroyArgs, ExtendArgs, Output, OutputArgs, Result, ServerArgs, StatArgs, duration};
 use crate::client::{ClientConfig, WireClient};
-use crate::wire::{CREATE, DEFAULT_PORT, DESTROY, Generation, Request, Response, STAT};
+use crate::model::valid_name;
+use crate::plan::public_key::{self, PublicKeyError};
+use crate::wire::{CREATE, DEFAULT_PORT, DESTROY, EXTEND, Generation, Message, Request, Response, STAT};
 
 /// The exit code of a server's no.
 const REFUSED: u8 = 3;
@@ -22,37 +27,153 @@ struct Incomplete {
     field: &'static str,
 }
 
+/// The longest public key file that is read.
+const KEY_FILE: u64 = 8 << 10;
+/// How long the first and the last pause is before a full server is asked again.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// What is wrong with a public key file.
+#[derive(Debug, thiserror::Error)]
+enum KeyFileError {
+    #[error("public key '{}' cannot be read", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("'{}' is no public key: name the .pub file", path.display())]
+    NoKey {
+        path: PathBuf,
+        #[source]
+        source: PublicKeyError,
+    },
+}
+
 pub(super) async fn create(args: CreateArgs) -> Result<ExitCode> {
-    let progress = spinner("waiting for a machine");
-    let (server, response) = ask(&args.server, &Request::bare(CREATE), Duration::from_secs(args.timeout)).await?;
-    progress.finish_and_clear();
+    let credentials = Credentials::of_user();
+    if let Some(name) = &args.name {
+        valid_name(name)?;
+        credentials.check_name(name)?;
+    }
+    let request = Request::new(CREATE, wishes(&args)?);
+    let (server, response) = patiently(&args, &request).await?;
     if !response.success {
         return Ok(refused(&response, args.output.output));
     }
-    let saved = saved(server, &response.data)?;
-    Credentials::of_user().save(&saved)?;
+    let mut saved = saved(server, &response.data)?;
+    saved.name = args.name;
+    credentials.save(&saved)?;
+    // The originals take parameters that they do not know, and leave it at that.
+    if args.ttl.is_some() && saved.expires_at.is_none() {
+        eprintln!("warning: the server says nothing about a time to live; it may not know any");
+    }
     if args.output.output == Output::Json {
         println!("{}", Value::Object(response.data));
     } else if !args.ssh {
-        let short = &saved.container_uuid[..8];
-        println!("container  {}", saved.container_uuid);
-        println!("image      {}", saved.container_iso_sha256);
-        println!("user       {}", saved.container_username);
-        println!("password   {}", saved.container_password);
-        println!("reach it   ssh -p {} {}@{}", saved.container_listen_port, saved.container_username, saved.host());
-        println!("           anweddol ssh {short}        (without typing the password)");
-        println!("give back  anweddol destroy {short}");
+        tell(&saved);
     }
     if args.ssh { super::ssh::ssh(Some(&saved.container_uuid), &[]) } else { Ok(ExitCode::SUCCESS) }
+}
+
+fn tell(saved: &Saved) {
+    let short = saved.name.as_deref().unwrap_or(&saved.container_uuid[..8]);
+    println!("container  {}", saved.container_uuid);
+    println!("image      {}", saved.container_iso_sha256);
+    println!("user       {}", saved.container_username);
+    println!("password   {}", saved.container_password);
+    if let Some(at) = saved.expires_at {
+        println!("lives      {}, until {at:.0}", left(at));
+    }
+    println!("reach it   ssh -p {} {}@{}", saved.container_listen_port, saved.container_username, saved.host());
+    println!("           anweddol ssh {short}        (without typing the password)");
+    println!("give back  anweddol destroy {short}");
+}
+
+/// What is asked for beside a machine. Only what was typed is sent: the originals know none of it.
+fn wishes(args: &CreateArgs) -> Result<Map<String, Value>> {
+    let mut wishes = Map::new();
+    if let Some(pool) = &args.pool {
+        wishes.insert("pool".into(), pool.clone().into());
+    }
+    if let Some(ttl) = args.ttl {
+        wishes.insert("ttl".into(), ttl.into());
+    }
+    if let Some(path) = &args.ssh_key {
+        let unreadable = |source| KeyFileError::Unreadable { path: path.clone(), source };
+        let mut text = String::new();
+        File::open(path).map_err(unreadable)?.take(KEY_FILE).read_to_string(&mut text).map_err(unreadable)?;
+        let key = public_key::read(text.trim()).map_err(|source| KeyFileError::NoKey { path: path.clone(), source })?;
+        wishes.insert("ssh_public_key".into(), key.into());
+    }
+    Ok(wishes)
+}
+
+/// Asks, and asks a full server again, if its user wants to wait, until their patience ends.
+async fn patiently(args: &CreateArgs, request: &Request) -> Result<(String, Response)> {
+    let patience = Duration::from_secs(args.timeout.into());
+    let (begin, mut pause) = (Instant::now(), ASK_AGAIN.0);
+    let progress = spinner("waiting for a machine");
+    loop {
+        let left = patience.saturating_sub(begin.elapsed());
+        let (server, response) = ask(&args.server, request, left).await?;
+        let again = args.wait && response.kind() == Some(Message::Unavailable);
+        if !again || begin.elapsed() + pause >= patience {
+            progress.finish_and_clear();
+            return Ok((server, response));
+        }
+        progress.set_message("no machine is free; waiting for one");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(ASK_AGAIN.1);
+    }
+}
+
+pub(super) async fn extend(args: ExtendArgs) -> Result<ExitCode> {
+    let credentials = Credentials::of_user();
+    let mut saved = credentials.find(args.container.as_deref())?;
+    let mut parameters = pair(&saved);
+    parameters.insert("ttl".into(), args.ttl.into());
+    let server = ServerArgs { server: saved.server.clone(), fingerprint: None, generation: 2 };
+    let (_, response) = ask(&server, &Request::new(EXTEND, parameters), Duration::from_secs(30)).await?;
+    if !response.success {
+        return Ok(refused(&response, args.output.output));
+    }
+    saved.expires_at = expiry(&response.data);
+    let at = saved.expires_at.ok_or(Incomplete { field: "container_ttl" })?;
+    credentials.save(&saved)?;
+    match args.output.output {
+        Output::Json => {
+            let mut told = response.data;
+            told.insert("container_uuid".into(), saved.container_uuid.into());
+            println!("{}", Value::Object(told));
+        }
+        Output::Text => println!("{}  lives {}, until {at:.0}", saved.container_uuid, left(at)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What names a machine to its server and proves the right to it.
+fn pair(saved: &Saved) -> Map<String, Value> {
+    Map::from_iter([
+        ("container_uuid".to_owned(), saved.container_uuid.clone().into()),
+        ("client_token".to_owned(), saved.client_token.clone().into()),
+    ])
+}
+
+/// When a machine ends that a server gives so many seconds: by our own clock, which need not be the server's.
+fn expiry(data: &Map<String, Value>) -> Option<Timestamp> {
+    let ttl = data.get("container_ttl")?.as_u64().and_then(|ttl| u32::try_from(ttl).ok())?;
+    Timestamp::now().checked_add(SignedDuration::from_secs(ttl.into())).ok()
+}
+
+fn left(at: Timestamp) -> String {
+    let seconds = at.duration_since(Timestamp::now()).as_millis().max(0) + 500;
+    duration::shown(u64::try_from(seconds / 1000).unwrap_or_default())
 }
 
 pub(super) async fn destroy(args: DestroyArgs) -> Result<ExitCode> {
     let credentials = Credentials::of_user();
     let saved = credentials.find(args.container.as_deref())?;
-    let parameters = Map::from_iter([
-        ("container_uuid".to_owned(), saved.container_uuid.clone().into()),
-        ("client_token".to_owned(), saved.client_token.clone().into()),
-    ]);
+    let parameters = pair(&saved);
     let server = ServerArgs { server: saved.server.clone(), fingerprint: None, generation: args.generation };
     let progress = spinner("giving it back");
     let (_, response) = ask(&server, &Request::new(DESTROY, parameters), Duration::from_secs(60)).await?;
@@ -105,6 +226,8 @@ pub(super) fn list(args: OutputArgs) -> Result<ExitCode> {
                         "server": saved.server,
                         "container_username": saved.container_username,
                         "container_listen_port": saved.container_listen_port,
+                        "name": saved.name,
+                        "expires_at": saved.expires_at,
                     })
                 })
                 .collect();
@@ -112,10 +235,13 @@ pub(super) fn list(args: OutputArgs) -> Result<ExitCode> {
         }
         Output::Text if all.is_empty() => eprintln!("no machines: 'anweddol create' asks for one"),
         Output::Text => {
-            println!("{:<36}  {:<22}  {:<10}  PORT", "CONTAINER", "SERVER", "USER");
+            println!("{:<36}  {:<22}  {:<10}  {:<5}  {:<8}  NAME", "CONTAINER", "SERVER", "USER", "PORT", "LEFT");
             for saved in all {
-                let (uuid, server) = (saved.container_uuid, saved.server);
-                println!("{uuid:<36}  {server:<22}  {:<10}  {}", saved.container_username, saved.container_listen_port);
+                let (uuid, server, port) = (saved.container_uuid, saved.server, saved.container_listen_port);
+                let (left, name) = (saved.expires_at.map_or("-".into(), left), saved.name.unwrap_or_default());
+                let line =
+                    format!("{uuid:<36}  {server:<22}  {:<10}  {port:<5}  {left:<8}  {name}", saved.container_username);
+                println!("{}", line.trim_end());
             }
         }
     }
@@ -164,6 +290,8 @@ fn saved(server: String, data: &Map<String, Value>) -> Result<Saved> {
         container_username: word("container_username")?,
         container_password: word("container_password")?,
         container_listen_port: port.ok_or(Incomplete { field: "container_listen_port" })?,
+        name: None,
+        expires_at: expiry(data),
     })
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::private_file;
@@ -26,6 +27,12 @@ pub(super) struct Saved {
     pub(super) container_password: String,
     /// The server's port that leads to its SSH server.
     pub(super) container_listen_port: u16,
+    /// What its user calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    /// When it ends, by this host's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) expires_at: Option<Timestamp>,
 }
 
 impl Saved {
@@ -57,7 +64,7 @@ pub(super) enum CredentialsError {
         source: serde_json::Error,
     },
     /// No such container.
-    #[error("no saved machine {}: 'anweddol list' shows those of this user", if wanted.is_empty() { "at all".into() } else { format!("begins with '{wanted}'") })]
+    #[error("no saved machine {}: 'anweddol list' shows those of this user", if wanted.is_empty() { "at all".into() } else { format!("is called '{wanted}' or begins with it") })]
     NotFound {
         /// What was asked for.
         wanted: String,
@@ -69,6 +76,14 @@ pub(super) enum CredentialsError {
         count: usize,
         /// Which.
         names: String,
+    },
+    /// Two machines of the same name.
+    #[error("a machine is called '{name}' already ({container}): choose another name, or give it back first")]
+    NameTaken {
+        /// Which.
+        name: String,
+        /// Whose.
+        container: String,
     },
     /// The server is not the one it was.
     #[error(
@@ -143,10 +158,21 @@ impl Credentials {
         paths.iter().map(|path| read(path)).collect()
     }
 
-    /// The one whose UUID begins so; without a word, the only one.
+    /// Whether no other machine has this name.
+    pub(super) fn check_name(&self, name: &str) -> Result<(), CredentialsError> {
+        match self.list()?.into_iter().find(|saved| saved.name.as_deref() == Some(name)) {
+            Some(saved) => Err(CredentialsError::NameTaken { name: name.into(), container: saved.container_uuid }),
+            None => Ok(()),
+        }
+    }
+
+    /// The one of this name, or whose UUID begins so; without a word, the only one.
     pub(super) fn find(&self, wanted: Option<&str>) -> Result<Saved, CredentialsError> {
         let wanted = wanted.unwrap_or_default();
         let mut found = self.list()?;
+        if let Some(at) = found.iter().position(|saved| saved.name.as_deref() == Some(wanted)) {
+            return Ok(found.remove(at));
+        }
         found.retain(|saved| saved.container_uuid.starts_with(wanted));
         match found.len() {
             1 => Ok(found.remove(0)),

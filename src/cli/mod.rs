@@ -12,6 +12,7 @@
 mod admin;
 mod client;
 mod credentials;
+mod duration;
 mod objects;
 mod serve;
 mod ssh;
@@ -52,6 +53,8 @@ enum Command {
     Ssh(SshArgs),
     /// Give a machine back
     Destroy(DestroyArgs),
+    /// Let a machine live for another time from now
+    Extend(ExtendArgs),
     /// List the machines this user was granted
     List(OutputArgs),
     /// Ask a server for its statistics
@@ -72,6 +75,8 @@ enum Command {
     Events(objects::EventsArgs),
     /// Change how many machines a pool keeps ready
     Scale(objects::ScaleArgs),
+    /// Read the login of a claim or of a container of its own: works once
+    Login(objects::LoginArgs),
     /// Change an object in an editor
     Edit(objects::EditArgs),
     /// Say what a kind or a field means
@@ -127,9 +132,24 @@ struct CreateArgs {
     server: ServerArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// Seconds to wait for the machine
-    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
-    timeout: u64,
+    /// The pool to take it from; without it, the one for everybody
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
+    /// How long it is to live, as 30m or 2h; without it, as long as the server gives
+    #[arg(long, value_parser = duration::seconds, value_name = "TIME")]
+    ttl: Option<u32>,
+    /// A public key that may log in besides the password: a .pub file
+    #[arg(long, value_name = "FILE")]
+    ssh_key: Option<PathBuf>,
+    /// What you call it: 'ssh', 'extend' and 'destroy' know it by this name too
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Ask again while the server has no machine free
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait for the machine
+    #[arg(long, default_value = "300s", value_parser = duration::seconds, value_name = "TIME")]
+    timeout: u32,
     /// Log in as soon as it is ready
     #[arg(long)]
     ssh: bool,
@@ -137,7 +157,7 @@ struct CreateArgs {
 
 #[derive(Args)]
 struct SshArgs {
-    /// The machine: its UUID or the beginning of it; not needed if there is only one
+    /// The machine: its name, its UUID or the beginning of it; not needed if there is only one
     container: Option<String>,
     /// A command to run on it instead of a shell
     #[arg(last = true)]
@@ -146,11 +166,22 @@ struct SshArgs {
 
 #[derive(Args)]
 struct DestroyArgs {
-    /// The machine: its UUID or the beginning of it; not needed if there is only one
+    /// The machine: its name, its UUID or the beginning of it; not needed if there is only one
     container: Option<String>,
     /// Generation of the wire protocol; 1 for the oldest Python servers
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2), value_name = "1|2")]
     generation: u8,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Args)]
+struct ExtendArgs {
+    /// The machine: its name, its UUID or the beginning of it; not needed if there is only one
+    container: Option<String>,
+    /// How long it is to live from now on, as 30m or 2h
+    #[arg(long, value_parser = duration::seconds, value_name = "TIME")]
+    ttl: u32,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -237,6 +268,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Create(args) => block_on(client::create(args)),
         Command::Ssh(args) => ssh::ssh(args.container.as_deref(), &args.command),
         Command::Destroy(args) => block_on(client::destroy(args)),
+        Command::Extend(args) => block_on(client::extend(args)),
         Command::List(args) => client::list(args),
         Command::Stat(args) => block_on(client::stat(args)),
         Command::Apply(args) => block_on(objects::apply(args)),
@@ -247,6 +279,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Describe(args) => block_on(objects::describe(args)),
         Command::Events(args) => block_on(objects::events(args)),
         Command::Scale(args) => block_on(objects::scale(args)),
+        Command::Login(args) => block_on(objects::login(args)),
         Command::Edit(args) => block_on(objects::edit(args)),
         Command::Explain(args) => objects::explain(args),
         Command::Image(ImageCommand::Build(args)) => admin::image_build(args),

@@ -87,7 +87,8 @@ impl Assembly {
         let health = Health::new(self.simulated, hypervisor.describe());
         let (births, clock) = (Arc::clone(&operator.births), Arc::clone(&operator.clock));
         let objects = Arc::new(Objects::new(Arc::clone(&store), Arc::clone(&births), Arc::clone(&clock)));
-        let api = Arc::new(Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, DEFAULT_POOL));
+        let api = Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, DEFAULT_POOL);
+        let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)));
         dispatcher.set_api(Arc::clone(&api));
         let mut version = env!("CARGO_PKG_VERSION").to_owned();
         if self.simulated {
@@ -124,7 +125,7 @@ impl Assembly {
         let passes = tokio::spawn(operator::run(operator));
         let (stop, writers) = (CancellationToken::new(), TaskTracker::new());
         if let Some(local) = local {
-            writers.spawn(local.serve(objects, stop.clone()));
+            writers.spawn(local.serve(objects, Arc::clone(&api), stop.clone()));
         }
         if let Some(keeper) = keeper {
             writers.spawn(keeper.run(stop.clone()));

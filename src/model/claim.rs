@@ -104,7 +104,7 @@ pub enum ClaimPhase {
     Pending,
     /// Its machine is its own. It is never bound again.
     Bound,
-    /// Its machine could not be made.
+    /// Its machine could not be made, or not in time. It is never bound.
     Failed,
     /// Its machine died. It is never bound again.
     Lost,

@@ -94,7 +94,7 @@ pub enum Phase {
     Ready,
     /// Given to a claim.
     Bound,
-    /// It could not become Ready, or its machine died; being taken down.
+    /// It could not become Ready, or its machine died; being taken down. One without pool stays so until it is deleted.
     Failed,
     /// Being taken down.
     Terminating,
@@ -131,13 +131,16 @@ pub struct ContainerStatus {
     /// Since when nobody is connected to its port; absent while somebody is, or when nobody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_since: Option<Timestamp>,
+    /// When the login of one without pool was read through the API: that works once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_read_at: Option<Timestamp>,
     /// Steps in a row that failed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
     /// Not before then is a failed step tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// `Started`, `Personalised`, `Published`, `Authorized`, `Ready`.
+    /// `Started`, `Personalised`, `Published`, `Authorized`, `Ready`, `Expiring`, `Released`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

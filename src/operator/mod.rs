@@ -4,14 +4,16 @@
 //!
 //! 1. What was acknowledged to a client survives `kill -9`, at any instant.
 //! 2. Without new input the world reaches a fixed point: `decide` gives no step.
-//! 3. No domain, forward, port or credential of ours outlives its record.
+//! 3. No domain, disk, forward, port or credential of ours outlives its record; a container without pool, whose record
+//!    says how it ended, has given them all back by then.
 //! 4. A deleted container is never started again, and a bound claim is never silently given another machine.
 //! 5. Every committed phase change has its events, once and in order.
 //! 6. Two passes for one object never overlap.
 //! 7. Domains without our mark are never touched, and nothing is destroyed on doubt.
 //!
 //! 2, 3, 4, 5 and 7 are checked by `tests::random_histories_converge_and_keep_the_promises` over histories with a
-//! crash at every point; 1 by the store's kill test; 6 by the queue's
+//! crash at every point, and with everything that claims and lifetimes add by
+//! `tests::claims::random_histories_of_claims_and_lifetimes_keep_the_promises`; 1 by the store's kill test; 6 by the queue's
 //! `passes_never_overlap_nor_exceed_the_limit_and_no_key_is_lost`.
 //!
 //! # A pass
@@ -24,12 +26,15 @@
 //! step, and every step may be taken again.
 
 mod apply;
+mod claim;
+mod events;
 mod observe;
 mod pass;
 mod pool;
 pub mod queue;
 mod recover;
 mod run;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -40,7 +45,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::api::Births;
+use crate::api::{Births, Doubts};
 use crate::guest::{Forwarder, Shell, ShellObserver};
 use crate::hypervisor::Hypervisor;
 use crate::model::{Container, Mark};
@@ -65,6 +70,10 @@ pub struct Operator {
     pub forwarder: Arc<dyn Forwarder>,
     /// Makes the records of new containers.
     pub births: Arc<Births>,
+    /// Members that may be dead; shared with who places claims.
+    pub doubts: Arc<Doubts>,
+    /// How many events the log keeps, at least.
+    pub kept_events: usize,
     /// The time.
     pub clock: Clock,
     /// This installation, which its domains bear.

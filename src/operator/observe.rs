@@ -3,6 +3,7 @@
 use super::Operator;
 use crate::guest::Forward;
 use crate::model::{Container, Observed, Phase, Seen};
+use crate::plan::container::in_use;
 
 impl Operator {
     pub(super) fn observe(&self, c: &Container) -> Observed {
@@ -21,7 +22,7 @@ impl Operator {
         };
         let at = forward(c);
         let forward = Seen::from_look(self.forwarder.is_published(&at).map(|there| there.then_some(())));
-        let watched = c.spec.template.lifetime.idle_timeout_seconds.is_some() && c.status.phase == Phase::Bound;
+        let watched = c.spec.template.lifetime.idle_timeout_seconds.is_some() && in_use(c);
         let connections = match watched {
             true => Seen::from_look(self.forwarder.connections(&at).map(|open| Some(Some(open)))),
             false => Seen::Present(None),

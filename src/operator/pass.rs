@@ -3,13 +3,13 @@
 use jiff::SignedDuration;
 
 use super::{Operator, PassError, Requeue};
-use crate::model::{Container, ContainerClaim, ContainerPool, Kind, ObjectRef, Origin, Phase};
+use crate::model::{Container, ContainerClaim, ContainerPool, Kind, ObjectRef, Phase, Seen};
 use crate::plan::backoff;
-use crate::plan::container::{self, Decision, Next, Step};
+use crate::plan::container::{self, Decision, Next, Step, released};
 use crate::store::records::{self, Versioned};
 use crate::store::{Txn, TxnResult};
 
-const AT_ONCE: Requeue = Requeue::After(SignedDuration::ZERO);
+pub(super) const AT_ONCE: Requeue = Requeue::After(SignedDuration::ZERO);
 
 /// A container's records, as read together.
 struct Read {
@@ -29,23 +29,29 @@ impl Operator {
         match object.kind {
             Kind::Container => self.pass_container(&object.namespace, &object.name),
             Kind::ContainerPool => self.pass_pool(&object.namespace, &object.name),
-            // What a claim needs done is done by its container's passes.
-            Kind::ContainerClaim => Ok(Requeue::OnChange),
+            Kind::ContainerClaim => self.pass_claim(&object.namespace, &object.name),
         }
     }
 
     fn pass_container(&self, namespace: &str, name: &str) -> Result<Requeue, PassError> {
         let Some(read) = self.read(namespace, name)? else { return Ok(Requeue::OnChange) };
         let c = &read.container.object;
+        let doubt = self.doubts.before_look(c.uuid());
         let seen = self.observe(c);
         let decision = container::decide(c, read.claim(), &self.mark(c), &seen, self.now());
         let step = match decision.next {
-            Next::Remove => return self.remove(&read, &decision),
+            Next::Remove | Next::Release => {
+                self.doubts.settle(c.uuid(), doubt);
+                return self.remove(&read, &decision);
+            }
             Next::Step(step) => Some(step),
             Next::Look(_) | Next::Rest => None,
         };
         // Intent before effect: what the step is about to do is durable before it is done.
         let Some(committed) = self.commit(&read, &decision)? else { return Ok(AT_ONCE) };
+        if !matches!(seen.domain, Seen::Unknown(_)) {
+            self.doubts.settle(c.uuid(), doubt);
+        }
         match step {
             Some(step) => self.take(committed, step),
             None => Ok(requeue(decision.next)),
@@ -69,9 +75,11 @@ impl Operator {
     fn read(&self, namespace: &str, name: &str) -> Result<Option<Read>, PassError> {
         let Some(container) = records::get::<Container>(&*self.store, namespace, name)? else { return Ok(None) };
         let claim = match &container.object.spec.claim {
-            Some(claim) => records::get(&*self.store, namespace, claim)?,
+            Some(claim) => records::get::<ContainerClaim>(&*self.store, namespace, claim)?,
             None => None,
         };
+        // One of the same name that was made later is another one, with a machine of its own.
+        let claim = claim.filter(|claim| claim.object.status.container.as_deref() == Some(name));
         Ok(Some(Read { container, claim }))
     }
 
@@ -93,24 +101,31 @@ impl Operator {
         })
     }
 
-    /// Removes everything that is recorded of a container, in one transaction with its last events.
+    /// Removes everything that is recorded of a container, or all but the container itself, in one transaction with its
+    /// last events. A claim that is wished gone goes with it; another one says what became of it, until its own pass
+    /// forgets it.
     fn remove(&self, read: &Read, decision: &Decision) -> Result<Requeue, PassError> {
         let c = &read.container.object;
         let (namespace, name) = (&c.metadata.namespace, &c.metadata.name);
-        let mut txn = Txn::default()
-            .unchanged(&read.container)
-            .remove(c)
-            .delete(&records::credentials_key(namespace, name))
-            .delete(&records::port_key(c.spec.machine.port))
-            .tell(&decision.events);
-        if let Some(claim) = &read.claim {
-            match claim.object.spec.origin {
-                // Nobody but who holds its token knows the claim, and the machine is gone.
-                Origin::Wire { .. } | Origin::Embedder | Origin::Object => {
-                    txn = txn.unchanged(claim).remove(&claim.object)
-                }
-            }
+        let mut txn = Txn::default().unchanged(&read.container).tell(&decision.events);
+        txn = match decision.next {
+            Next::Release => txn.write(&Container { status: decision.status.clone(), ..c.clone() }),
+            _ => txn.remove(c),
+        };
+        // Its port may be another one's since it was released.
+        if !released(c) {
+            txn = txn.delete(&records::credentials_key(namespace, name));
+            txn = txn.delete(&records::port_key(c.spec.machine.port));
         }
+        txn = match (&read.claim, &decision.claim) {
+            (Some(claim), _) if claim.object.metadata.deleting() => txn.unchanged(claim).remove(&claim.object),
+            (Some(read), Some(status)) => {
+                let claim = ContainerClaim { status: status.clone(), ..read.object.clone() };
+                txn.unchanged(read).write(&claim)
+            }
+            (Some(claim), None) => txn.unchanged(claim),
+            (None, _) => txn,
+        };
         let pool = match &c.spec.pool {
             Some(pool) => records::get::<ContainerPool>(&*self.store, namespace, pool)?,
             None => None,
@@ -135,6 +150,6 @@ impl Operator {
 fn requeue(next: Next) -> Requeue {
     match next {
         Next::Look(after) => Requeue::After(after),
-        Next::Rest | Next::Remove | Next::Step(_) => Requeue::OnChange,
+        Next::Rest | Next::Remove | Next::Release | Next::Step(_) => Requeue::OnChange,
     }
 }

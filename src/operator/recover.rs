@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::{Operator, PassError};
+use crate::api::claims;
 use crate::guest::Forward;
 use crate::model::{ClaimPhase, Container, ContainerClaim, DomainState, Event, EventKind, Origin, Phase};
-use crate::plan::container::about;
+use crate::plan::container::{about, released};
 use crate::store::Txn;
 use crate::store::records::{self, Versioned};
 
@@ -27,12 +28,10 @@ impl Operator {
                 // Nobody waits for it on a connection.
                 Origin::Embedder | Origin::Object => continue,
             };
-            if *made_by == run || claim.object.status.phase == ClaimPhase::Bound || claim.object.metadata.deleting() {
+            if *made_by == run || claim.object.status.phase != ClaimPhase::Pending || claim.object.metadata.deleting() {
                 continue;
             }
-            let mut gone = claim.object.clone();
-            gone.metadata.deletion_timestamp = Some(self.now());
-            self.store.txn(Txn::default().unchanged(&claim).write(&gone)).wait()?;
+            self.store.txn(claims::withdrawal(&*self.store, &claim, self.now())?).wait()?;
         }
         Ok(())
     }
@@ -67,10 +66,15 @@ impl Operator {
     /// Ends what bears our mark and has no record. The world is listed before the records are read: whatever is
     /// made meanwhile has its record first.
     pub fn sweep(&self) -> Result<(), PassError> {
+        self.trim_events()?;
         let domains = self.hypervisor.list();
         let ports = self.forwarder.list();
+        let disks = self.hypervisor.disks();
         let (mut uuids, mut held) = (HashSet::new(), HashSet::new());
         for c in records::list_all::<Container>(&*self.store)? {
+            if released(&c.object) {
+                continue;
+            }
             uuids.insert(c.object.uuid());
             held.insert(c.object.spec.machine.port);
         }
@@ -99,6 +103,20 @@ impl Operator {
                 }
             }
             Err(error) => tracing::warn!(%error, "forwards cannot be listed; they are looked at again later"),
+        }
+        match disks {
+            Ok(disks) => {
+                for uuid in disks.into_iter().filter(|uuid| !uuids.contains(uuid)) {
+                    // One whose domain could not be ended stays for the next time.
+                    if !matches!(self.hypervisor.find(uuid), Ok(None)) {
+                        continue;
+                    }
+                    if let Err(error) = self.hypervisor.remove_disk(uuid) {
+                        tracing::warn!(container = %uuid, %error, "a disk without record stays");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "disks cannot be listed; they are looked at again later"),
         }
         Ok(())
     }
@@ -146,11 +164,13 @@ mod tests {
             clock: Arc::new(Timestamp::now),
             instance: Uuid::new_v4(),
             addressed: false,
+            doubts: Arc::default(),
+            kept_events: 1000,
             quit: CancellationToken::new(),
         };
         let meta = ObjectMeta::new("there", "box", Uuid::new_v4(), Timestamp::now());
         let template = Template::of(Image::Iso(image));
-        let birth = operator.births.standalone(&*store, &meta, &template, Timestamp::now()).unwrap();
+        let birth = operator.births.standalone(&*store, meta, template).unwrap();
         let object = crate::model::Object::object_ref(&birth.container);
         store.txn(birth.txn).wait().unwrap();
         let ready =

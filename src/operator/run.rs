@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::queue::{self, Queue};
-use super::{Operator, Requeue};
-use crate::model::{Container, ContainerClaim, DEFAULT_NAMESPACE, Kind, ObjectRef, Wake};
+use super::waiting::Waiting;
+use super::{Operator, PassError, Requeue};
+use crate::model::{Container, ContainerClaim, ContainerPool, DEFAULT_NAMESPACE, Kind, Object, ObjectRef, Wake};
 use crate::store::records::{self, REGISTRY};
-use crate::store::{Batch, Change, Kv, StoreError};
+use crate::store::{Batch, Change, StoreError};
 
 /// Passes at once. They mostly wait for a guest that boots, so there are many more than processors.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -53,16 +54,17 @@ async fn feed(operator: Arc<Operator>, queue: Queue<ObjectRef>, cancel: Cancella
     let mut wakes = operator.hypervisor.wakes();
     let mut resync = tokio::time::interval(RESYNC);
     let mut changes = operator.store.watch(REGISTRY, 0);
+    let mut waiting = Waiting::default();
     resync.tick().await;
-    enqueue_all(&operator, &queue);
+    enqueue_all(&operator, &queue, &mut waiting);
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
             batch = changes.next() => match batch {
-                Some(Ok(batch)) => enqueue(&queue, &batch),
+                Some(Ok(batch)) => enqueue(&queue, &batch, &mut waiting),
                 Some(Err(StoreError::Compacted { .. })) => {
                     changes = operator.store.watch(REGISTRY, 0);
-                    enqueue_all(&operator, &queue);
+                    enqueue_all(&operator, &queue, &mut waiting);
                 }
                 Some(Err(error)) => {
                     tracing::error!(%error, "the operator cannot follow the store");
@@ -71,14 +73,20 @@ async fn feed(operator: Arc<Operator>, queue: Queue<ObjectRef>, cancel: Cancella
                 None => return,
             },
             wake = wakes.recv() => match wake {
-                Ok(Wake::Domain(uuid)) => queue.add(container(&uuid)),
+                Ok(Wake::Domain(uuid)) => {
+                    if let Some(container) = container(&operator, uuid) {
+                        // Before its pass: that is what settles it.
+                        operator.doubts.raise(uuid);
+                        queue.add(container);
+                    }
+                }
                 Ok(Wake::Everything) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                    enqueue_all(&operator, &queue);
+                    enqueue_all(&operator, &queue, &mut waiting);
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             },
             _ = resync.tick() => {
-                enqueue_all(&operator, &queue);
+                enqueue_all(&operator, &queue, &mut waiting);
                 let operator = Arc::clone(&operator);
                 let swept = tokio::task::spawn_blocking(move || operator.sweep()).await;
                 if let Ok(Err(error)) = swept {
@@ -89,47 +97,71 @@ async fn feed(operator: Arc<Operator>, queue: Queue<ObjectRef>, cancel: Cancella
     }
 }
 
-/// A container's name is its UUID.
-fn container(uuid: &Uuid) -> ObjectRef {
-    ObjectRef { kind: Kind::Container, namespace: DEFAULT_NAMESPACE.into(), name: uuid.to_string() }
+/// The container of a domain: a pool's bears its UUID as its name, one without pool the name that its user chose.
+fn container(operator: &Operator, uuid: Uuid) -> Option<ObjectRef> {
+    let find = || -> Result<Option<ObjectRef>, PassError> {
+        if let Some(read) = records::get::<Container>(&*operator.store, DEFAULT_NAMESPACE, &uuid.to_string())? {
+            return Ok(Some(read.object.object_ref()));
+        }
+        let all = records::list_all::<Container>(&*operator.store)?;
+        Ok(all.iter().find(|read| read.object.uuid() == uuid).map(|read| read.object.object_ref()))
+    };
+    find().unwrap_or_else(|error| {
+        // The look at everything finds out what happened to it.
+        tracing::warn!(domain = %uuid, error = crate::error_chain(&error), "a hint cannot be followed");
+        None
+    })
 }
 
-fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch) {
+fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting) {
     for change in &batch.changes {
         let Some(object) = records::parse_key(change.key()) else { continue };
-        let last = match change {
-            Change::Put { kv, .. } => kv,
-            Change::Delete { prev } => prev,
-        };
-        if let Some(related) = related(&object, last) {
+        for related in related(&object, change, waiting) {
             queue.add(related);
         }
         queue.add(object);
     }
 }
 
-/// Whose passes look at this object too: a container's pool, a claim's container.
-fn related(object: &ObjectRef, last: &Kv) -> Option<ObjectRef> {
+/// Whose passes look at this object too: a container's pool, a claim's container, and the claim whose turn it is where
+/// a place may have become free.
+fn related(object: &ObjectRef, change: &Change, waiting: &mut Waiting) -> Vec<ObjectRef> {
     let of = |kind, name| ObjectRef { kind, namespace: object.namespace.clone(), name };
-    match object.kind {
+    let (last, gone) = match change {
+        Change::Put { kv, .. } => (kv, false),
+        Change::Delete { prev } => (prev, true),
+    };
+    let (one, next) = match object.kind {
         Kind::Container => {
-            let c = records::decode::<Container>(last).ok()?.object;
-            c.spec.pool.map(|pool| of(Kind::ContainerPool, pool))
+            let pool = records::decode::<Container>(last).ok().and_then(|c| c.object.spec.pool);
+            let next = pool.as_ref().and_then(|pool| waiting.first(&object.namespace, pool));
+            (pool.map(|pool| of(Kind::ContainerPool, pool)), next)
         }
         Kind::ContainerClaim => {
-            let claim = records::decode::<ContainerClaim>(last).ok()?.object;
-            claim.status.container.map(|name| of(Kind::Container, name))
+            let claim = records::decode::<ContainerClaim>(last).ok().map(|claim| claim.object);
+            let next = waiting.note(object, claim.as_ref().filter(|_| !gone));
+            (claim.and_then(|claim| claim.status.container).map(|name| of(Kind::Container, name)), next)
         }
-        Kind::ContainerPool => None,
-    }
+        Kind::ContainerPool => (None, waiting.first(&object.namespace, &object.name)),
+    };
+    one.into_iter().chain(next).collect()
 }
 
-/// Every object of every kind and namespace.
-fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>) {
-    match operator.store.list(REGISTRY) {
-        Ok((records, _)) => {
-            records.iter().filter_map(|kv| records::parse_key(&kv.key)).for_each(|object| queue.add(object))
+fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Waiting) {
+    let mut all = || -> Result<Vec<ObjectRef>, PassError> {
+        let containers = records::list_all::<Container>(&*operator.store)?;
+        let pools = records::list_all::<ContainerPool>(&*operator.store)?;
+        let claims = records::list_all::<ContainerClaim>(&*operator.store)?;
+        *waiting = Waiting::default();
+        for claim in &claims {
+            waiting.note(&claim.object.object_ref(), Some(&claim.object));
         }
-        Err(error) => tracing::warn!(%error, "the records cannot be listed"),
+        let containers = containers.iter().map(|c| c.object.object_ref());
+        let pools = pools.iter().map(|p| p.object.object_ref());
+        Ok(containers.chain(pools).chain(claims.iter().map(|c| c.object.object_ref())).collect())
+    };
+    match all() {
+        Ok(objects) => objects.into_iter().for_each(|object| queue.add(object)),
+        Err(error) => tracing::warn!(error = crate::error_chain(&error), "the records cannot be listed"),
     }
 }

@@ -2,6 +2,10 @@
 //! step. No IO, no clock, no randomness: time and chance are arguments.
 
 pub mod backoff;
+pub mod claim;
+pub mod clock;
 pub mod container;
+pub mod lifetime;
 pub mod placement;
 pub mod pool;
+pub mod public_key;

@@ -1,39 +1,91 @@
 //! Which machine a claim gets.
+//!
+//! A pool's places stand in a row: members that are Ready, the one that waited longest first; then members on their
+//! way, the one furthest on it first; then those that could still be made. Claims stand in a row too, and the first
+//! takes the first: whoever comes to a queue leaves as many places untaken as there are claims before it.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
 
 use crate::model::{Container, ContainerPool, Phase};
 
-/// Where a new claim goes.
+/// Where a claim goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// It takes this member, which is Ready.
     Warm(String),
+    /// It takes this member, which is on its way, and is bound when that is Ready.
+    Rising(String),
     /// A machine is made for it.
     Cold,
     /// The pool is full.
     Full,
 }
 
-/// Places one claim in a pool, given all containers of the pool. The one that waited longest goes first.
-pub fn place(pool: &ContainerPool, members: &[Container]) -> Placement {
-    if pool.metadata.deleting() {
-        return Placement::Full;
-    }
-    let warm = members.iter().filter(|c| claimable(c)).min_by_key(|c| (c.status.ready_at, &c.metadata.name));
-    match warm {
-        Some(member) => Placement::Warm(member.metadata.name.clone()),
-        None if pool.status.containers < pool.spec.max_containers => Placement::Cold,
+/// What placement has to know of a claim and of the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// Claims that came before and have no place yet.
+    pub ahead: usize,
+    /// Whether somebody has to see its machine before that is started: one on its way is started already.
+    pub reviewed: bool,
+    /// Containers whose end was hinted at and not yet looked for.
+    pub doubtful: &'a HashSet<Uuid>,
+}
+
+/// Places one claim in a pool, given all containers of the pool.
+pub fn place(pool: &ContainerPool, members: &[Container], asking: Asking<'_>) -> Placement {
+    let takes = |place: &Place<'_>| !(asking.reviewed && matches!(place, Place::Rising(_)));
+    let mut places = row(pool, members, asking.doubtful).skip(asking.ahead);
+    match places.find(takes) {
+        Some(Place::Warm(member)) => Placement::Warm(member.metadata.name.clone()),
+        Some(Place::Rising(member)) => Placement::Rising(member.metadata.name.clone()),
+        Some(Place::Cold) => Placement::Cold,
         None => Placement::Full,
     }
 }
 
-/// How many claims the pool could still take: what STAT tells as `available`.
-pub fn available(pool: &ContainerPool, members: &[Container]) -> u32 {
-    let warm = members.iter().filter(|c| claimable(c)).count() as u32;
-    pool.spec.max_containers.saturating_sub(pool.status.containers) + warm
+/// How many claims the pool could still take besides those that wait already: what STAT tells as `available`.
+pub fn available(pool: &ContainerPool, members: &[Container], waiting: usize) -> u32 {
+    let places = row(pool, members, &HashSet::new()).count();
+    u32::try_from(places.saturating_sub(waiting)).unwrap_or(u32::MAX)
 }
 
-fn claimable(member: &Container) -> bool {
-    member.status.phase == Phase::Ready && member.spec.claim.is_none() && !member.metadata.deleting()
+enum Place<'a> {
+    Warm(&'a Container),
+    Rising(&'a Container),
+    Cold,
+}
+
+fn row<'a>(
+    pool: &ContainerPool,
+    members: &'a [Container],
+    doubtful: &HashSet<Uuid>,
+) -> impl Iterator<Item = Place<'a>> + use<'a> {
+    let open = !pool.metadata.deleting();
+    let free = members.iter().filter(|c| open && c.spec.claim.is_none() && !c.metadata.deleting());
+    let (mut warm, mut rising) = (Vec::new(), Vec::new());
+    for member in free {
+        match member.status.phase {
+            Phase::Ready if !doubtful.contains(&member.uuid()) => warm.push(member),
+            // One with trouble may not arrive; a fresh one is the better bet.
+            Phase::Pending | Phase::Booting
+                if member.spec.scheduling_gates.is_empty() && member.status.failures == 0 =>
+            {
+                rising.push(member)
+            }
+            _ => {}
+        }
+    }
+    warm.sort_by_key(|c| (c.status.ready_at, &c.metadata.name));
+    rising.sort_by_key(|c| (c.status.phase == Phase::Pending, c.metadata.creation_timestamp, &c.metadata.name));
+    let unmade = match open && !pool.spec.paused {
+        true => pool.spec.max_containers.saturating_sub(pool.status.containers),
+        false => 0,
+    };
+    let cold = (0..unmade).map(|_| Place::Cold);
+    warm.into_iter().map(Place::Warm).chain(rising.into_iter().map(Place::Rising)).chain(cold)
 }
 
 #[cfg(test)]
@@ -73,6 +125,18 @@ mod tests {
         }
     }
 
+    fn warm(name: &str) -> Placement {
+        Placement::Warm(name.into())
+    }
+
+    fn place_behind(ahead: usize, pool: &ContainerPool, members: &[Container]) -> Placement {
+        super::place(pool, members, Asking { ahead, reviewed: false, doubtful: &HashSet::new() })
+    }
+
+    fn place(pool: &ContainerPool, members: &[Container]) -> Placement {
+        place_behind(0, pool, members)
+    }
+
     #[test]
     fn the_member_that_waited_longest_goes_first() {
         let members = [
@@ -81,7 +145,7 @@ mod tests {
             member("old", Phase::Ready, 3),
             member("bound", Phase::Bound, 1),
         ];
-        assert_eq!(place(&pool(4), &members), Placement::Warm("old".into()));
+        assert_eq!(place(&pool(4), &members), warm("old"));
     }
 
     #[test]
@@ -102,11 +166,56 @@ mod tests {
     }
 
     #[test]
+    fn without_a_ready_member_the_one_furthest_on_its_way_is_taken_before_another_is_made() {
+        let mut troubled = member("troubled", Phase::Booting, 0);
+        troubled.status.failures = 1;
+        let mut gated = member("gated", Phase::Pending, 0);
+        gated.spec.scheduling_gates.push("somebody".into());
+        let mut young = member("a-young", Phase::Booting, 0);
+        young.metadata.creation_timestamp = Timestamp::from_second(9).unwrap();
+        let members = [member("pending", Phase::Pending, 0), young, member("old", Phase::Booting, 0), troubled, gated];
+        let rising = |name: &str| Placement::Rising(name.into());
+        let behind = |ahead| place_behind(ahead, &pool(2), &members);
+        assert_eq!([behind(0), behind(1), behind(2)], [rising("old"), rising("a-young"), rising("pending")]);
+        assert_eq!([behind(3), behind(4)], [Placement::Cold, Placement::Full]);
+        let reviewed = Asking { ahead: 0, reviewed: true, doubtful: &HashSet::new() };
+        assert_eq!(super::place(&pool(2), &members, reviewed), Placement::Cold, "it could not be looked at any more");
+    }
+
+    #[test]
+    fn nobody_overtakes_claims_that_wait() {
+        let members = [member("a", Phase::Ready, 1), member("b", Phase::Ready, 2)];
+        let behind = |ahead| place_behind(ahead, &pool(2), &members);
+        assert_eq!([behind(0), behind(1)], [warm("a"), warm("b")]);
+        assert_eq!([behind(2), behind(3)], [Placement::Cold, Placement::Full]);
+        assert_eq!([available(&pool(2), &members, 1), available(&pool(2), &members, 9)], [2, 0]);
+    }
+
+    #[test]
+    fn a_member_whose_death_was_hinted_at_is_passed_over() {
+        let mut dead = member("dead", Phase::Ready, 1);
+        dead.metadata.uid = Uuid::from_u128(1);
+        let doubtful = HashSet::from([dead.uuid()]);
+        let asking = Asking { ahead: 0, reviewed: false, doubtful: &doubtful };
+        assert_eq!(super::place(&pool(2), &[dead.clone(), member("b", Phase::Ready, 2)], asking), warm("b"));
+        assert_eq!(super::place(&pool(1), std::slice::from_ref(&dead), asking), Placement::Cold);
+        assert_eq!(super::place(&pool(3), &[dead], asking), Placement::Full);
+    }
+
+    #[test]
+    fn a_paused_pool_gives_away_what_is_there_and_makes_nothing() {
+        let mut paused = pool(1);
+        paused.spec.paused = true;
+        assert_eq!(place(&paused, &[member("a", Phase::Ready, 1)]), warm("a"));
+        assert_eq!(place(&paused, &[]), Placement::Full);
+    }
+
+    #[test]
     fn what_is_available_is_free_places_and_ready_members() {
-        assert_eq!(available(&pool(0), &[]), 3);
-        assert_eq!(available(&pool(2), &[member("a", Phase::Ready, 1), member("b", Phase::Bound, 1)]), 2);
-        assert_eq!(available(&pool(3), &[]), 0);
+        assert_eq!(available(&pool(0), &[], 0), 3);
+        assert_eq!(available(&pool(2), &[member("a", Phase::Ready, 1), member("b", Phase::Bound, 1)], 0), 2);
+        assert_eq!(available(&pool(3), &[], 0), 0);
         // A limit that was lowered below what runs.
-        assert_eq!(available(&pool(9), &[]), 0);
+        assert_eq!(available(&pool(9), &[], 0), 0);
     }
 }

@@ -9,6 +9,7 @@ pub mod health;
 mod instance;
 pub mod key;
 pub mod local;
+mod parameters;
 pub mod requests;
 pub mod rsa;
 pub mod sessions;

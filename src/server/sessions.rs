@@ -21,6 +21,7 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use crate::api::claims;
+use crate::clock;
 use crate::model::{
     ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, DEFAULT_NAMESPACE, ObjectMeta, Origin, Phase,
 };
@@ -108,14 +109,15 @@ impl SessionsStore {
         loop {
             let read = records::get::<Container>(&*self.store, &self.namespace, &container.to_string())?;
             let read = read.ok_or(SessionError::NoContainer { container })?;
-            if read.object.spec.claim.is_some() {
+            // One without pool is whoever's wrote it.
+            if read.object.spec.claim.is_some() || read.object.spec.pool.is_none() {
                 return Err(SessionError::Taken { container });
             }
             if read.object.status.phase != Phase::Ready || read.object.metadata.deleting() {
                 let phase = if read.object.metadata.deleting() { Phase::Terminating } else { read.object.status.phase };
                 return Err(SessionError::NotReady { container, phase });
             }
-            let now = Timestamp::now();
+            let now = clock::of(&*self.store)?;
             let uid = Uuid::new_v4();
             let mut claim = ContainerClaim {
                 metadata: ObjectMeta::new(&self.namespace, &format!("session-{}", uid.simple()), uid, now),
@@ -150,7 +152,8 @@ impl SessionsStore {
     pub async fn delete(&self, container: Uuid) -> Result<(), SessionError> {
         let claim = claims::of_container(&*self.store, &self.namespace, &container.to_string())?;
         let claim = claim.filter(|claim| session(claim).is_some()).ok_or(SessionError::NoSession { container })?;
-        Ok(claims::withdraw(&*self.store, &self.namespace, &claim.metadata.name, Timestamp::now()).await?)
+        let now = clock::of(&*self.store)?;
+        Ok(claims::withdraw(&*self.store, &self.namespace, &claim.metadata.name, now).await?)
     }
 }
 

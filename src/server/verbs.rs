@@ -1,4 +1,4 @@
-//! The documented verbs over the wire: a request in, the documented response out.
+//! The documented verbs over the wire, and EXTEND: a request in, the documented response out.
 
 use std::sync::Arc;
 
@@ -9,12 +9,13 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{Answer, ClientInstance, EventSink, Lifecycle, Moment, Parameters, Party, Verbs};
-use crate::api::{Api, ApiError, BirthError, End, Granted};
+use super::parameters;
+use super::{Answer, ClientInstance, EventSink, Lifecycle, Moment, Party, Verbs};
+use crate::api::{Api, ApiError, BirthError, Deadline, End, Granted, Wishes};
 use crate::model::{Event, EventKind};
-use crate::wire::{CREATE, DESTROY, Message, Request, Response, STAT};
+use crate::wire::{CREATE, DESTROY, EXTEND, Message, Request, Response, STAT};
 
-/// CREATE, DESTROY and STAT, answered by the rules of [`Api`].
+/// CREATE, DESTROY, STAT and EXTEND, answered by the rules of [`Api`].
 pub struct ApiVerbs {
     api: Arc<Api>,
     events: Arc<dyn EventSink>,
@@ -33,9 +34,9 @@ impl ApiVerbs {
         ApiVerbs { api, events, lifecycle, version }
     }
 
-    async fn create(&self, client: &Arc<ClientInstance>) -> Result<Granted, ApiError> {
+    async fn create(&self, client: &Arc<ClientInstance>, wishes: Wishes) -> Result<Granted, ApiError> {
         let review = self.lifecycle.as_ref().and_then(|lifecycle| lifecycle.review(client));
-        self.api.create_reviewed(client.client(), review).await
+        self.api.create_reviewed(client.client(), wishes, review).await
     }
 
     async fn destroy(&self, client: &Arc<ClientInstance>, uuid: Uuid, token: &str) -> Result<(), ApiError> {
@@ -68,6 +69,8 @@ impl ApiVerbs {
         let chain = crate::error_chain(error);
         match error {
             ApiError::BadAuthentication => Response::refused(Message::BadAuthentication, None),
+            // Said in words of ours, of what the client itself has written.
+            ApiError::Wish(_) | ApiError::Extend(_) => Response::refused(Message::RefusedRequest, Some(&chain)),
             ApiError::Full { .. } => {
                 tracing::info!(verb, client = client.id(), reason = chain, "unavailable");
                 Response::refused(Message::Unavailable, None)
@@ -80,6 +83,7 @@ impl ApiVerbs {
             ApiError::Birth(BirthError::Image(_) | BirthError::Record(_))
             | ApiError::NoPool { .. }
             | ApiError::Record(_)
+            | ApiError::Login(_)
             | ApiError::Seal(_) => {
                 self.runtime_error(verb, client, &chain).await;
                 Response::refused(Message::InternalError, None)
@@ -109,15 +113,16 @@ impl ApiVerbs {
                 }
             });
         });
-        let data = json!({
+        let mut data = map(json!({
             "container_uuid": granted.uuid.to_string(),
             "client_token": granted.client_token.expose_secret(),
             "container_iso_sha256": granted.image_sha256,
             "container_username": granted.username,
             "container_password": granted.password.expose_secret(),
             "container_listen_port": granted.port,
-        });
-        Answer { response: Response::ok(map(data)), undelivered: Some(undelivered) }
+        }));
+        data.extend(granted.deadline.iter().flat_map(deadline));
+        Answer { response: Response::ok(data), undelivered: Some(undelivered) }
     }
 }
 
@@ -129,11 +134,21 @@ impl Verbs for Documented {
         let this = Arc::clone(&self.0);
         async move {
             match request.verb.as_str() {
-                CREATE => match this.create(&client).await {
-                    Ok(granted) => this.answer(&granted),
-                    Err(error) => this.failure("CREATE", &client, &error).await.into(),
+                CREATE => match parameters::wishes(&request.parameters) {
+                    Ok(wishes) => match this.create(&client, wishes).await {
+                        Ok(granted) => this.answer(&granted),
+                        Err(error) => this.failure("CREATE", &client, &error).await.into(),
+                    },
+                    Err(error) => Response::refused(Message::BadRequest, Some(&error.to_string())).into(),
                 },
-                DESTROY => match pair(&request.parameters) {
+                EXTEND => match parameters::extension(&request.parameters) {
+                    Ok((uuid, token, seconds)) => match this.api.extend(uuid, token, seconds).await {
+                        Ok(granted) => Response::ok(Map::from_iter(deadline(&granted))).into(),
+                        Err(error) => this.failure("EXTEND", &client, &error).await.into(),
+                    },
+                    Err(error) => Response::refused(Message::BadRequest, Some(&error.to_string())).into(),
+                },
+                DESTROY => match parameters::pair(&request.parameters) {
                     Some((uuid, token)) => match this.destroy(&client, uuid, token).await {
                         Ok(()) => Response::ok(Map::new()).into(),
                         Err(error) => this.failure("DESTROY", &client, &error).await.into(),
@@ -154,9 +169,10 @@ impl Verbs for Documented {
     }
 }
 
-fn pair(parameters: &Parameters) -> Option<(Uuid, &str)> {
-    let text = |name| parameters.get(name).and_then(Value::as_str);
-    Some((text("container_uuid")?.parse().ok()?, text("client_token")?))
+/// How a deadline is told: clients whose clocks are wrong can count.
+fn deadline(deadline: &Deadline) -> [(String, Value); 2] {
+    let at = deadline.at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    [("container_ttl".into(), deadline.seconds.into()), ("container_expires_at".into(), at.into())]
 }
 
 fn map(value: Value) -> Map<String, Value> {

@@ -6,6 +6,7 @@
 //! | `registry/credentials/NAMESPACE/NAME` | the login of the container of that name |
 //! | `registry/ports/PORT` | the UUID of the container that holds a port of the host |
 //! | `events/NUMBER` | what happened |
+//! | `clock` | the anchor of the daemon's time |
 //! | `instance` | this installation's UUID, which its domains bear |
 
 use serde::Serialize;
@@ -14,11 +15,14 @@ use uuid::Uuid;
 
 use super::{Cond, Kv, Op, Store, StoreError, Txn, TxnResult};
 use crate::model::{Credentials, Event, Kind, Object, ObjectRef};
+use crate::plan::clock::Anchor;
 
 /// Below it: everything that is reconciled.
 pub const REGISTRY: &str = "registry/";
 /// Below it: the event log.
 pub const EVENTS: &str = "events/";
+/// The anchor of the daemon's time.
+pub const CLOCK: &str = "clock";
 const INSTANCE: &str = "instance";
 
 /// An object and the revision that last wrote it.
@@ -97,6 +101,11 @@ pub fn decode<T: DeserializeOwned>(kv: &Kv) -> Result<Versioned<T>, RecordError>
     let object =
         serde_json::from_slice(&kv.value).map_err(|source| RecordError::Unreadable { key: kv.key.clone(), source })?;
     Ok(Versioned { object, rev: kv.mod_rev })
+}
+
+/// The anchor of the daemon's time, if one was taken.
+pub fn anchor(store: &dyn Store) -> Result<Option<Anchor>, RecordError> {
+    Ok(store.get(CLOCK)?.0.map(|kv| decode(&kv)).transpose()?.map(|versioned| versioned.object))
 }
 
 /// This installation's UUID, made on first use.

@@ -60,6 +60,8 @@ pub const DEFAULT_PORT: u16 = 6150;
 pub const CREATE: &str = "CREATE";
 /// The end of a container.
 pub const DESTROY: &str = "DESTROY";
+/// More time for a container. The original does not know it.
+pub const EXTEND: &str = "EXTEND";
 /// How the server is.
 pub const STAT: &str = "STAT";
 

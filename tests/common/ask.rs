@@ -7,6 +7,7 @@ use std::time::Duration;
 use anweddol::client::{ClientConfig, ClientError, ask as ask_wire};
 use anweddol::wire::keys::Backend;
 use anweddol::wire::{CREATE, DESTROY, Generation, PrivateKey, Request, Response, STAT};
+use futures::StreamExt;
 use serde_json::{Map, Value};
 use tokio::runtime::{Builder, Runtime};
 
@@ -40,6 +41,14 @@ pub(crate) fn ask(address: SocketAddr, generation: Generation, request: &Request
 /// Asks once; it may be in vain.
 pub(crate) fn try_ask(address: SocketAddr, generation: Generation, request: &Request) -> Result<Response, ClientError> {
     runtime().block_on(ask_wire(&address.to_string(), request, &config(generation)))
+}
+
+/// So many of the same question at once, each on a connection of its own, and no more than `at_once` under way.
+pub(crate) fn ask_many(address: SocketAddr, request: &Request, count: usize, at_once: usize) -> Vec<Response> {
+    let (config, address) = (config(Generation::Second), address.to_string());
+    let asking = futures::stream::iter(0..count).map(|_| ask_wire(&address, request, &config));
+    let answers: Vec<_> = runtime().block_on(asking.buffer_unordered(at_once).collect());
+    answers.into_iter().map(Result::unwrap).collect()
 }
 
 /// Asks, and goes away when `leave` returns.

@@ -180,3 +180,63 @@ fn every_shell_gets_its_completion() {
         assert!(output.status.success() && stdout(&output).contains("destroy"), "{shell}");
     }
 }
+
+#[test]
+fn a_machine_has_the_name_and_the_time_its_user_gave_it() {
+    let dir = tempdir().unwrap();
+    let (_, daemon) = daemon(dir.path(), "container: {max_ttl: 7200}");
+    let user = User::of(&daemon);
+    let key = user.home.path().join("id.pub");
+    let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA me@host\n";
+    fs::write(&key, line).unwrap();
+    let key = key.to_str().unwrap();
+    let args = ["create", "--name", "build", "--ttl", "30m", "--ssh-key", key, "--pool", "default"];
+    let told = user.good(&args);
+    // Some of it may be over by the time it is shown.
+    let nearly =
+        |text: &str, before: &str| [" 30m", " 29m 5"].iter().any(|left| text.contains(&format!("{before}{left}")));
+    assert!(nearly(&told, "lives     ") && told.contains("anweddol ssh build "), "{told}");
+    assert!(user.bad(1, &["create", "--name", "build"]).contains("called 'build' already"));
+    assert!(user.bad(1, &["create", "--name", "My Machine"]).contains("RFC 1123"));
+    let list = user.good(&["list"]);
+    assert!(nearly(&list, " ") && list.trim_end().ends_with("build"), "{list}");
+    let extended = user.json(&["extend", "build", "--ttl", "1h", "-o", "json"]);
+    assert_eq!(extended["container_ttl"], 3600);
+    let listed = user.json(&["list", "-o", "json"]);
+    assert_eq!(listed[0]["name"], "build");
+    let left: jiff::Timestamp = listed[0]["expires_at"].as_str().unwrap().parse().unwrap();
+    assert!((3000..=3600).contains(&left.duration_since(jiff::Timestamp::now()).as_secs()));
+    assert!(user.bad(3, &["extend", "build", "--ttl", "1d"]).contains("7200 s in all"));
+    assert!(user.bad(2, &["extend", "build", "--ttl", "soon"]).contains("30m"));
+    assert!(user.good(&["destroy", "build"]).starts_with("destroyed  "));
+}
+
+#[test]
+fn wishes_that_cannot_be_are_said_before_anybody_is_asked_or_by_the_server() {
+    let dir = tempdir().unwrap();
+    let (_, daemon) = daemon(dir.path(), "container: {max_allowed_running_containers: 1}");
+    let user = User::of(&daemon);
+    assert!(user.bad(3, &["create", "--pool", "nowhere"]).contains("no pool 'nowhere'"));
+    let file = user.home.path().join("id");
+    fs::write(&file, "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+    assert!(user.bad(1, &["create", "--ssh-key", file.to_str().unwrap()]).contains(".pub"));
+    assert!(user.bad(1, &["create", "--ssh-key", "/nowhere.pub"]).contains("/nowhere.pub"));
+    assert_eq!(user.json(&["stat", "-o", "json"])["available"], 1);
+}
+
+#[test]
+fn who_waits_gets_the_machine_that_another_gives_back() {
+    let dir = tempdir().unwrap();
+    let (_, daemon) = daemon(dir.path(), "container: {max_allowed_running_containers: 1}");
+    let (first, second) = (User::of(&daemon), User::of(&daemon));
+    first.good(&["create"]);
+    assert!(second.bad(3, &["create", "--wait", "--timeout", "1s"]).contains("Unavailable"));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| second.json(&["create", "--wait", "--timeout", "60s", "-o", "json"]));
+        daemon.log.until("a refusal of the one who waits", |lines| {
+            (lines.iter().filter(|line| line.contains("unavailable")).count() >= 2).then_some(())
+        });
+        first.good(&["destroy"]);
+        assert!(waiting.join().unwrap()["container_uuid"].is_string());
+    });
+}

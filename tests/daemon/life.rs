@@ -107,8 +107,11 @@ fn sigterm_ends_it_in_order_and_answers_who_waits() {
 fn sigterm_waits_for_no_boot_that_only_the_pool_wants() {
     let dir = tempdir().unwrap();
     let config = "container: {warm: 2, boot_deadline: 3600}";
-    let daemon = Home::new(dir.path(), config).with_vectors_key().simulated("boot=3600s").start();
-    until_available(daemon.address, 4);
+    let home = Home::new(dir.path(), config).with_vectors_key().simulated("boot=3600s");
+    let daemon = home.env("RUST_LOG", "debug").start();
+    daemon.log.until("two machines that boot", |lines| {
+        (lines.iter().filter(|line| line.contains("create domain") && line.contains("Done")).count() == 2).then_some(())
+    });
     daemon.stop();
 }
 

@@ -9,6 +9,7 @@ mod support;
 
 mod bad_input;
 mod capacity;
+mod claims;
 mod cli;
 mod conversations;
 mod health;

@@ -9,7 +9,8 @@ use anweddol::guest::fake::{FakeForwarder, FakeShell};
 use anweddol::guest::{Forwarder, Login, Patience, Shell, ShellError, ShellObserver};
 use anweddol::hypervisor::fake::{Call, FakeHypervisor, FakeWorld, Options};
 use anweddol::model::{
-    Client, Container, ContainerPool, DEFAULT_NAMESPACE, EventKind, Image, ObjectMeta, PoolSpec, PoolStatus, Template,
+    ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, DEFAULT_NAMESPACE, EventKind,
+    Image, ObjectMeta, Origin, Phase, PoolSpec, PoolStatus, Template,
 };
 use anweddol::operator::{self, Clock, Operator};
 use anweddol::plan::container::conditions::STARTED;
@@ -37,6 +38,7 @@ struct Running {
     world: Arc<FakeWorld>,
     store: Arc<dyn Store>,
     api: Arc<Api>,
+    births: Arc<Births>,
     bus: Arc<Bus>,
     stop: CancellationToken,
     _dir: TempDir,
@@ -88,18 +90,21 @@ impl Running {
             observer: None,
             forwarder,
             births: Arc::clone(&births),
+            doubts: Arc::default(),
+            kept_events: 10_000,
             clock: Arc::clone(&clock),
             instance: Uuid::new_v4(),
             addressed: false,
             quit: CancellationToken::new(),
         });
         let run = Uuid::new_v4();
-        let api = Arc::new(Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, POOL));
+        let api = Api::new(Arc::clone(&store), Arc::clone(&births), clock, run, DEFAULT_NAMESPACE, POOL);
+        let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)));
         let (bus, stop) = (Arc::new(Bus::default()), operator.quit.clone());
         let teller = Arc::clone(&bus);
         tokio::spawn(Bus::follow(&*store, stop.clone(), move |event, _| teller.emit(event)));
         tokio::spawn(operator::run(operator));
-        Running { world, store, api, bus, stop, _dir: dir }
+        Running { world, store, api, births, bus, stop, _dir: dir }
     }
 
     fn available(&self) -> u32 {
@@ -120,7 +125,9 @@ impl Running {
         until("an empty world", || {
             let keys = self.store.list(records::REGISTRY).unwrap().0;
             let empty = self.world.domains().is_empty() && self.world.forwards().is_empty();
-            (empty && keys.len() == 1 && self.available() == max).then_some(())
+            // What became of claims is told for a while.
+            let left = keys.iter().filter(|kv| !kv.key.contains("/containerclaims/")).count();
+            (empty && left == 1 && self.available() == max).then_some(())
         })
         .await;
     }
@@ -269,4 +276,67 @@ async fn a_warm_pool_answers_from_what_is_ready_and_fills_up_again() {
     running.destroy(&granted).await;
     assert!(running.world.domains().iter().all(|domain| domain.uuid != granted.uuid), "a used machine stayed");
     until("all places but the warm one's", || (running.available() == 3).then_some(())).await;
+}
+
+fn object_claim(name: &str) -> ContainerClaim {
+    ContainerClaim {
+        metadata: ObjectMeta::new(DEFAULT_NAMESPACE, name, Uuid::new_v4(), Timestamp::now()),
+        spec: ClaimSpec::of(POOL, Origin::Object),
+        status: ClaimStatus::default(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_waits_is_served_as_soon_as_a_place_is_free_and_then_the_next() {
+    let running = Running::start(1, |_, _| {});
+    let granted = running.api.create(&client()).await.unwrap();
+    let begin = tokio::time::Instant::now();
+    for name in ["first", "second"] {
+        running.store.txn(Txn::default().write(&object_claim(name))).await.unwrap();
+    }
+    let claim = |name: &str| records::get::<ContainerClaim>(&*running.store, DEFAULT_NAMESPACE, name).unwrap().unwrap();
+    let phase = |name: &str| claim(name).object.status.phase;
+    until("a queue", || (!claim("first").object.status.conditions.is_empty()).then_some(())).await;
+    running.destroy(&granted).await;
+    until("the first one's machine", || (phase("first") == ClaimPhase::Bound).then_some(())).await;
+    assert_eq!(phase("second"), ClaimPhase::Pending);
+    assert!(matches!(running.api.create(&client()).await, Err(ApiError::Full { .. })), "a client overtook");
+    let mut gone = claim("first");
+    gone.object.metadata.deletion_timestamp = Some(Timestamp::now());
+    running.store.txn(Txn::default().write(&gone.object)).await.unwrap();
+    until("the second one's machine", || (phase("second") == ClaimPhase::Bound).then_some(())).await;
+    assert!(begin.elapsed() < Duration::from_secs(25), "only found by the resync");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_without_pool_is_found_by_its_wake_although_its_name_is_not_its_uuid() {
+    let running = Running::start(1, |_, _| {});
+    let metadata = ObjectMeta::new(DEFAULT_NAMESPACE, "mine", Uuid::new_v4(), Timestamp::now());
+    let template = records::get::<ContainerPool>(&*running.store, DEFAULT_NAMESPACE, POOL).unwrap().unwrap();
+    let birth = running.births.standalone(&*running.store, metadata, template.object.spec.template).unwrap();
+    running.store.txn(birth.txn).await.unwrap();
+    let phase = |wanted: Phase| {
+        let found = running.containers().pop().filter(|c| c.status.phase == wanted);
+        found.map(|c| c.uuid())
+    };
+    let uuid = until("a machine without pool", || phase(Phase::Ready)).await;
+    let begin = tokio::time::Instant::now();
+    running.world.kill(uuid);
+    until("its end", || phase(Phase::Failed)).await;
+    until("nothing but its record", || {
+        let keys = running.store.list(records::REGISTRY).unwrap().0;
+        (keys.len() == 2 && running.world.forwards().is_empty()).then_some(())
+    })
+    .await;
+    assert!(begin.elapsed() < Duration::from_secs(25), "only found by the resync");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_is_over_ends_the_machine_within_seconds() {
+    let running = Running::start(2, |spec, _| spec.template.lifetime.ttl_seconds = Some(1));
+    let granted = running.api.create(&client()).await.unwrap();
+    let deadline = granted.deadline.unwrap();
+    running.until_empty(2).await;
+    let late = Timestamp::now().duration_since(deadline.at);
+    assert!((0..10).contains(&late.as_secs()), "{late:?} after its time");
 }

@@ -195,3 +195,28 @@ fn objects_of_another_namespace_live_through_a_restart() {
     assert!(setting.good(&["get", "containers"]).is_empty(), "none of the default namespace");
     assert!(setting.good(&["get", "pools", "-A"]).contains("there"));
 }
+
+#[test]
+fn the_login_of_a_claim_and_of_a_container_is_read_once() {
+    let setting = Setting::plain("container: {warm: 1}");
+    let _daemon = setting.start();
+    let image = setting.other("image.iso");
+    let both = format!(
+        "apiVersion: anweddol.io/v1alpha1\nkind: Container\nmetadata: {{name: box}}\nspec: {{template: {{image: {{iso: {}}}}}}}\n---\napiVersion: anweddol.io/v1alpha1\nkind: ContainerClaim\nmetadata: {{name: mine}}\nspec: {{pool: default}}\n",
+        image.display()
+    );
+    setting.run_with(&["apply", "-f", "-"], &both, &[]);
+    for (kind, phase) in [("claim/mine", "Bound"), ("container/box", "Ready")] {
+        let (name, object) = kind.split_once('/').unwrap();
+        until(phase, || setting.object(name, object).filter(|shown| shown["status"]["phase"] == phase));
+        let told: Value = serde_json::from_str(&setting.good(&["login", kind, "-o", "json"])).unwrap();
+        assert_eq!(told["password"].as_str().map(str::len), Some(120));
+        assert!(told["username"].as_str().unwrap().starts_with("user_") && told["port"].is_u64());
+        assert!(setting.bad(3, &["login", kind]).contains("works once"));
+        let shown = setting.good(&["get", name, object, "-o", "yaml"]);
+        assert!(!shown.contains(told["password"].as_str().unwrap()), "a login is in no object");
+    }
+    assert!(setting.bad(3, &["login", "claim", "nope"]).contains("there is no"));
+    assert!(setting.bad(3, &["login", "pool", "default"]).contains("claim a machine"));
+    setting.good(&["delete", "claim/mine", "container/box", "--wait"]);
+}

@@ -259,13 +259,13 @@ impl Writable for Container {
         objects: &Objects,
         meta: ObjectMeta,
         template: &Template,
-        now: Timestamp,
+        _: Timestamp,
     ) -> Result<(Self, Txn), ObjectError> {
         let object = ObjectRef { kind: Kind::Container, namespace: meta.namespace.clone(), name: meta.name.clone() };
         let (births, store) = (objects.births.clone(), objects.store.clone());
         let template = template.clone();
         // The image may have to be hashed first: that takes as long as reading it.
-        let born = tokio::task::spawn_blocking(move || births.standalone(&*store, &meta, &template, now)).await?;
+        let born = tokio::task::spawn_blocking(move || births.standalone(&*store, meta, template)).await?;
         let birth = born.map_err(|source| ObjectError::Birth { object, source })?;
         Ok((birth.container, birth.txn))
     }

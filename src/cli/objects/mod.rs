@@ -9,6 +9,7 @@ mod events;
 mod explain;
 mod files;
 mod get;
+mod login;
 mod scale;
 mod table;
 mod time;
@@ -29,6 +30,7 @@ pub(super) use events::{EventsArgs, events};
 pub(super) use explain::{ExplainArgs, explain};
 pub(super) use files::{ValidateArgs, validate};
 pub(super) use get::{GetArgs, get};
+pub(super) use login::{LoginArgs, login};
 pub(super) use scale::{ScaleArgs, scale};
 
 /// Which namespace.

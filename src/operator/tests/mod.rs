@@ -1,6 +1,7 @@
 //! The promises, over random histories with a crash at every point.
 
 mod bench;
+mod claims;
 
 use proptest::prelude::*;
 

@@ -3,8 +3,11 @@
 //! ```text
 //! record ─┐
 //! claim  ─┼─► decide ─► status, claim, events (one commit) ─► Next::Step ─► outcome ─► note ─► status, events
-//! seen   ─┘                                                  └ Wait / Remove
+//! seen   ─┘                                                  └ Wait / Release / Remove
 //! ```
+//!
+//! A container is **somebody's** from the moment a claim is named in it, or, without a pool, from Ready on. How long it
+//! may be used is [`super::lifetime`]'s arithmetic; `stay.rs` acts on it.
 //!
 //! Rules kept here, each by a test in `tests.rs` and over random histories in `operator/tests`:
 //!
@@ -12,8 +15,12 @@
 //! - A deleted container gets no step that starts or opens anything.
 //! - A gated container is not started, and nothing else of it is held up.
 //! - A port is closed before its machine is ended, and opened only after the endpoint account is locked.
+//! - A claim that came to an end stays as it ended, and its machine ends with it.
+//! - A container without pool is not removed before it is deleted: it ends as Failed, with nothing left of it but its
+//!   record, or a manifest that still names it would make another machine.
 //! - At the fixed point there is no step: deciding again on the same input changes nothing.
 
+mod stay;
 mod step;
 
 #[cfg(test)]
@@ -21,10 +28,10 @@ mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::backoff;
+use super::{backoff, claim};
 use crate::model::{
     ClaimPhase, ClaimStatus, Client, Container, ContainerClaim, ContainerStatus, DomainState, Event, EventKind, Mark,
-    Observed, Origin, Phase, Seen, condition, set_condition,
+    Object, Observed, Origin, Phase, Seen, condition, set_condition,
 };
 
 /// Failed steps in a row, on the way up, after which a container is given up.
@@ -46,9 +53,13 @@ pub mod conditions {
     pub const AUTHORIZED: &str = "Authorized";
     /// It can be used.
     pub const READY: &str = "Ready";
+    /// Its end is near.
+    pub const EXPIRING: &str = "Expiring";
+    /// Nothing is left of it but its record.
+    pub const RELEASED: &str = "Released";
 }
 
-use conditions::{AUTHORIZED, PERSONALISED, PUBLISHED, READY, STARTED};
+use conditions::{AUTHORIZED, PERSONALISED, PUBLISHED, READY, RELEASED, STARTED};
 pub use step::{Next, Outcome, Step};
 
 /// What a pass commits, and what it does then.
@@ -93,10 +104,15 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(self, next: Next) -> Decision {
-        Decision { status: self.status, claim: self.claim_status, events: self.events, next }
+        let claim = self.claim_status.filter(|status| self.claim.is_some_and(|claim| claim.status != *status));
+        Decision { status: self.status, claim, events: self.events, next }
     }
 
     fn decide(&mut self, mark: &Mark, seen: &Observed) -> Next {
+        // Its port may be another one's by now: nothing of it is looked at any more.
+        if released(self.c) {
+            return if self.c.metadata.deleting() { Next::Remove } else { Next::Rest };
+        }
         self.end_if_wished();
         match self.status.phase {
             Phase::Failed | Phase::Terminating => self.go_down(mark, seen),
@@ -109,11 +125,21 @@ impl<'a> Draft<'a> {
         if self.status.phase == Phase::Terminating {
             return;
         }
+        let failed = self.status.phase == Phase::Failed;
+        let over =
+            |claim: &ContainerClaim| claim.metadata.deleting() || (claim::finished(claim.status.phase) && !failed);
         if self.c.metadata.deleting() {
-            self.terminate("Deleted", "its end was asked for");
-        } else if self.c.spec.claim.is_some() && self.claim.is_none_or(|claim| claim.metadata.deleting()) {
+            let message = "its end was asked for";
+            self.claim_ends(message);
+            self.terminate("Deleted", message);
+        } else if self.c.spec.claim.is_some() && self.claim.is_none_or(over) {
             self.terminate("ClaimGone", "its claim was withdrawn");
         }
+    }
+
+    /// Whether it belongs to no pool, and so to whoever wrote it.
+    fn standalone(&self) -> bool {
+        standalone(self.c)
     }
 
     // --- down ---
@@ -144,6 +170,10 @@ impl<'a> Draft<'a> {
         if self.status.started_at.is_some() || self.c.spec.claim.is_some() {
             let event = self.event(EventKind::DestroyedContainer).message(self.status.message.clone());
             self.events.push(event.detail("reason", self.status.reason.clone()));
+        }
+        if self.standalone() && !self.c.metadata.deleting() {
+            set_condition(&mut self.status.conditions, RELEASED, true, &self.status.reason, "", self.now);
+            return Next::Release;
         }
         Next::Remove
     }
@@ -196,7 +226,10 @@ impl<'a> Draft<'a> {
         match &seen.forward {
             Seen::Unknown(why) => self.unknown("its forward", why),
             Seen::Absent => self.step(Step::Publish),
-            Seen::Present(()) => self.ready(),
+            Seen::Present(()) => {
+                self.ready();
+                self.serve(seen)
+            }
         }
     }
 
@@ -208,7 +241,7 @@ impl<'a> Draft<'a> {
         self.step(Step::CreateDomain)
     }
 
-    fn ready(&mut self) -> Next {
+    fn ready(&mut self) {
         self.mark_published();
         self.status.ready_at = Some(self.now);
         self.status.reason.clear();
@@ -217,55 +250,6 @@ impl<'a> Draft<'a> {
         let event = self.event(EventKind::ReadyContainer);
         self.events.push(event);
         self.status.phase = Phase::Ready;
-        if let Some(claim) = self.claim {
-            self.status.phase = Phase::Bound;
-            self.status.bound_at = Some(self.now);
-            self.claim_status = Some(ClaimStatus {
-                phase: ClaimPhase::Bound,
-                container: Some(self.c.metadata.name.clone()),
-                message: String::new(),
-                bound_at: Some(self.now),
-                ..claim.status.clone()
-            });
-            let event = self.event(EventKind::BoundClaim).detail("claim", claim.metadata.name.clone());
-            self.events.push(event);
-        }
-        Next::Rest
-    }
-
-    // --- there ---
-
-    fn stay(&mut self, mark: &Mark, seen: &Observed) -> Next {
-        let domain = match &seen.domain {
-            Seen::Unknown(why) => return self.unknown("its domain", why),
-            Seen::Absent => return self.lose("its machine ended", mark, seen),
-            Seen::Present(domain) if domain.mark.as_ref() != Some(mark) => {
-                return self.lose("its machine was replaced by a domain that is not ours", mark, seen);
-            }
-            Seen::Present(domain) => domain,
-        };
-        match domain.state {
-            DomainState::Off => return self.lose("its machine was switched off", mark, seen),
-            // Whoever paused it may resume it; a machine in use is not ended for that.
-            DomainState::Paused | DomainState::Running => {}
-        }
-        match &seen.forward {
-            Seen::Unknown(why) => self.unknown("its forward", why),
-            Seen::Absent => self.step(Step::Publish),
-            Seen::Present(()) => {
-                self.mark_published();
-                self.status.message.clear();
-                Next::Rest
-            }
-        }
-    }
-
-    fn lose(&mut self, message: &str, mark: &Mark, seen: &Observed) -> Next {
-        if self.claim.is_some() {
-            self.claim_ends(ClaimPhase::Lost, message);
-        }
-        self.terminate("DomainGone", message);
-        self.go_down(mark, seen)
     }
 
     // --- steps and their outcomes ---
@@ -294,11 +278,12 @@ impl<'a> Draft<'a> {
                 }
                 Next::Look(SignedDuration::ZERO)
             }
-            Outcome::NotYet(why) => {
+            // A machine that was Ready and does not answer now is no machine that still boots.
+            Outcome::NotYet(why) if step != Step::Authorize => {
                 self.status.message = why.clone();
                 Next::Look(ADDRESS_POLL)
             }
-            Outcome::Failed(why) => {
+            Outcome::NotYet(why) | Outcome::Failed(why) => {
                 self.status.failures += 1;
                 let wait = backoff::after(self.status.failures);
                 self.status.retry_at = Some(self.now + wait);
@@ -324,9 +309,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A machine in use is not ended because a step failed; one on its way up is.
+    /// A machine in use is not ended because a step failed; one on its way to its user is.
     fn still_rising(&self) -> bool {
-        matches!(self.status.phase, Phase::Pending | Phase::Booting)
+        match self.status.phase {
+            Phase::Pending | Phase::Booting => true,
+            Phase::Ready => self.claim.is_some(),
+            Phase::Bound | Phase::Failed | Phase::Terminating => false,
+        }
     }
 
     fn give_up(&mut self, step: Step, why: &str) {
@@ -335,8 +324,10 @@ impl<'a> Draft<'a> {
     }
 
     fn step(&mut self, step: Step) -> Next {
-        match self.status.retry_at {
-            Some(at) if at > self.now => Next::Look(at.duration_since(self.now)),
+        let left = self.status.retry_at.map(|at| at.duration_since(self.now));
+        match left {
+            // A longer one was written before the host booted with another date.
+            Some(left) if left.is_positive() && left <= backoff::LONGEST => Next::Look(left),
             _ => Next::Step(step),
         }
     }
@@ -355,9 +346,7 @@ impl<'a> Draft<'a> {
         self.leave(Phase::Failed, reason, message);
         let event = self.event(EventKind::FailedContainer).message(message).detail("reason", reason);
         self.events.push(event);
-        if self.claim.is_some() {
-            self.claim_ends(ClaimPhase::Failed, message);
-        }
+        self.claim_ends(message);
     }
 
     fn terminate(&mut self, reason: &str, message: &str) {
@@ -373,9 +362,18 @@ impl<'a> Draft<'a> {
         set_condition(&mut self.status.conditions, READY, false, reason, message, self.now);
     }
 
-    fn claim_ends(&mut self, phase: ClaimPhase, message: &str) {
-        let before = self.claim.map(|claim| claim.status.clone()).unwrap_or_default();
-        self.claim_status = Some(ClaimStatus { phase, message: message.into(), ..before });
+    /// Its claim ends with it, unless that ended before: one that was bound is Lost, another one Failed.
+    fn claim_ends(&mut self, message: &str) {
+        let Some(claim) = self.claim.filter(|claim| !claim.metadata.deleting()) else { return };
+        let before = self.claim_status.clone().unwrap_or_else(|| claim.status.clone());
+        let (phase, kind) = match before.phase {
+            ClaimPhase::Pending => (ClaimPhase::Failed, EventKind::FailedClaim),
+            ClaimPhase::Bound => (ClaimPhase::Lost, EventKind::LostClaim),
+            ClaimPhase::Failed | ClaimPhase::Lost | ClaimPhase::Expired => return,
+        };
+        self.claim_status = Some(claim::ended(&before, phase, message, self.now));
+        let event = self.event(kind).regarding(claim.object_ref()).message(message);
+        self.events.push(event);
     }
 
     fn mark_published(&mut self) {
@@ -396,9 +394,23 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Whether a container belongs to no pool, and so to whoever wrote it.
+pub fn standalone(c: &Container) -> bool {
+    c.spec.pool.is_none() && c.spec.claim.is_none()
+}
+
+/// Whether nothing is left of a container but its record: not its port either, which may be another one's by now.
+pub fn released(c: &Container) -> bool {
+    condition(&c.status.conditions, RELEASED)
+}
+
+/// Whether somebody uses a container, or could.
+pub fn in_use(c: &Container) -> bool {
+    c.status.phase == Phase::Bound || (c.status.phase == Phase::Ready && standalone(c))
+}
+
 /// An event about a container, with what every such event tells.
 pub fn about(c: &Container, claim: Option<&ContainerClaim>, kind: EventKind, now: Timestamp) -> Event {
-    use crate::model::Object;
     let event = Event::new(kind, now).regarding(c.object_ref()).detail("container_uuid", c.uuid().to_string());
     match claim.and_then(client) {
         Some(client) => event.client(client),

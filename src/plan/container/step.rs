@@ -55,6 +55,9 @@ pub enum Next {
     Rest,
     /// Nothing is left of it: remove its records, in the same commit as the events.
     Remove,
+    /// Nothing is left of it, but whoever wrote it wants to read how it ended: remove its port and its credentials, and
+    /// keep its record.
+    Release,
 }
 
 /// How a step ended.

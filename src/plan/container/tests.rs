@@ -3,7 +3,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::{
-    ClaimSpec, ClaimStatus as Claimed, ContainerSpec, DomainSeen, Image, Machine, ObjectMeta, Template,
+    ClaimSpec, ClaimStatus as Claimed, ContainerSpec, DomainSeen, Image, Lifetime, Machine, ObjectMeta, Template,
 };
 
 fn at(second: i64) -> Timestamp {
@@ -94,6 +94,11 @@ impl Walk {
     }
 
     fn up(&mut self) {
+        self.up_to(Next::Rest);
+    }
+
+    /// As far as its domain and its forward go, and what comes then.
+    fn up_to(&mut self, then: Next) {
         let nothing = seen(Seen::Absent, Seen::Absent);
         assert_eq!(self.decide(&nothing, 1), Next::Step(Step::CreateDomain));
         self.note(Step::CreateDomain, Outcome::Done, 1);
@@ -102,7 +107,7 @@ impl Walk {
         self.note(Step::Personalise, Outcome::Done, 3);
         assert_eq!(self.decide(&runs, 3), Next::Step(Step::Publish));
         self.note(Step::Publish, Outcome::Done, 3);
-        assert_eq!(self.decide(&seen(domain(DomainState::Running), Seen::Present(())), 4), Next::Rest);
+        assert_eq!(self.decide(&seen(domain(DomainState::Running), Seen::Present(())), 4), then);
     }
 }
 
@@ -154,7 +159,7 @@ fn a_deleted_container_closes_its_port_then_ends_its_machine_then_goes() {
     assert_eq!(walk.decide(&seen(runs.clone(), Seen::Present(())), 5), Next::Step(Step::Withdraw));
     assert_eq!(walk.decide(&seen(runs, Seen::Absent), 5), Next::Step(Step::DestroyDomain));
     assert_eq!(walk.decide(&seen(off, Seen::Absent), 6), Next::Remove);
-    assert_eq!(walk.told, [EventKind::ForwardRemoved, EventKind::DestroyedContainer]);
+    assert_eq!(walk.told, [EventKind::LostClaim, EventKind::ForwardRemoved, EventKind::DestroyedContainer]);
 }
 
 #[test]
@@ -165,7 +170,7 @@ fn a_guest_that_shuts_down_ends_its_container_and_loses_its_claim() {
     assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Present(())), 9), Next::Step(Step::Withdraw));
     assert_eq!(walk.claim.as_ref().unwrap().status.phase, ClaimPhase::Lost);
     assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), 9), Next::Remove);
-    assert_eq!(walk.told, [EventKind::ForwardRemoved, EventKind::DestroyedContainer]);
+    assert_eq!(walk.told, [EventKind::LostClaim, EventKind::ForwardRemoved, EventKind::DestroyedContainer]);
 }
 
 #[test]
@@ -253,6 +258,146 @@ fn a_domain_that_is_not_ours_is_never_ended() {
     assert_eq!(walk.c.status.reason, "UuidTaken");
 }
 
+fn lifetime(ttl: Option<u32>, idle: Option<u32>) -> Lifetime {
+    Lifetime { ttl_seconds: ttl, max_ttl_seconds: None, idle_timeout_seconds: idle, max_ready_seconds: None }
+}
+
+/// All is well, with so many connections.
+fn well(connections: Seen<Option<u32>>) -> Observed {
+    Observed { connections, ..seen(domain(DomainState::Running), Seen::Present(())) }
+}
+
+fn secs(seconds: i64) -> Next {
+    Next::Look(SignedDuration::from_secs(seconds))
+}
+
+#[test]
+fn an_end_is_announced_once_and_comes_in_time_whatever_can_be_seen() {
+    for (unclear, next) in [
+        (well(Seen::Present(None)), Next::Step(Step::Withdraw)),
+        (seen(Seen::Unknown("?".into()), Seen::Unknown("?".into())), Next::Look(UNKNOWN_POLL)),
+    ] {
+        let mut walk = Walk::new(true);
+        walk.c.spec.template.lifetime = lifetime(Some(400), None);
+        walk.up_to(secs(340));
+        walk.told.clear();
+        assert_eq!(walk.c.status.expires_at, Some(at(404)));
+        assert_eq!(walk.claim.as_ref().unwrap().status.expires_at, Some(at(404)));
+        assert_eq!(walk.decide(&well(Seen::Present(None)), 343), secs(1));
+        assert_eq!(walk.decide(&well(Seen::Present(None)), 344), secs(60));
+        assert_eq!(walk.decide(&well(Seen::Present(None)), 345), secs(59));
+        assert_eq!(walk.told, [EventKind::Expiring]);
+        assert_eq!(walk.decide(&unclear, 404), next);
+        assert_eq!((walk.c.status.phase, walk.c.status.reason.as_str()), (Phase::Terminating, "Expired"));
+        let claim = walk.claim.as_ref().unwrap();
+        assert_eq!((claim.status.phase, claim.status.finished_at), (ClaimPhase::Expired, Some(at(404))));
+        assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), 405), Next::Remove);
+        assert_eq!(walk.claim.unwrap().status.phase, ClaimPhase::Expired, "it ended as it ended");
+        assert_eq!(
+            walk.told,
+            [EventKind::Expiring, EventKind::Expired, EventKind::ForwardRemoved, EventKind::DestroyedContainer]
+        );
+    }
+}
+
+#[test]
+fn more_time_moves_the_end_and_takes_the_announcement_back() {
+    let mut walk = Walk::new(true);
+    walk.c.spec.template.lifetime = lifetime(Some(400), None);
+    walk.up_to(secs(340));
+    walk.decide(&well(Seen::Present(None)), 350);
+    assert!(condition(&walk.c.status.conditions, conditions::EXPIRING));
+    walk.claim.as_mut().unwrap().spec.ttl_seconds = Some(1000);
+    assert_eq!(walk.decide(&well(Seen::Present(None)), 351), secs(593));
+    assert_eq!(walk.c.status.expires_at, Some(at(1004)));
+    assert!(!condition(&walk.c.status.conditions, conditions::EXPIRING));
+    assert_eq!(walk.decide(&well(Seen::Present(None)), 404), secs(540));
+    walk.decide(&well(Seen::Present(None)), 950);
+    assert_eq!(walk.told.iter().filter(|&&kind| kind == EventKind::Expiring).count(), 2, "each end is announced");
+}
+
+#[test]
+fn a_machine_that_nobody_is_connected_to_ends_and_what_cannot_be_seen_is_not_idle() {
+    let mut walk = Walk::new(true);
+    walk.c.spec.template.lifetime = lifetime(None, Some(40));
+    walk.up_to(secs(10));
+    let none = well(Seen::Present(Some(0)));
+    assert_eq!(walk.decide(&none, 10), secs(10));
+    assert_eq!(walk.c.status.idle_since, Some(at(10)));
+    walk.decide(&none, 45);
+    assert_eq!(walk.c.status.idle_since, Some(at(10)), "only a change is written");
+    for busy in [Seen::Present(Some(2)), Seen::Unknown("?".into())] {
+        assert_eq!(walk.decide(&well(busy), 51), secs(10));
+        assert_eq!((walk.c.status.phase, walk.c.status.idle_since), (Phase::Bound, None));
+    }
+    walk.decide(&none, 60);
+    assert_eq!(walk.decide(&none, 99), secs(1));
+    assert_eq!(walk.decide(&none, 100), Next::Step(Step::Withdraw));
+    assert_eq!((walk.c.status.phase, walk.c.status.reason.as_str()), (Phase::Terminating, "Idle"));
+}
+
+#[test]
+fn a_key_is_installed_before_its_claim_is_bound() {
+    let mut walk = Walk::new(true);
+    walk.claim.as_mut().unwrap().spec.ssh_public_key = Some("ssh-ed25519 A".into());
+    walk.up_to(Next::Step(Step::Authorize));
+    assert_eq!(walk.c.status.phase, Phase::Ready);
+    walk.note(Step::Authorize, Outcome::Failed("busy".into()), 4);
+    assert!(matches!(walk.decide(&well(Seen::Present(None)), 4), Next::Look(_)), "it did not wait");
+    assert_eq!(walk.decide(&well(Seen::Present(None)), 5), Next::Step(Step::Authorize));
+    walk.note(Step::Authorize, Outcome::Done, 5);
+    assert_eq!(walk.claim.as_ref().unwrap().status.phase, ClaimPhase::Pending);
+    assert_eq!(walk.decide(&well(Seen::Present(None)), 6), Next::Rest);
+    assert_eq!(walk.claim.as_ref().unwrap().status.phase, ClaimPhase::Bound);
+    assert_eq!(walk.c.status.bound_at, Some(at(6)));
+}
+
+#[test]
+fn a_key_that_cannot_be_installed_fails_the_claim_and_a_machine_in_use_is_left_alone() {
+    let mut walk = Walk::new(true);
+    walk.claim.as_mut().unwrap().spec.ssh_public_key = Some("ssh-ed25519 A".into());
+    walk.up_to(Next::Step(Step::Authorize));
+    for attempt in 0..i64::from(MOST_FAILURES) {
+        let step = walk.decide(&well(Seen::Present(None)), 100 * attempt);
+        assert_eq!(step, Next::Step(Step::Authorize));
+        walk.note(Step::Authorize, Outcome::NotYet("silence".into()), 100 * attempt);
+    }
+    assert_eq!(walk.c.status.phase, Phase::Failed);
+    assert_eq!(walk.claim.unwrap().status.phase, ClaimPhase::Failed);
+}
+
+#[test]
+fn a_container_without_pool_is_used_from_ready_on_and_stays_as_it_ended_until_it_is_deleted() {
+    for (dies, reason) in [(true, "DomainGone"), (false, "Expired")] {
+        let mut walk = Walk::new(false);
+        walk.c.spec.pool = None;
+        walk.c.spec.template.lifetime = lifetime(Some(80), None);
+        walk.up_to(secs(60));
+        assert_eq!((walk.c.status.phase, walk.c.status.expires_at), (Phase::Ready, Some(at(84))));
+        let (now, domain) = if dies { (10, Seen::Absent) } else { (84, domain(DomainState::Running)) };
+        assert_eq!(walk.decide(&seen(domain, Seen::Present(())), now), Next::Step(Step::Withdraw));
+        assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), now), Next::Release);
+        assert_eq!((walk.c.status.phase, walk.c.status.reason.as_str()), (Phase::Failed, reason));
+        assert_eq!(walk.told.last(), Some(&EventKind::DestroyedContainer));
+        let told = walk.told.len();
+        // Its port leads to another machine by now, and is not its own to close.
+        assert_eq!(walk.decide(&well(Seen::Present(None)), 99), Next::Rest);
+        walk.c.metadata.deletion_timestamp = Some(at(100));
+        assert_eq!(walk.decide(&well(Seen::Present(None)), 101), Next::Remove);
+        assert_eq!(walk.told.len(), told, "its end was told already");
+    }
+}
+
+#[test]
+fn a_machine_of_a_claim_that_ended_goes_and_the_claim_stays_as_it_ended() {
+    let mut walk = Walk::new(true);
+    walk.up();
+    walk.claim.as_mut().unwrap().status.phase = ClaimPhase::Failed;
+    assert_eq!(walk.decide(&well(Seen::Present(None)), 9), Next::Step(Step::Withdraw));
+    assert_eq!(walk.c.status.phase, Phase::Terminating);
+    assert_eq!(walk.claim.unwrap().status.phase, ClaimPhase::Failed);
+}
+
 fn any_seen() -> impl Strategy<Value = Observed> {
     let domains = prop_oneof![
         Just(Seen::Absent),
@@ -266,12 +411,14 @@ fn any_seen() -> impl Strategy<Value = Observed> {
     let addresses = prop_oneof![Just(Seen::Absent), Just(Seen::Present(None)), Just(Seen::Unknown("?".into()))];
     let disks =
         prop_oneof![3 => Just(Seen::Absent), 1 => Just(Seen::Present(())), 1 => Just(Seen::Unknown("?".into()))];
-    (domains, addresses, forwards, disks).prop_map(|(domain, address, forward, disk)| Observed {
-        domain,
-        address,
-        forward,
-        connections: Seen::Present(None),
-        disk,
+    let connections = prop_oneof![
+        Just(Seen::Present(None)),
+        Just(Seen::Present(Some(0))),
+        Just(Seen::Present(Some(1))),
+        Just(Seen::Unknown("?".into()))
+    ];
+    (domains, addresses, forwards, connections, disks).prop_map(|(domain, address, forward, connections, disk)| {
+        Observed { domain, address, forward, connections, disk }
     })
 }
 
@@ -289,10 +436,15 @@ proptest! {
     /// end for a machine on a look that failed.
     #[test]
     fn no_history_destroys_on_doubt_or_restarts_what_is_deleted(
-        claimed: bool,
+        (claimed, standalone) in prop_oneof![Just((true, false)), Just((false, false)), Just((false, true))],
+        limited: bool,
         history in prop::collection::vec((any_seen(), any_outcome(), 0..50_i64, prop::bool::weighted(0.1)), 1..40),
     ) {
         let mut walk = Walk::new(claimed);
+        walk.c.spec.pool = walk.c.spec.pool.filter(|_| !standalone);
+        if limited {
+            walk.c.spec.template.lifetime = lifetime(Some(100), Some(40));
+        }
         let mut now = 0;
         for (seen, outcome, wait, delete) in history {
             now += wait;
@@ -313,8 +465,9 @@ proptest! {
                     }
                     walk.note(step, outcome, now);
                 }
-                Next::Remove => {
+                Next::Remove | Next::Release => {
                     prop_assert!(!matches!(seen.domain, Seen::Unknown(_)) && seen.forward == Seen::Absent);
+                    prop_assert_eq!(next == Next::Release, standalone && !walk.c.metadata.deleting());
                     return Ok(());
                 }
                 Next::Look(_) | Next::Rest => {

@@ -9,6 +9,7 @@
 //! | `/apis/anweddol.io/v1alpha1/namespaces/NS/KINDS` | GET (list, `?watch=1&resourceVersion=N`), POST |
 //! | `/apis/anweddol.io/v1alpha1/namespaces/NS/KINDS/NAME` | GET, PUT, PATCH (apply), DELETE |
 //! | `/apis/anweddol.io/v1alpha1/namespaces/NS/containerpools/NAME/scale` | PUT `{"spec": {"replicas": N}}` |
+//! | `/apis/anweddol.io/v1alpha1/namespaces/NS/containerclaims/NAME/login` | POST: tells it, once; `containers` too |
 //! | `/apis/anweddol.io/v1alpha1/events` | GET, `?from=N`, `?watch=1&resourceVersion=N` |
 //!
 //! Everything has an end: connections are counted, a request's head and its body have a deadline and a size, a watch
@@ -34,7 +35,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::Objects;
+use crate::api::{Api, Objects};
 
 /// The socket's name in the state directory.
 pub const SOCKET: &str = "api.sock";
@@ -109,8 +110,8 @@ impl Local {
     }
 
     /// Answers until cancelled; the socket is removed then.
-    pub async fn serve(self, objects: Arc<Objects>, cancel: CancellationToken) {
-        let router = routes::router(objects, cancel.clone());
+    pub async fn serve(self, objects: Arc<Objects>, api: Arc<Api>, cancel: CancellationToken) {
+        let router = routes::router(objects, api, cancel.clone());
         let (places, tasks) = (Arc::new(Semaphore::new(MOST_CONNECTIONS)), TaskTracker::new());
         loop {
             let place = tokio::select! {

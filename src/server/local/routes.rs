@@ -6,17 +6,20 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::status::Status;
 use super::stream;
-use crate::api::Objects;
+use crate::api::Login;
 use crate::api::objects::{Mode, Outcome, Terms, Written};
+use crate::api::{Api, Objects};
 use crate::manifest::selector::Selector;
 use crate::manifest::{self, Fault, Manifest};
 use crate::model::{API_VERSION, Kind, ObjectRef, valid_name};
@@ -31,6 +34,7 @@ const MOST_EVENTS: usize = 10_000;
 #[derive(Clone)]
 struct Local {
     objects: Arc<Objects>,
+    api: Arc<Api>,
     cancel: CancellationToken,
 }
 
@@ -47,7 +51,7 @@ struct Asked {
     from: Option<u64>,
 }
 
-pub(super) fn router(objects: Arc<Objects>, cancel: CancellationToken) -> Router {
+pub(super) fn router(objects: Arc<Objects>, api: Arc<Api>, cancel: CancellationToken) -> Router {
     let root = format!("/apis/{API_VERSION}");
     let at = |rest: &str| format!("{root}{rest}");
     Router::new()
@@ -56,12 +60,13 @@ pub(super) fn router(objects: Arc<Objects>, cancel: CancellationToken) -> Router
         .route(&at("/namespaces/{namespace}/{kinds}"), get(list).post(create))
         .route(&at("/namespaces/{namespace}/{kinds}/{name}"), get(one).put(replace).patch(apply).delete(delete))
         .route(&at("/namespaces/{namespace}/{kinds}/{name}/scale"), put(scale))
+        .route(&at("/namespaces/{namespace}/{kinds}/{name}/login"), post(login))
         .fallback(|| async { Status::not_found("there is no such path in the local API") })
         .method_not_allowed_fallback(|| async {
             let message = "this path does not take that verb";
             Status::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
         })
-        .with_state(Local { objects, cancel })
+        .with_state(Local { objects, api, cancel })
 }
 
 impl Asked {
@@ -243,6 +248,21 @@ async fn scale(
     let scale: Scale = serde_json::from_slice(&whole(body).await?).map_err(right)?;
     let done = local.objects.scale(&object.namespace, &object.name, scale.spec.replicas, &terms).await?;
     Ok(written(done))
+}
+
+/// Tells a login. It is marked as read before it is told: whoever asks again is refused.
+async fn login(State(local): State<Local>, Path(path): Path<(String, String, String)>) -> Answer {
+    let Login { container, username, password, port, expires_at } = local.api.login_once(&object(&path)?).await?;
+    let body = json!({
+        "apiVersion": API_VERSION,
+        "kind": "Login",
+        "container": container,
+        "username": username,
+        "password": password.expose_secret(),
+        "port": port,
+        "expiresAt": expires_at,
+    });
+    Ok(([(CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 
 fn written(Written { outcome, object }: Written) -> Response {

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::api::objects::ObjectError;
+use crate::api::{ApiError, LoginError};
 use crate::manifest::Fault;
 use crate::model::ObjectRef;
 use crate::store::StoreError;
@@ -100,6 +101,18 @@ impl From<ObjectError> for Status {
                 Status::new(Code::INTERNAL_SERVER_ERROR, "InternalError", message)
             }
         }
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        let message = crate::error_chain(&error);
+        let (code, reason) = match error {
+            ApiError::Login(LoginError::NotFound { .. }) => (StatusCode::NOT_FOUND, "NotFound"),
+            ApiError::Login(_) => (StatusCode::CONFLICT, "Conflict"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+        };
+        Status::new(code, reason, message)
     }
 }
 

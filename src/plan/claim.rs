@@ -1,0 +1,258 @@
+//! One claim: what it waits for, and when it is given up or forgotten. What its machine does to it is decided with the
+//! machine ([`super::container`]), by the same words for each end.
+//!
+//! ```text
+//! Pending ──► Bound ──► Lost | Expired ──► (record removed: an object's when it is deleted, others' after a while)
+//!    └──► Failed ─────────────────────────────┘
+//! ```
+//!
+//! A claim that came to one of its ends never leaves it.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::public_key;
+use crate::model::{ClaimPhase, ClaimStatus, ContainerClaim, Event, EventKind, Object, set_condition};
+
+/// How long the record of a wire claim says what became of it: longer than anybody looks into it while it is fresh,
+/// and short enough that a busy server does not collect them.
+pub const KEPT: SignedDuration = SignedDuration::from_mins(10);
+/// The condition of a claim whose machine can be used.
+pub const READY: &str = "Ready";
+
+/// What a pass for a claim commits, and does then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Its status from now on.
+    pub status: ClaimStatus,
+    /// What happened.
+    pub events: Vec<Event>,
+    /// What comes then.
+    pub next: Next,
+}
+
+/// What comes after the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Find it a machine.
+    Place,
+    /// End its machine if it has one.
+    GiveUp,
+    /// End its machine, or remove its record where there is none.
+    Withdraw,
+    /// Remove its record.
+    Remove,
+    /// Look again after this long.
+    Look(SignedDuration),
+    /// Nothing, until something changes.
+    Rest,
+}
+
+/// What a claim without machine waits behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// Nothing: the next machine is its own.
+    First,
+    /// Others that came before.
+    Behind,
+    /// There is no such pool.
+    NoPool,
+}
+
+/// Decides for one claim.
+pub fn decide(claim: &ContainerClaim, queue: Queue, now: Timestamp) -> Decision {
+    let status = claim.status.clone();
+    let plain = |next| Decision { status: status.clone(), events: vec![], next };
+    if claim.metadata.deleting() {
+        return plain(Next::Withdraw);
+    }
+    match status.phase {
+        ClaimPhase::Bound => plain(Next::Rest),
+        ClaimPhase::Failed | ClaimPhase::Lost | ClaimPhase::Expired => match status.finished_at {
+            _ if claim.spec.origin.is_object() => plain(Next::Rest),
+            Some(at) if now.duration_since(at) < KEPT => plain(Next::Look(KEPT - now.duration_since(at))),
+            _ => plain(Next::Remove),
+        },
+        ClaimPhase::Pending => pending(claim, queue, now),
+    }
+}
+
+fn pending(claim: &ContainerClaim, queue: Queue, now: Timestamp) -> Decision {
+    let limit = claim.spec.timeout_seconds.map(|timeout| SignedDuration::from_secs(timeout.into()));
+    let left = limit.map(|limit| limit - now.duration_since(claim.metadata.creation_timestamp));
+    if let (Some(limit), Some(left)) = (limit, left)
+        && left <= SignedDuration::ZERO
+    {
+        let message = format!("it was not bound within {} s (timeoutSeconds)", limit.as_secs());
+        return failed(claim, &message, now);
+    }
+    if let (None, Some(key)) = (&claim.status.container, &claim.spec.ssh_public_key)
+        && let Err(error) = public_key::read(key)
+    {
+        return failed(claim, &format!("sshPublicKey: {error}"), now);
+    }
+    let rest = left.map_or(Next::Rest, Next::Look);
+    let (status, next) = match (&claim.status.container, queue) {
+        (Some(_), _) => (claim.status.clone(), rest),
+        (None, Queue::First) => (claim.status.clone(), Next::Place),
+        (None, Queue::Behind) => (held(&claim.status, "Queued", "others came before", now), rest),
+        (None, Queue::NoPool) => {
+            let message = format!("there is no pool '{}'", claim.spec.pool);
+            (held(&claim.status, "NoPool", &message, now), rest)
+        }
+    };
+    Decision { status, events: vec![], next }
+}
+
+fn failed(claim: &ContainerClaim, message: &str, now: Timestamp) -> Decision {
+    let event = Event::new(EventKind::FailedClaim, now).regarding(claim.object_ref()).message(message);
+    let status = ended(&claim.status, ClaimPhase::Failed, message, now);
+    Decision { status, events: vec![event], next: Next::GiveUp }
+}
+
+/// When a Pending claim has to be looked at again, at the latest.
+pub fn time_left(claim: &ContainerClaim, now: Timestamp) -> Option<SignedDuration> {
+    let limit = SignedDuration::from_secs(claim.spec.timeout_seconds?.into());
+    Some((limit - now.duration_since(claim.metadata.creation_timestamp)).max(SignedDuration::ZERO))
+}
+
+/// Whether it waits for a machine that nobody has found yet.
+pub fn waits(claim: &ContainerClaim) -> bool {
+    claim.status.phase == ClaimPhase::Pending && claim.status.container.is_none() && !claim.metadata.deleting()
+}
+
+/// Its place in the queue: who came first, then by name.
+pub fn turn(claim: &ContainerClaim) -> (Timestamp, &str) {
+    (claim.metadata.creation_timestamp, &claim.metadata.name)
+}
+
+/// Whether nothing more can come of it.
+pub fn finished(phase: ClaimPhase) -> bool {
+    match phase {
+        ClaimPhase::Failed | ClaimPhase::Lost | ClaimPhase::Expired => true,
+        ClaimPhase::Pending | ClaimPhase::Bound => false,
+    }
+}
+
+/// Its status while it waits.
+pub fn held(before: &ClaimStatus, reason: &str, message: &str, now: Timestamp) -> ClaimStatus {
+    let mut status = ClaimStatus { message: message.into(), ..before.clone() };
+    set_condition(&mut status.conditions, READY, false, reason, message, now);
+    status
+}
+
+/// Its status once a machine was chosen that is not its own yet.
+pub fn promised(before: &ClaimStatus, container: &str, now: Timestamp) -> ClaimStatus {
+    let mut status = held(before, "Starting", "", now);
+    status.container = Some(container.into());
+    status
+}
+
+/// Its status once it is bound.
+pub fn bound(before: &ClaimStatus, container: &str, expires_at: Option<Timestamp>, now: Timestamp) -> ClaimStatus {
+    let mut status = ClaimStatus {
+        phase: ClaimPhase::Bound,
+        container: Some(container.into()),
+        message: String::new(),
+        bound_at: Some(now),
+        expires_at,
+        ..before.clone()
+    };
+    set_condition(&mut status.conditions, READY, true, "Bound", "", now);
+    status
+}
+
+/// Its status at one of its ends.
+pub fn ended(before: &ClaimStatus, phase: ClaimPhase, message: &str, now: Timestamp) -> ClaimStatus {
+    let mut status = ClaimStatus { phase, message: message.into(), finished_at: Some(now), ..before.clone() };
+    let reason = match phase {
+        ClaimPhase::Lost => "Lost",
+        ClaimPhase::Expired => "Expired",
+        ClaimPhase::Failed | ClaimPhase::Pending | ClaimPhase::Bound => "Failed",
+    };
+    set_condition(&mut status.conditions, READY, false, reason, message, now);
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{ClaimSpec, ObjectMeta, Origin};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn claim(origin: Origin) -> ContainerClaim {
+        ContainerClaim {
+            metadata: ObjectMeta::new("default", "c", Uuid::nil(), at(0)),
+            spec: ClaimSpec { timeout_seconds: Some(30), ..ClaimSpec::of("small", origin) },
+            status: ClaimStatus::default(),
+        }
+    }
+
+    #[test]
+    fn only_the_first_of_the_queue_looks_for_a_machine_and_the_others_say_why_they_wait() {
+        let claim = claim(Origin::Object);
+        assert_eq!(decide(&claim, Queue::First, at(1)).next, Next::Place);
+        for (queue, reason, says) in [(Queue::Behind, "Queued", "before"), (Queue::NoPool, "NoPool", "'small'")] {
+            let decision = decide(&claim, queue, at(10));
+            assert_eq!(decision.next, Next::Look(SignedDuration::from_secs(20)));
+            let condition = &decision.status.conditions[0];
+            assert_eq!((condition.reason.as_str(), condition.status.as_str()), (reason, "False"));
+            assert!(condition.message.contains(says), "{}", condition.message);
+        }
+    }
+
+    #[test]
+    fn one_that_is_not_bound_in_time_fails_once_and_for_ever() {
+        let mut claim = claim(Origin::Object);
+        claim.status.container = Some("machine".into());
+        assert_eq!(decide(&claim, Queue::First, at(29)).next, Next::Look(SignedDuration::from_secs(1)));
+        let decision = decide(&claim, Queue::First, at(30));
+        assert_eq!((decision.next, decision.events[0].kind), (Next::GiveUp, EventKind::FailedClaim));
+        claim.status = decision.status;
+        assert_eq!((claim.status.phase, claim.status.finished_at), (ClaimPhase::Failed, Some(at(30))));
+        let again = decide(&claim, Queue::First, at(9999));
+        assert_eq!((again.next, again.status), (Next::Rest, claim.status));
+    }
+
+    #[test]
+    fn one_with_a_key_that_is_none_fails_before_it_gets_a_machine() {
+        let mut claim = claim(Origin::Object);
+        claim.spec.ssh_public_key = Some("ssh-rsa\nAAAA".into());
+        let decision = decide(&claim, Queue::First, at(1));
+        assert_eq!((decision.next, decision.status.phase), (Next::GiveUp, ClaimPhase::Failed));
+        assert!(decision.status.message.contains("sshPublicKey"), "{}", decision.status.message);
+    }
+
+    #[test]
+    fn what_became_of_an_object_is_kept_until_it_is_deleted_and_of_a_wire_claim_for_a_while() {
+        for origin in [Origin::Object, Origin::Embedder] {
+            for phase in [ClaimPhase::Failed, ClaimPhase::Lost, ClaimPhase::Expired] {
+                let mut claim = claim(origin.clone());
+                claim.status = ended(&claim.status, phase, "gone", at(100));
+                let next = |now| decide(&claim, Queue::First, at(now)).next;
+                let kept = KEPT.as_secs();
+                match origin {
+                    Origin::Object => assert_eq!([next(101), next(9999)], [Next::Rest; 2]),
+                    _ => {
+                        assert_eq!(next(110), Next::Look(SignedDuration::from_secs(kept - 10)));
+                        assert_eq!(next(100 + kept), Next::Remove);
+                    }
+                }
+                claim.metadata.deletion_timestamp = Some(at(101));
+                assert_eq!(decide(&claim, Queue::First, at(102)).next, Next::Withdraw);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bound_claim_rests_whatever_its_timeout_says() {
+        let mut claim = claim(Origin::Object);
+        claim.status = bound(&claim.status, "machine", None, at(1));
+        assert_eq!(decide(&claim, Queue::First, at(99)).next, Next::Rest);
+        assert!(crate::model::condition(&claim.status.conditions, READY));
+    }
+}

@@ -1,0 +1,155 @@
+//! A machine that is Ready: bound to its claim, kept reachable, ended when its time is over or when it dies.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::conditions::{AUTHORIZED, EXPIRING};
+use super::{Draft, Next, Step};
+use crate::model::{
+    ClaimPhase, ContainerClaim, DomainState, EventKind, Lifetime, Mark, Observed, Phase, Seen, condition, set_condition,
+};
+use crate::plan::{claim, lifetime};
+
+impl Draft<'_> {
+    pub(super) fn stay(&mut self, mark: &Mark, seen: &Observed) -> Next {
+        // First of all: whatever else is wrong with it or cannot be seen, its time is over.
+        if let Some(end) = self.reckon(seen) {
+            return self.expire(end, mark, seen);
+        }
+        let domain = match &seen.domain {
+            Seen::Unknown(why) => return self.unknown("its domain", why),
+            Seen::Absent => return self.lose("its machine ended", mark, seen),
+            Seen::Present(domain) if domain.mark.as_ref() != Some(mark) => {
+                return self.lose("its machine was replaced by a domain that is not ours", mark, seen);
+            }
+            Seen::Present(domain) => domain,
+        };
+        match domain.state {
+            DomainState::Off => return self.lose("its machine was switched off", mark, seen),
+            // Whoever paused it may resume it; a machine in use is not ended for that.
+            DomainState::Paused | DomainState::Running => {}
+        }
+        match &seen.forward {
+            Seen::Unknown(why) => self.unknown("its forward", why),
+            Seen::Absent => self.step(Step::Publish),
+            Seen::Present(()) => {
+                self.mark_published();
+                self.serve(seen)
+            }
+        }
+    }
+
+    /// All is as it should be: it becomes its claim's, and then lives as long as it may.
+    pub(super) fn serve(&mut self, seen: &Observed) -> Next {
+        if let (Phase::Ready, Some(claim)) = (self.status.phase, self.claim) {
+            if claim.spec.ssh_public_key.is_some() && !condition(&self.status.conditions, AUTHORIZED) {
+                return self.step(Step::Authorize);
+            }
+            self.bind(claim);
+        }
+        self.status.message.clear();
+        match self.reckon(seen) {
+            // The next pass ends it.
+            Some(_) => Next::Look(SignedDuration::ZERO),
+            None => self.time_left(),
+        }
+    }
+
+    fn bind(&mut self, claim: &ContainerClaim) {
+        self.status.phase = Phase::Bound;
+        self.status.bound_at = Some(self.now);
+        self.status.expires_at = lifetime::deadline(self.lifetime(), claim.spec.ttl_seconds, self.now);
+        let name = &self.c.metadata.name;
+        self.claim_status = Some(claim::bound(&claim.status, name, self.status.expires_at, self.now));
+        let event = self.event(EventKind::BoundClaim).detail("claim", claim.metadata.name.clone());
+        self.events.push(event);
+    }
+
+    fn lose(&mut self, message: &str, mark: &Mark, seen: &Observed) -> Next {
+        if self.standalone() {
+            return self.fail("DomainGone", message, mark, seen);
+        }
+        self.claim_ends(message);
+        self.terminate("DomainGone", message);
+        self.go_down(mark, seen)
+    }
+
+    // --- its time ---
+
+    /// Brings what is told of its time up to date, and announces its end ahead of it. The end, if that has come.
+    fn reckon(&mut self, seen: &Observed) -> Option<lifetime::End> {
+        let since = self.used_since()?;
+        let (lifetime, asked) = (*self.lifetime(), self.claim.and_then(|claim| claim.spec.ttl_seconds));
+        self.status.idle_since = match (lifetime.idle_timeout_seconds, &seen.connections) {
+            (Some(_), Seen::Present(Some(0))) => Some(self.status.idle_since.unwrap_or(self.now)),
+            // What cannot be seen is not idle.
+            _ => None,
+        };
+        self.status.expires_at = lifetime::deadline(&lifetime, asked, since);
+        if let Some(claim) = self.claim {
+            let status = self.claim_status.get_or_insert_with(|| claim.status.clone());
+            status.expires_at = self.status.expires_at;
+        }
+        let end = self.end(since);
+        if let Some(end) = end.filter(|end| end.at <= self.now) {
+            return Some(end);
+        }
+        let (near, told) =
+            (end.filter(|end| end.announced_at() <= self.now), condition(&self.status.conditions, EXPIRING));
+        match near {
+            Some(end) if !told => {
+                let (reason, message) = (end.reason.name(), format!("it ends at {}", end.at));
+                set_condition(&mut self.status.conditions, EXPIRING, true, reason, &message, self.now);
+                let event = self.event(EventKind::Expiring).message(message).detail("reason", reason);
+                self.events.push(event);
+            }
+            None if told => {
+                set_condition(&mut self.status.conditions, EXPIRING, false, "TimeLeft", "", self.now);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn expire(&mut self, end: lifetime::End, mark: &Mark, seen: &Observed) -> Next {
+        let message = match end.reason {
+            lifetime::Reason::Expired => format!("its time to live of {} s is over", end.after.as_secs()),
+            lifetime::Reason::Idle => format!("nobody was connected to it for {} s", end.after.as_secs()),
+        };
+        if let Some(claim) = self.claim {
+            self.claim_status = Some(claim::ended(&claim.status, ClaimPhase::Expired, &message, self.now));
+        }
+        // It ends as what it is: a record that stays says so for good.
+        let phase = if self.standalone() { Phase::Failed } else { Phase::Terminating };
+        self.leave(phase, end.reason.name(), &message);
+        let event = self.event(EventKind::Expired).message(message).detail("reason", end.reason.name());
+        self.events.push(event);
+        self.go_down(mark, seen)
+    }
+
+    /// When to look again, so that nothing waits for anybody's tick.
+    fn time_left(&self) -> Next {
+        let Some(since) = self.used_since() else { return Next::Rest };
+        let end = self.end(since);
+        let moments = end.into_iter().flat_map(|end| [end.announced_at(), end.at]);
+        let moments = moments.filter(|moment| *moment > self.now).map(|moment| moment.duration_since(self.now));
+        moments.chain(lifetime::poll(self.lifetime())).min().map_or(Next::Rest, Next::Look)
+    }
+
+    fn end(&self, since: Timestamp) -> Option<lifetime::End> {
+        let asked = self.claim.and_then(|claim| claim.spec.ttl_seconds);
+        lifetime::end(self.lifetime(), asked, since, self.status.idle_since)
+    }
+
+    /// Since when somebody uses it.
+    fn used_since(&self) -> Option<Timestamp> {
+        match self.status.phase {
+            Phase::Bound => self.status.bound_at,
+            Phase::Ready if self.standalone() => self.status.ready_at,
+            _ => None,
+        }
+    }
+
+    fn lifetime(&self) -> &Lifetime {
+        &self.c.spec.template.lifetime
+    }
+}
