@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::rules;
 use crate::model::text::from_text;
 use crate::model::{DomainType, Egress, Image, Lifetime, Memory, Subnet, Template};
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub hypervisor: Hypervisor,
     /// What this host gives to them.
     pub host: Host,
+    /// The directory of manifests that is kept applied; absent: none.
+    pub manifests: Option<PathBuf>,
     /// What happened to them.
     pub events: Events,
 }
@@ -52,6 +55,8 @@ pub struct Server {
     pub max_connections: usize,
     /// Where `/healthz` and `/readyz` answer, in plain HTTP; absent: nowhere.
     pub health_listen: Option<SocketAddr>,
+    /// Whether `api.sock` in the state directory answers the daemon's user and root.
+    pub local_api: bool,
 }
 
 /// What machines are made of.
@@ -183,6 +188,7 @@ impl Default for Config {
             port_forwarding: PortForwarding::default(),
             hypervisor: Hypervisor::default(),
             host: Host::default(),
+            manifests: None,
             events: Events::default(),
         }
     }
@@ -196,6 +202,7 @@ impl Default for Server {
             client_timeout: constants::DEFAULT_CLIENT_TIMEOUT.as_secs(),
             max_connections: 1024,
             health_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6152))),
+            local_api: true,
         }
     }
 }
@@ -312,13 +319,13 @@ impl Config {
         if self.container.warm > self.container.max_allowed_running_containers {
             return value("container.warm", "it is greater than container.max_allowed_running_containers");
         }
-        if self.container.memory < Memory::mebibytes(64) {
+        if self.container.memory < rules::LEAST_MEMORY {
             return value("container.memory", "no guest boots in less than 64Mi");
         }
-        if !(1..=256).contains(&self.container.vcpus) {
+        if !rules::VCPUS.contains(&self.container.vcpus) {
             return value("container.vcpus", "write 1 to 256");
         }
-        if !(5..=3600).contains(&self.container.boot_deadline) {
+        if !rules::BOOT_DEADLINE_SECONDS.contains(&self.container.boot_deadline) {
             return value("container.boot_deadline", "write 5 to 3600 seconds");
         }
         let container = &self.container;

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::api::objects::configured::{self, Configured};
 use crate::api::{Births, Digests, ImageError, SealError, Sealer};
 use crate::config::{self, Config, Mode};
 use crate::facade::{Assembly, Handlers, Keys, Machines, Plan, StopMode, Virtualization};
@@ -28,14 +29,14 @@ use crate::host::{Host, Unlimited};
 use crate::hypervisor::fake::{FakeHypervisor, FakeWorld};
 use crate::hypervisor::libvirt::{self, Libvirt, NatNetwork};
 use crate::hypervisor::{HypervisorError, fake};
-use crate::model::{
-    ContainerPool, DEFAULT_NAMESPACE, Image, Memory, Network, ObjectMeta, PoolSpec, PoolStatus, Template,
-};
+use crate::keeper::KeeperError;
+use crate::model::{DEFAULT_NAMESPACE, Image, Memory, Network, PoolSpec, Template};
 use crate::operator::{Operator, PassError};
 use crate::server::key::{self, KeyFileError};
+use crate::server::local::{LocalError, SOCKET};
 use crate::server::tcp::{BindError, WireConfig};
 use crate::store::records::{self, RecordError};
-use crate::store::{self, OpenError, Store, StoreError, Txn, TxnResult};
+use crate::store::{self, OpenError, Store, StoreError};
 
 /// The pool that the wire protocol's CREATE takes machines from.
 pub const DEFAULT_POOL: &str = "default";
@@ -145,6 +146,12 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The local API.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The directory of manifests.
+    #[error(transparent)]
+    Manifests(#[from] KeeperError),
     /// A task of the daemon died.
     #[error("a task of the daemon died")]
     Task(#[from] tokio::task::JoinError),
@@ -159,6 +166,11 @@ impl From<StoreError> for ServeError {
 /// Where the server key is.
 pub fn key_path(state_dir: &Path) -> PathBuf {
     state_dir.join("server.pem")
+}
+
+/// Where the local API answers. A daemon that simulates answers at the same place.
+pub fn socket_path(state_dir: &Path) -> PathBuf {
+    state_dir.join(SOCKET)
 }
 
 /// To be called before there is any thread: libvirt inside this process would write its own log beside ours.
@@ -189,7 +201,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let config = &mut plan.config;
     make_state_dir(&config.state_dir)?;
     // Clients know a server by its key: one that simulates is the same server, and not an impostor's.
-    let key_path = key_path(&config.state_dir);
+    let (key_path, socket) = (key_path(&config.state_dir), socket_path(&config.state_dir));
     let simulated = matches!(plan.virtualization, Virtualization::Simulated(_));
     if simulated {
         // Never among the records of real machines.
@@ -250,7 +262,8 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     wire.client_timeout = plan.client_timeout;
     wire.max_connections = config.server.max_connections;
     let (health, state) = (config.server.health_listen, config.state_dir.display().to_string());
-    Ok(Assembly { wire, health, state, simulated, key, operator, owned })
+    let (socket, manifests) = (config.server.local_api.then_some(socket), config.manifests.clone());
+    Ok(Assembly { wire, health, socket, manifests, state, simulated, key, operator, owned })
 }
 
 /// Tells systemd, where it is there.
@@ -343,28 +356,22 @@ fn choose_mode(config: &Config) -> Mode {
     if root && !embedded_before && libvirt::system_answers() { Mode::System } else { Mode::Embedded }
 }
 
-/// Writes the daemon's own pool as the configuration describes it; its counters stay.
+/// Writes the daemon's own pool as the configuration describes it, unless it is so already or somebody else's.
 fn apply_pool(store: &dyn Store, config: &Config, template: &Template) -> Result<(), ServeError> {
     let container = &config.container;
     let spec = PoolSpec::of(container.warm, container.max_allowed_running_containers, template.clone());
-    loop {
-        let txn = match records::get::<ContainerPool>(store, DEFAULT_NAMESPACE, DEFAULT_POOL)? {
-            Some(read) if read.object.spec == spec => return Ok(()),
-            Some(read) => {
-                let mut pool = read.object.clone();
-                pool.spec = spec.clone();
-                pool.metadata.generation += 1;
-                Txn::default().unchanged(&read).write(&pool)
-            }
-            None => {
-                let metadata = ObjectMeta::new(DEFAULT_NAMESPACE, DEFAULT_POOL, Uuid::new_v4(), Timestamp::now());
-                Txn::default().write(&ContainerPool { metadata, spec: spec.clone(), status: PoolStatus::default() })
-            }
-        };
-        if let TxnResult::Committed(_) = store.txn(txn).wait()? {
-            return Ok(());
+    match configured::apply(store, DEFAULT_NAMESPACE, DEFAULT_POOL, &spec, Timestamp::now())? {
+        Configured::Applied | Configured::Kept => {}
+        Configured::Others => {
+            tracing::info!(
+                "pool '{DEFAULT_POOL}' was made by a manifest or by hand: 'container' in the configuration does not change it"
+            );
+        }
+        Configured::Deleting => {
+            tracing::warn!("pool '{DEFAULT_POOL}' is being deleted; the next start after its end makes it anew");
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]

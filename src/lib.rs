@@ -52,6 +52,8 @@
 //! | personalise | make the user with their password, lock `endpoint` ([`guest::Shell`]) |
 //! | forward | a port of the host that leads to a machine's SSH server ([`guest::Forwarder`]) |
 //! | publish, withdraw | open and close a forward |
+//! | manifest | a document that says how an object has to be ([`manifest`]) |
+//! | keeper | keeps a directory of manifests applied ([`keeper`]) |
 //! | generation | of the wire protocol: two are spoken, on one port ([`wire::Generation`]) |
 //! | embedded, system | the two ways to run machines: libvirt inside this process, or the host's ([`hypervisor::libvirt`]) |
 //!
@@ -62,7 +64,9 @@
 //! 3. The traits [`hypervisor::Hypervisor`], [`guest::Shell`], [`guest::Forwarder`], [`host::Host`] and [`store::Store`]; then whoever
 //!    keeps them, as needed.
 //! 4. [`wire`], the protocol without sockets; [`server`], the sockets; [`api`], the rules between them and the store.
-//! 5. [`daemon`]: the only place that names them all, and the order in which they start and stop.
+//! 5. [`manifest`], objects as people write them; [`api::objects`], the rules of writing them; [`keeper`], a directory
+//!    of them that is kept applied; [`server::local`], the API over them.
+//! 6. [`daemon`]: the only place that names them all, and the order in which they start and stop.
 //!
 //! Who may name whom is kept by `tests/architecture.rs`.
 
@@ -77,7 +81,9 @@ pub mod facade;
 pub mod guest;
 pub mod host;
 pub mod hypervisor;
+pub mod keeper;
 mod link;
+pub mod manifest;
 pub mod model;
 pub mod operator;
 pub mod plan;

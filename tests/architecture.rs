@@ -20,7 +20,7 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule {
-        places: &["model/", "plan/", "wire/"],
+        places: &["model/", "plan/", "wire/", "manifest/"],
         except: &[],
         words: &[
             "tokio::",
@@ -52,14 +52,15 @@ const RULES: &[Rule] = &[
             "crate::config",
             "crate::daemon",
             "crate::cli",
+            "crate::keeper",
             "crate::link",
             "crate::private_file",
         ],
-        why: "model, plan and wire are pure: what they decide depends on their arguments alone, so that a test needs \
+        why: "model, plan, wire and manifest are pure: what they decide depends on their arguments alone, so that a test needs \
               no machine, no clock and no luck. Hand in the time or the bytes, and act on the answer elsewhere.",
     },
     Rule {
-        places: &["api/", "server/"],
+        places: &["api/", "server/", "keeper/"],
         except: &[],
         words: &["hypervisor::", "guest::", "virt::", "virt_sys::"],
         why: "a client's request only ever writes desired state; machines are the operator's alone. A request that \
@@ -68,7 +69,7 @@ const RULES: &[Rule] = &[
     Rule {
         places: &["operator/"],
         except: &[],
-        words: &["server::", "cli::", "daemon::", "config::", "client::", "wire::"],
+        words: &["server::", "cli::", "daemon::", "config::", "client::", "wire::", "keeper::"],
         why: "the operator works without any client: it knows records and the world, not how wishes come in.",
     },
     Rule {

@@ -5,12 +5,15 @@
 //! | 0 | done |
 //! | 1 | it failed; standard error says why |
 //! | 2 | the command itself was wrong |
-//! | 3 | the server answered no |
+//! | 3 | the server or the daemon answered no |
+//!
+//! `anweddol diff` alone says 1 for differences, and 2 or 3 when it failed.
 
 mod admin;
 mod client;
 mod credentials;
 mod duration;
+mod objects;
 mod serve;
 mod ssh;
 
@@ -27,6 +30,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 ///   anweddol create --server HOST      a machine of your own
 ///   anweddol ssh                       log in to it
 ///   anweddol destroy                   give it back
+///
+/// Whoever runs the daemon keeps pools of them:
+///
+///   anweddol apply -f pool.yaml        keep machines ready as a manifest says
+///   anweddol get all                   what is there
+///   anweddol explain pool.spec         what can be said of it
 #[derive(Parser)]
 #[command(name = "anweddol", version, verbatim_doc_comment, max_term_width = 100)]
 struct Cli {
@@ -50,6 +59,28 @@ enum Command {
     List(OutputArgs),
     /// Ask a server for its statistics
     Stat(StatArgs),
+    /// Make objects as manifests describe them
+    Apply(objects::ApplyArgs),
+    /// Show what applying manifests would change
+    Diff(objects::DiffArgs),
+    /// Delete objects
+    Delete(objects::DeleteArgs),
+    /// Check manifests, without any daemon
+    Validate(objects::ValidateArgs),
+    /// List pools, containers and claims
+    Get(objects::GetArgs),
+    /// Show everything about an object
+    Describe(objects::DescribeArgs),
+    /// List what happened
+    Events(objects::EventsArgs),
+    /// Change how many machines a pool keeps ready
+    Scale(objects::ScaleArgs),
+    /// Read the login of a claim or of a container of its own: works once
+    Login(objects::LoginArgs),
+    /// Change an object in an editor
+    Edit(objects::EditArgs),
+    /// Say what a kind or a field means
+    Explain(objects::ExplainArgs),
     /// Make the reference image that machines boot
     #[command(subcommand)]
     Image(ImageCommand),
@@ -218,7 +249,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{} {}", paint_error(), crate::error_chain(&*error));
-            ExitCode::from(1)
+            ExitCode::from(if error.is::<objects::Refused>() { 3 } else { 1 })
         }
     }
 }
@@ -240,6 +271,17 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Extend(args) => block_on(client::extend(args)),
         Command::List(args) => client::list(args),
         Command::Stat(args) => block_on(client::stat(args)),
+        Command::Apply(args) => block_on(objects::apply(args)),
+        Command::Diff(args) => block_on(async { Ok(objects::diff(args).await) }),
+        Command::Delete(args) => block_on(objects::delete(args)),
+        Command::Validate(args) => objects::validate(args),
+        Command::Get(args) => block_on(objects::get(args)),
+        Command::Describe(args) => block_on(objects::describe(args)),
+        Command::Events(args) => block_on(objects::events(args)),
+        Command::Scale(args) => block_on(objects::scale(args)),
+        Command::Login(args) => block_on(objects::login(args)),
+        Command::Edit(args) => block_on(objects::edit(args)),
+        Command::Explain(args) => objects::explain(args),
         Command::Image(ImageCommand::Build(args)) => admin::image_build(args),
         Command::Fingerprint(args) => admin::fingerprint(args),
         Command::Config(ConfigCommand::Init { file }) => admin::config_init(&file),

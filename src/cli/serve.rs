@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -19,6 +20,11 @@ pub(super) struct ServeArgs {
     /// Where wire clients connect, whatever the configuration says
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
+    /// A directory of manifests that is kept applied, whatever the configuration says: every *.yaml, *.yml and
+    /// *.json in it. Changed files are applied, objects whose manifests went are deleted, and what others change of
+    /// them is put back. The files are never written to; one with an error changes nothing
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
     /// Simulate: everything is real but the machines. For trying the protocol, client development and load.
     /// boot is the time a machine takes, fail the share of machines that fail
     #[arg(long, value_name = "boot=200ms,fail=0.01", num_args = 0..=1, default_missing_value = "")]
@@ -29,6 +35,9 @@ pub(super) fn serve(args: ServeArgs) -> Result<ExitCode> {
     let mut config = admin::config(&args.config)?;
     if let Some(listen) = args.listen {
         config.server.listen = listen;
+    }
+    if let Some(manifests) = args.manifests {
+        config.manifests = Some(manifests);
     }
     config.check()?;
     log();

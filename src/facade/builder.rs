@@ -183,6 +183,18 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether `api.sock` in the state directory answers this program's user and root: it does.
+    pub fn local_api(mut self, answers: bool) -> Self {
+        self.plan.config.server.local_api = answers;
+        self
+    }
+
+    /// A directory of manifests that is kept applied: none.
+    pub fn manifests(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.plan.config.manifests = Some(directory.into());
+        self
+    }
+
     /// What becomes of containers at a stop: they are destroyed.
     pub fn stop_mode(mut self, mode: StopMode) -> Self {
         self.stop_mode = mode;

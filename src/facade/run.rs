@@ -4,6 +4,7 @@
 //! `STOPPED`, store.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +12,20 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::dispatch::Dispatcher;
 use super::{Handlers, StopMode};
-use crate::api::Api;
+use crate::api::{Api, Objects};
 use crate::daemon::{DEFAULT_POOL, ServeError};
 use crate::hypervisor::Hypervisor;
+use crate::keeper::Keeper;
 use crate::model::{DEFAULT_NAMESPACE, Event, EventKind};
 use crate::operator::{self, Operator};
 use crate::server::events::Bus;
 use crate::server::health::{self, Health};
+use crate::server::local::Local;
 use crate::server::tcp::{WireConfig, WireServer};
 use crate::server::verbs::{ApiVerbs, Documented};
 use crate::server::{EventSink, Lifecycle};
@@ -38,6 +42,10 @@ const DESTROY_POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Assembly {
     pub(crate) wire: WireConfig,
     pub(crate) health: Option<SocketAddr>,
+    /// Where the local API answers.
+    pub(crate) socket: Option<PathBuf>,
+    /// The directory of manifests.
+    pub(crate) manifests: Option<PathBuf>,
     /// For the log.
     pub(crate) state: String,
     pub(crate) simulated: bool,
@@ -59,6 +67,8 @@ pub(crate) struct Running {
     /// No new clients.
     stop: CancellationToken,
     wire: JoinHandle<()>,
+    /// The local API and the keeper of manifests.
+    writers: TaskTracker,
     /// No new passes.
     quit: DropGuard,
     passes: JoinHandle<()>,
@@ -76,6 +86,7 @@ impl Assembly {
         let (store, hypervisor) = (Arc::clone(&operator.store), Arc::clone(&operator.hypervisor));
         let health = Health::new(self.simulated, hypervisor.describe());
         let (births, clock) = (Arc::clone(&operator.births), Arc::clone(&operator.clock));
+        let objects = Arc::new(Objects::new(Arc::clone(&store), Arc::clone(&births), Arc::clone(&clock)));
         let api = Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, DEFAULT_POOL);
         let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)));
         dispatcher.set_api(Arc::clone(&api));
@@ -93,6 +104,9 @@ impl Assembly {
         let fingerprint = self.key.fingerprint();
         let wire = WireServer::bind(self.wire, Arc::clone(&self.key), verbs, events).await?;
         let address = wire.local_addr();
+        let local = self.socket.as_deref().map(Local::bind).transpose()?;
+        let keeper =
+            self.manifests.as_deref().map(|directory| Keeper::new(directory, Arc::clone(&objects))).transpose()?;
         let quit = operator.quit.clone();
         // Whatever fails from here on takes along what was started.
         let guard = quit.clone().drop_guard();
@@ -109,6 +123,14 @@ impl Assembly {
         let recovering = Arc::clone(&operator);
         tokio::task::spawn_blocking(move || recovering.recover(run)).await??;
         let passes = tokio::spawn(operator::run(operator));
+        let (stop, writers) = (CancellationToken::new(), TaskTracker::new());
+        if let Some(local) = local {
+            writers.spawn(local.serve(objects, Arc::clone(&api), stop.clone()));
+        }
+        if let Some(keeper) = keeper {
+            writers.spawn(keeper.run(stop.clone()));
+        }
+        writers.close();
 
         health.set_ready(true);
         tracing::info!(
@@ -119,7 +141,6 @@ impl Assembly {
             "serving; server key fingerprint {fingerprint}"
         );
         dispatcher.emit(Event::new(EventKind::Started, Timestamp::now()));
-        let stop = CancellationToken::new();
         let wire = tokio::spawn(wire.run(stop.clone()));
         let (key, owned) = (self.key, self.owned);
         Ok(Running {
@@ -132,6 +153,7 @@ impl Assembly {
             health,
             stop,
             wire,
+            writers,
             quit: guard,
             passes,
             told,
@@ -145,6 +167,7 @@ impl Running {
     pub(crate) async fn stop(self, mode: StopMode) -> Result<(), ServeError> {
         self.health.set_ready(false);
         self.stop.cancel();
+        self.writers.wait().await;
         match mode {
             StopMode::Drain => {}
             StopMode::Destroy => self.destroy().await,

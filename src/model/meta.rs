@@ -19,6 +19,9 @@ pub const TEMPLATE_HASH: &str = "anweddol.io/template-hash";
 /// Annotation of an object that a directory of manifests, or the configuration, keeps applied: which.
 pub const MANAGED_BY: &str = "anweddol.io/managed-by";
 
+/// Annotation of an object that the configuration made: SHA-256 of the spec it last wrote there, in hex.
+pub const CONFIGURED: &str = "anweddol.io/configuration-hash";
+
 /// The kinds the operator reconciles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
@@ -30,7 +33,16 @@ pub enum Kind {
     ContainerClaim,
 }
 
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::ContainerPool, Kind::Container, Kind::ContainerClaim];
+
     /// The resource name: lower case, plural, as in a URL or a store key.
     pub fn plural(self) -> &'static str {
         match self {
@@ -42,7 +54,7 @@ impl Kind {
 
     /// The kind whose resource name is `plural`.
     pub fn from_plural(plural: &str) -> Option<Kind> {
-        [Kind::Container, Kind::ContainerPool, Kind::ContainerClaim].into_iter().find(|kind| kind.plural() == plural)
+        Kind::ALL.into_iter().find(|kind| kind.plural() == plural)
     }
 }
 

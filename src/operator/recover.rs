@@ -7,9 +7,7 @@ use uuid::Uuid;
 use super::{Operator, PassError};
 use crate::api::claims;
 use crate::guest::Forward;
-use crate::model::{
-    ClaimPhase, Container, ContainerClaim, DEFAULT_NAMESPACE, DomainState, Event, EventKind, Origin, Phase,
-};
+use crate::model::{ClaimPhase, Container, ContainerClaim, DomainState, Event, EventKind, Origin, Phase};
 use crate::plan::container::{about, released};
 use crate::store::Txn;
 use crate::store::records::{self, Versioned};
@@ -24,7 +22,7 @@ impl Operator {
 
     /// A wire claim of an earlier run that is not Bound: its client cannot be answered any more.
     fn withdraw_unawaited(&self, run: Uuid) -> Result<(), PassError> {
-        for claim in records::list::<ContainerClaim>(&*self.store, DEFAULT_NAMESPACE)? {
+        for claim in records::list_all::<ContainerClaim>(&*self.store)? {
             let made_by = match &claim.object.spec.origin {
                 Origin::Wire { run, .. } => run,
                 // Nobody waits for it on a connection.
@@ -42,7 +40,7 @@ impl Operator {
     /// or takes down.
     fn tell_adoptions(&self) -> Result<(), PassError> {
         let mut events = Vec::new();
-        for Versioned { object: c, .. } in records::list::<Container>(&*self.store, DEFAULT_NAMESPACE)? {
+        for Versioned { object: c, .. } in records::list_all::<Container>(&*self.store)? {
             if !matches!(c.status.phase, Phase::Ready | Phase::Bound) || c.metadata.deleting() {
                 continue;
             }
@@ -73,7 +71,7 @@ impl Operator {
         let ports = self.forwarder.list();
         let disks = self.hypervisor.disks();
         let (mut uuids, mut held) = (HashSet::new(), HashSet::new());
-        for c in records::list::<Container>(&*self.store, DEFAULT_NAMESPACE)? {
+        for c in records::list_all::<Container>(&*self.store)? {
             if released(&c.object) {
                 continue;
             }
@@ -128,5 +126,62 @@ impl Operator {
             .detail("container_uuid", uuid.to_string());
         self.store.txn(Txn::default().tell(&[event])).wait()?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::api::{Births, Digests, Sealer};
+    use crate::guest::fake::{FakeForwarder, FakeShell};
+    use crate::hypervisor::fake::{FakeHypervisor, FakeWorld, Options};
+    use crate::model::{Image, ObjectMeta, Template};
+    use crate::store::{Store, memory};
+
+    /// Whose record is in another namespace has a record: its machine is nobody's to sweep away.
+    #[test]
+    fn a_sweep_spares_the_machines_of_every_namespace() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("i.iso");
+        std::fs::write(&image, "image").unwrap();
+        let world = FakeWorld::new(Options { boot: std::time::Duration::ZERO, ..Options::default() });
+        let store: Arc<dyn Store> = memory();
+        let sealer = Sealer::from_file(&dir.path().join("seal.key")).unwrap();
+        let births = Births::new(sealer, Digests::default(), 10_000..=10_003, Arc::new(|_| true));
+        let operator = Operator {
+            store: Arc::clone(&store),
+            hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(&world))),
+            shell: Arc::new(FakeShell::new(Arc::clone(&world))),
+            observer: None,
+            forwarder: Arc::new(FakeForwarder::new(Arc::clone(&world))),
+            births: Arc::new(births),
+            clock: Arc::new(Timestamp::now),
+            instance: Uuid::new_v4(),
+            addressed: false,
+            doubts: Arc::default(),
+            kept_events: 1000,
+            quit: CancellationToken::new(),
+        };
+        let meta = ObjectMeta::new("there", "box", Uuid::new_v4(), Timestamp::now());
+        let template = Template::of(Image::Iso(image));
+        let birth = operator.births.standalone(&*store, meta, template).unwrap();
+        let object = crate::model::Object::object_ref(&birth.container);
+        store.txn(birth.txn).wait().unwrap();
+        let ready =
+            || records::get::<Container>(&*store, "there", "box").unwrap().unwrap().object.status.phase == Phase::Ready;
+        for _ in 0..50 {
+            operator.pass(&object).unwrap();
+            if ready() {
+                break;
+            }
+        }
+        assert!(ready());
+        operator.recover(Uuid::new_v4()).unwrap();
+        assert_eq!((world.domains().len(), world.forwards().len()), (1, 1));
     }
 }

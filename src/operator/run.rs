@@ -103,7 +103,7 @@ fn container(operator: &Operator, uuid: Uuid) -> Option<ObjectRef> {
         if let Some(read) = records::get::<Container>(&*operator.store, DEFAULT_NAMESPACE, &uuid.to_string())? {
             return Ok(Some(read.object.object_ref()));
         }
-        let all = records::list::<Container>(&*operator.store, DEFAULT_NAMESPACE)?;
+        let all = records::list_all::<Container>(&*operator.store)?;
         Ok(all.iter().find(|read| read.object.uuid() == uuid).map(|read| read.object.object_ref()))
     };
     find().unwrap_or_else(|error| {
@@ -149,9 +149,9 @@ fn related(object: &ObjectRef, change: &Change, waiting: &mut Waiting) -> Vec<Ob
 
 fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Waiting) {
     let mut all = || -> Result<Vec<ObjectRef>, PassError> {
-        let containers = records::list::<Container>(&*operator.store, DEFAULT_NAMESPACE)?;
-        let pools = records::list::<ContainerPool>(&*operator.store, DEFAULT_NAMESPACE)?;
-        let claims = records::list::<ContainerClaim>(&*operator.store, DEFAULT_NAMESPACE)?;
+        let containers = records::list_all::<Container>(&*operator.store)?;
+        let pools = records::list_all::<ContainerPool>(&*operator.store)?;
+        let claims = records::list_all::<ContainerClaim>(&*operator.store)?;
         *waiting = Waiting::default();
         for claim in &claims {
             waiting.note(&claim.object.object_ref(), Some(&claim.object));

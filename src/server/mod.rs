@@ -8,6 +8,7 @@ pub mod events;
 pub mod health;
 mod instance;
 pub mod key;
+pub mod local;
 mod parameters;
 pub mod requests;
 pub mod rsa;

@@ -88,10 +88,9 @@ pub fn list<T: Object>(store: &dyn Store, namespace: &str) -> Result<Vec<Version
     store.list(&prefix)?.0.iter().map(decode).collect()
 }
 
-/// All objects of a kind, in the order of their namespaces and names.
+/// All objects of a kind, whatever their namespace.
 pub fn list_all<T: Object>(store: &dyn Store) -> Result<Vec<Versioned<T>>, RecordError> {
-    let prefix = format!("{REGISTRY}{}/", T::KIND.plural());
-    store.list(&prefix)?.0.iter().map(decode).collect()
+    store.list(&format!("{REGISTRY}{}/", T::KIND.plural()))?.0.iter().map(decode).collect()
 }
 
 /// A container's credentials, if they are there.

@@ -1,0 +1,224 @@
+//! Getting, listing and watching.
+
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt};
+use serde_json::Value;
+
+use super::view::{self, Shown};
+use super::{ObjectError, Objects};
+use crate::manifest::Manifest;
+use crate::manifest::keep::Present;
+use crate::manifest::selector::Selector;
+use crate::model::{
+    Container, ContainerClaim, ContainerPool, Event, EventKind, Kind, MANAGED_BY, Object, ObjectMeta, ObjectRef,
+};
+use crate::store::records::{self, EVENTS, REGISTRY, RecordError, Versioned};
+use crate::store::{Batch, Change, Kv, StoreError, Txn};
+
+/// Objects, and the revision of the store they are of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listed {
+    /// In the order of their names.
+    pub items: Vec<Value>,
+    /// To watch from.
+    pub revision: u64,
+}
+
+/// A change, as Kubernetes tells it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WatchEvent {
+    /// It is new, or is selected now.
+    Added(Value),
+    /// It changed.
+    Modified(Value),
+    /// It is gone, or is not selected any more.
+    Deleted(Value),
+}
+
+/// Changes as they come; ends with an error, or with the store.
+pub type Changes = Pin<Box<dyn Stream<Item = Result<WatchEvent, RecordError>> + Send>>;
+
+type Viewed = (Value, ObjectMeta);
+
+fn viewer(kind: Kind) -> fn(&Kv) -> Result<Viewed, RecordError> {
+    match kind {
+        Kind::Container => view::view_kv::<Container>,
+        Kind::ContainerPool => view::view_kv::<ContainerPool>,
+        Kind::ContainerClaim => view::view_kv::<ContainerClaim>,
+    }
+}
+
+fn prefix(kind: Kind, namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) => format!("{REGISTRY}{}/{namespace}/", kind.plural()),
+        None => format!("{REGISTRY}{}/", kind.plural()),
+    }
+}
+
+impl Objects {
+    /// One object as it is shown.
+    pub fn get(&self, object: &ObjectRef) -> Result<Value, ObjectError> {
+        let kv = self.store.get(&records::key(object))?.0;
+        let kv = kv.ok_or_else(|| ObjectError::NotFound { object: object.clone() })?;
+        Ok(viewer(object.kind)(&kv)?.0)
+    }
+
+    /// One object as a manifest would describe it.
+    pub fn described(&self, object: &ObjectRef) -> Result<Manifest, ObjectError> {
+        fn read<T: Shown>(objects: &Objects, object: &ObjectRef) -> Result<Manifest, ObjectError> {
+            let read = records::get::<T>(&*objects.store, &object.namespace, &object.name)?;
+            let read = read.ok_or_else(|| ObjectError::NotFound { object: object.clone() })?;
+            Ok(view::described(&read.object))
+        }
+        match object.kind {
+            Kind::Container => read::<Container>(self, object),
+            Kind::ContainerPool => read::<ContainerPool>(self, object),
+            Kind::ContainerClaim => read::<ContainerClaim>(self, object),
+        }
+    }
+
+    /// The selected objects of a kind, in a namespace or in all of them.
+    pub fn list(&self, kind: Kind, namespace: Option<&str>, selector: &Selector) -> Result<Listed, ObjectError> {
+        let (kvs, revision) = self.store.list(&prefix(kind, namespace))?;
+        let mut items = Vec::new();
+        for kv in &kvs {
+            let (value, meta) = viewer(kind)(kv)?;
+            if selector.takes(&meta.labels) {
+                items.push(value);
+            }
+        }
+        Ok(Listed { items, revision })
+    }
+
+    /// Every change of the selected objects of a kind after a revision. A revision that is forgotten, or that the
+    /// store has not reached, is [`StoreError::Compacted`]: list again.
+    pub fn watch(&self, kind: Kind, namespace: Option<&str>, selector: Selector, after: u64) -> Changes {
+        let look = viewer(kind);
+        self.changes(&prefix(kind, namespace), after, move |change, rev| {
+            let taken = |kv: &Kv| -> Result<Option<Value>, RecordError> {
+                let (value, meta) = look(kv)?;
+                Ok(selector.takes(&meta.labels).then_some(value))
+            };
+            let (now, before) = match change {
+                Change::Put { kv, prev } => (taken(kv)?, prev.as_ref().map(taken).transpose()?.flatten()),
+                Change::Delete { prev } => (None, taken(prev)?),
+            };
+            Ok(match (now, before) {
+                (Some(now), None) => Some(WatchEvent::Added(now)),
+                (Some(now), Some(_)) => Some(WatchEvent::Modified(now)),
+                (None, Some(mut last)) => {
+                    // Its last state, as of its end: whoever goes on from here does not meet the end again.
+                    last["metadata"]["resourceVersion"] = rev.to_string().into();
+                    Some(WatchEvent::Deleted(last))
+                }
+                (None, None) => None,
+            })
+        })
+    }
+
+    /// Events from this number on, as many as asked for, and the revision to watch from.
+    pub fn events(&self, from: u64, most: usize) -> Result<Listed, ObjectError> {
+        let (kvs, revision) = self.store.list(EVENTS)?;
+        let later = kvs.iter().filter(|kv| view::event_number(&kv.key) >= from);
+        let items = later.take(most).map(view::view_event).collect::<Result<_, _>>()?;
+        Ok(Listed { items, revision })
+    }
+
+    /// Events after a revision, as they happen.
+    pub fn watch_events(&self, after: u64) -> Changes {
+        self.changes(EVENTS, after, |change, _| match change {
+            Change::Put { kv, .. } => Ok(Some(WatchEvent::Added(view::view_event(kv)?))),
+            // The log is trimmed: nothing happened.
+            Change::Delete { .. } => Ok(None),
+        })
+    }
+
+    fn changes(
+        &self,
+        prefix: &str,
+        after: u64,
+        look: impl Fn(&Change, u64) -> Result<Option<WatchEvent>, RecordError> + Send + 'static,
+    ) -> Changes {
+        let current = match self.store.get(prefix) {
+            Ok((_, revision)) => revision,
+            Err(error) => return Box::pin(futures::stream::iter([Err(error.into())])),
+        };
+        // A number of another life of the store: whoever waits for it to come would wait with an old picture.
+        if after > current {
+            return Box::pin(futures::stream::iter([Err(StoreError::Compacted { rev: current }.into())]));
+        }
+        let events = move |batch: Batch| {
+            let told = batch.changes.iter().filter_map(|change| look(change, batch.rev).transpose());
+            told.collect::<Vec<_>>()
+        };
+        let batches = self.store.watch(prefix, after + 1);
+        Box::pin(batches.flat_map(move |batch| {
+            let told = batch.map_or_else(|error| vec![Err(error.into())], &events);
+            futures::stream::iter(told)
+        }))
+    }
+
+    /// Everything that is there, for whoever keeps manifests applied.
+    pub fn present(&self) -> Result<Vec<Present>, ObjectError> {
+        fn add<T: Object>(
+            objects: &Objects,
+            written: impl Fn(&T) -> bool,
+            found: &mut Vec<Present>,
+        ) -> Result<(), ObjectError> {
+            for Versioned { object, .. } in records::list_all::<T>(&*objects.store)? {
+                let meta = object.meta();
+                found.push(Present {
+                    object: object.object_ref(),
+                    managed_by: meta.annotations.get(MANAGED_BY).cloned(),
+                    deleting: meta.deleting(),
+                    written: written(&object),
+                });
+            }
+            Ok(())
+        }
+        let mut found = Vec::new();
+        add::<ContainerPool>(self, |_| true, &mut found)?;
+        add::<Container>(self, |container| container.spec.pool.is_none(), &mut found)?;
+        add::<ContainerClaim>(self, |claim| claim.spec.origin.is_object(), &mut found)?;
+        Ok(found)
+    }
+
+    /// A word whenever an object of these kinds was written by somebody, was deleted, or is gone. Status alone is no
+    /// reason. Like every watch, it can end with [`StoreError::Compacted`].
+    pub fn rewritten(&self) -> Pin<Box<dyn Stream<Item = Result<(), StoreError>> + Send>> {
+        fn shape(kv: &Kv) -> Option<(i64, bool, Value)> {
+            let record: Value = serde_json::from_slice(&kv.value).ok()?;
+            let meta: ObjectMeta = serde_json::from_value(record["metadata"].clone()).ok()?;
+            Some((meta.generation, meta.deleting(), serde_json::json!([meta.labels, meta.annotations])))
+        }
+        fn rewritten(change: &Change) -> bool {
+            records::parse_key(change.key()).is_some()
+                && match change {
+                    Change::Put { kv, prev } => prev.as_ref().and_then(shape) != shape(kv),
+                    Change::Delete { .. } => true,
+                }
+        }
+        let batches = self.store.watch(REGISTRY, 0);
+        Box::pin(batches.filter_map(|batch| {
+            let word = match batch {
+                Ok(batch) => batch.changes.iter().any(rewritten).then_some(Ok(())),
+                Err(error) => Some(Err(error)),
+            };
+            futures::future::ready(word)
+        }))
+    }
+
+    /// Tells events that belong to no write.
+    pub async fn tell(&self, events: &[Event]) -> Result<(), ObjectError> {
+        if !events.is_empty() {
+            self.store.txn(Txn::default().tell(events)).await?;
+        }
+        Ok(())
+    }
+
+    /// An event of now.
+    pub fn event(&self, kind: EventKind) -> Event {
+        Event::new(kind, (self.clock)())
+    }
+}
