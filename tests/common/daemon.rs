@@ -50,7 +50,8 @@ pub(crate) struct Home {
     pub(crate) state: PathBuf,
     /// Arguments after `serve`.
     args: Vec<String>,
-    config: PathBuf,
+    /// The configuration file.
+    pub(crate) config: PathBuf,
     env: Vec<(&'static str, String)>,
 }
 

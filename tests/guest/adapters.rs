@@ -2,8 +2,6 @@
 //! and connections.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anweddol::guest::forward::nft::{NftConfig, NftForwarder};
@@ -18,6 +16,7 @@ use uuid::Uuid;
 use crate::common::ask::runtime;
 use crate::common::until;
 use crate::host::{Host, Mode, execute};
+use crate::user::{log_in_by_key, new_key};
 
 const BOOT: Duration = Duration::from_secs(100);
 const PORT: u16 = 20_200;
@@ -38,29 +37,6 @@ fn spec(host: &Host) -> DomainSpec {
         domain_type: DomainType::Auto,
         network: NetworkSpec::default(),
     }
-}
-
-/// Logs in with a private key and nothing else, and tells who is there.
-fn log_in_by_key(file: &Path, username: &str) -> String {
-    let output = Command::new("ssh")
-        .args(["-F", "none", "-i"])
-        .arg(file)
-        .args(["-p", &PORT.to_string()])
-        .args(["-o", "BatchMode=yes", "-o", "PasswordAuthentication=no", "-o", "IdentitiesOnly=yes"])
-        .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=30"])
-        .args([&format!("{username}@127.0.0.1"), "id -un; wc -l < ~/.ssh/authorized_keys"])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn new_key(file: &Path) -> String {
-    let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-t", "ed25519", "-N", "", "-C", "somebody's key", "-f"]).arg(file);
-    assert!(command.status().unwrap().success());
-    std::fs::read_to_string(file.with_extension("pub")).unwrap().trim().to_owned()
 }
 
 #[test]
@@ -97,11 +73,12 @@ fn a_key_is_installed_over_the_kept_login_and_without_it_and_only_users_connecti
     let first = host.dir.join("first");
     let key = new_key(&first);
     shell.authorize(forwarder.admin(&forward).unwrap(), &who, &key, BOOT.into()).unwrap();
-    assert_eq!(log_in_by_key(&first, &who.username), format!("{}\n1\n", who.username));
+    let log_in = || log_in_by_key(&first, &who.username, PORT, "id -un; wc -l < ~/.ssh/authorized_keys");
+    assert_eq!(log_in(), format!("{}\n1\n", who.username));
     // As after a restart: another process, that kept nothing. The same key again is one key.
     let shell = SshShell::new(runtime.handle().clone());
     shell.authorize(forwarder.admin(&forward).unwrap(), &who, &key, BOOT.into()).unwrap();
-    assert_eq!(log_in_by_key(&first, &who.username), format!("{}\n1\n", who.username));
+    assert_eq!(log_in(), format!("{}\n1\n", who.username));
 
     until("none connected", || (forwarder.connections(&forward).unwrap() == 0).then_some(()));
     runtime.block_on(async {

@@ -66,7 +66,7 @@ impl Host {
     }
 
     /// The reference image as configurations name it.
-    fn kernel(&self) -> String {
+    pub(crate) fn kernel(&self) -> String {
         let (kernel, initrd) = (self.image.kernel.path.display(), self.image.initrd.path.display());
         format!("{{kernel: {{path: {kernel}, initrd: {initrd}}}}}")
     }
@@ -88,6 +88,12 @@ impl Host {
     pub(crate) fn machine(&self, uuid: &str) -> Option<i32> {
         let is_its = |pid: &i32| fs::read_to_string(command_line(*pid)).is_ok_and(|line| line.contains(uuid));
         self.machines().into_iter().find(is_its)
+    }
+
+    /// What a container's QEMU was started with.
+    pub(crate) fn arguments(&self, uuid: &str) -> String {
+        let pid = self.machine(uuid).expect("its QEMU");
+        fs::read_to_string(command_line(pid)).unwrap().replace('\0', " ")
     }
 
     /// The numbers of all QEMU processes.

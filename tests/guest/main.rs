@@ -16,6 +16,8 @@ mod disk;
 mod egress;
 mod host;
 mod life;
+mod lifetimes;
 mod pool;
 mod refused;
 mod restart;
+mod user;
