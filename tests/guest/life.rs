@@ -11,34 +11,27 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::ask::{Grant, ask, ask_until, create, create_parallel, destroy, destroy_request};
 use crate::common::ask::{grant, runtime, stat, until_available};
-use crate::common::daemon::{finish, program, stderr, stdout};
 use crate::common::{PATIENCE, until};
 use crate::disk;
 use crate::host::{Host, Mode, OWN_ADDRESS, at, execute, is_a_machine_of_its_user, log_in, reaches};
+use crate::user::{LISTEN, User};
 
 #[test]
 #[ignore = "needs qemu: run through tests/lab/run.sh"]
 fn a_client_gets_a_machine_logs_in_and_gives_it_back() {
     let host = Host::lab();
     // What a daemon finds out by itself is the mode that the lab was made for.
-    let daemon = host.home_with_mode("auto").start();
+    let home = host.home_with_mode("auto").arg(LISTEN);
+    let daemon = home.start();
     let mode = match host.mode {
         Mode::Embedded => "qemu:///embed",
         Mode::System => "qemu:///system",
     };
     assert!(daemon.http("/readyz").1.contains(mode), "{}", daemon.log);
 
-    let user = host.dir.join("user");
-    let anweddol = |args: &[&str]| {
-        let mut command = program(args);
-        command.env("XDG_DATA_HOME", &user).env("ANWEDDOL_SERVER", daemon.address.to_string());
-        let output = finish(&mut command);
-        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
-        stdout(&output)
-    };
-    let answer = serde_json::from_str(&anweddol(&["create", "-o", "json"])).unwrap();
-    let granted = grant(&anweddol::wire::Response { success: true, message: "OK".into(), data: answer });
-    let seen = anweddol(&["ssh", "--", "uname -a; id"]);
+    let user = User::of(&host, &home);
+    let granted = user.create(&[]);
+    let seen = user.good(&["ssh", "--", "uname -a; id"]);
     assert!(seen.starts_with("Linux ") && seen.contains(&format!("({})", granted.username)), "{seen}");
     is_a_machine_of_its_user(&granted);
     assert_eq!(stat(daemon.address)["available"], 5);

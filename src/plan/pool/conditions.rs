@@ -80,7 +80,11 @@ fn available(crowd: &Crowd<'_>, status: &mut PoolStatus, trouble: Option<&Troubl
     let (ready, replicas) = (status.ready_replicas, spec.replicas);
     let enough = replicas.saturating_sub(spec.update_strategy.max_unavailable.max(1)).max(replicas.min(1));
     let mut message = format!("{ready} of {replicas} are ready");
-    let (there, reason) = if replicas > spec.max_containers {
+    let (there, reason) = if crowd.pool.metadata.deleting() {
+        message =
+            format!("it is being deleted: {} machines are claimed and end with their claims", crowd.claimed.len());
+        (false, "Deleting")
+    } else if replicas > spec.max_containers {
         message = format!("{message}: no more than maxContainers ({}) can ever be", spec.max_containers);
         (false, "MoreThanMaxContainers")
     } else if ready >= enough {

@@ -144,7 +144,10 @@ fn a_deleted_pool_empties_itself_and_goes_when_the_last_bound_one_has_gone() {
     deleted.spec.paused = true;
     let bound = claimed("bound", Phase::Bound);
     assert_eq!(next(&deleted, &[bound.clone(), member("ready", Phase::Ready, 1)], 2), gone("ready"));
-    assert_eq!(next(&deleted, &[bound], 2), Next::Rest);
+    let rests = decided(&deleted, &[bound], 2);
+    assert_eq!(rests.next, Next::Rest);
+    let (there, reason, message) = said(&rests.status, "Available");
+    assert!((there, reason) == ("False", "Deleting") && message.contains("1 machines"), "{reason}: {message}");
     deleted.status.containers = 0;
     assert_eq!(next(&deleted, &[], 2), Next::Remove);
 }
