@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::common::ask::{Grant, runtime, until_available};
 use crate::common::daemon::Daemon;
+use crate::common::log::{Event, events};
 use crate::common::until;
 use crate::host::{Host, execute, is_a_machine_of_its_user, log_in};
 use crate::user::{LISTEN, User, log_in_by_key, new_key, write};
@@ -136,9 +137,14 @@ fn machines_wished_for_as_objects_are_logged_in_to_and_end_at_their_deadline_or_
     );
     let file = file.to_str().unwrap();
     assert_eq!(user.good(&["apply", "-f", file]).lines().filter(|line| line.ends_with(" created")).count(), 3);
+    daemon.log.until("the short one is bound", |lines| {
+        let bound = |event: &Event| event.name == "BOUND_CLAIM" && event.details["claim"] == "short";
+        events(lines).into_iter().find(bound)
+    });
     let short = user.until_phase("claim", "short", "Bound");
     let end = user.login("claim/short");
     is_a_machine_of_its_user(&end);
+    daemon.log.events("READY_CONTAINER", 3);
     user.until_phase("claim", "mine", "Bound");
     user.until_phase("container", "box", "Ready");
     let others = ["claim/mine", "container/box"].map(|object| user.login(object));

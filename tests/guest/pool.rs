@@ -52,6 +52,7 @@ fn a_pool_of_two_is_as_its_manifest_says_and_never_touches_a_machine_in_use() {
     let home = host.home("", "").arg(LISTEN).arg(format!("--manifests={}", manifests.display()));
     let daemon = home.start();
     let user = User::of(&host, &home);
+    daemon.log.events("READY_CONTAINER", 2);
     let first = until_two(&user, "256Mi", 0);
     assert_eq!(host.machines().len(), 2);
 
@@ -62,6 +63,7 @@ fn a_pool_of_two_is_as_its_manifest_says_and_never_touches_a_machine_in_use() {
     let runtime = runtime();
     let mut session = runtime.block_on(log_in(&mine));
     assert_eq!(runtime.block_on(execute(&mut session, "id -un")).trim(), mine.username);
+    daemon.log.events("READY_CONTAINER", 3);
     let second = until_two(&user, "256Mi", 1);
     assert!(first.iter().all(|name| *name == mine.uuid || second.contains(name)), "{first:?}, {second:?}");
 

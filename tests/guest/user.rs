@@ -78,7 +78,7 @@ impl User {
         until(&format!("no {kind} {name}"), || self.object(kind, name).is_none().then_some(()));
     }
 
-    /// Reads the login of an object, which works once.
+    /// Reads the login of an object, which works once; a token comes with a wire client's alone.
     pub(crate) fn login(&self, object: &str) -> Grant {
         let told = self.told(&["login", object]);
         let text = |name: &str| told[name].as_str().unwrap().to_owned();
