@@ -245,7 +245,14 @@ pub fn main() -> ExitCode {
     if let Some(code) = ssh::askpass() {
         return code;
     }
-    match run(Cli::parse().command) {
+    let command = Cli::parse().command;
+    match command {
+        // A client that hangs up is an error of its connection, not the daemon's end.
+        Command::Serve(_) => {}
+        // `anweddol get all | head` ends like any other program when nobody reads on.
+        _ => sigpipe::reset(),
+    }
+    match run(command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{} {}", paint_error(), crate::error_chain(&*error));

@@ -381,3 +381,16 @@ async fn a_time_that_is_over_ends_the_machine_within_seconds() {
     let late = Timestamp::now().duration_since(deadline.at);
     assert!((0..10).contains(&late.as_secs()), "{late:?} after its time");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_claim_is_granted_while_neither_hypervisor_nor_guest_nor_forwards_can_be_reached() {
+    let running = Running::start(2, |spec, _| spec.replicas = 1);
+    let ready = || running.containers().into_iter().find(|c| c.status.phase == Phase::Ready);
+    let warm = until("a warm machine", ready).await;
+    running.world.set_reachable(false);
+    for call in [Call::Admin, Call::Publish, Call::LookAtForwards, Call::Personalise, Call::Authorize] {
+        running.world.fail_next(call, usize::MAX);
+    }
+    let granted = running.api.create(&client()).await.unwrap();
+    assert_eq!(granted.uuid, warm.uuid());
+}

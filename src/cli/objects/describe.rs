@@ -46,7 +46,12 @@ pub(in crate::cli) async fn describe(args: DescribeArgs) -> Result<ExitCode> {
             print!("{}", indented(&Rows::default().lines(rows)));
         }
     }
-    let events = events::of(&daemon, &object).await?;
+    let mut of = vec![object.clone()];
+    // What becomes of a claim is told of its machine.
+    if let (Kind::ContainerClaim, Some(name)) = (object.kind, shown["status"]["container"].as_str()) {
+        of.push(ObjectRef { kind: Kind::Container, name: name.into(), ..object });
+    }
+    let events = events::of(&daemon, &of).await?;
     println!("Events:");
     if events.is_empty() {
         println!("  <none>");

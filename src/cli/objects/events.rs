@@ -92,9 +92,9 @@ pub(super) fn row(event: &Value, now: Timestamp) -> Vec<String> {
     vec![event["number"].to_string(), age(&event["at"], now), word(&event["type"]), object, message]
 }
 
-/// All events about an object.
-pub(super) async fn of(daemon: &Daemon, object: &ObjectRef) -> Result<Vec<Value>> {
-    let about = serde_json::to_value(object)?;
+/// All events about these objects.
+pub(super) async fn of(daemon: &Daemon, objects: &[ObjectRef]) -> Result<Vec<Value>> {
+    let about = objects.iter().map(serde_json::to_value).collect::<std::result::Result<Vec<_>, _>>()?;
     let (mut next, mut found) = (0, Vec::new());
     loop {
         let mut listed = daemon.get(&path(next)).await?;
@@ -103,6 +103,6 @@ pub(super) async fn of(daemon: &Daemon, object: &ObjectRef) -> Result<Vec<Value>
             _ => return Ok(found),
         };
         next = items.last().and_then(|event| event["number"].as_u64()).unwrap_or(next) + 1;
-        found.extend(items.into_iter().filter(|event| event["regarding"] == about));
+        found.extend(items.into_iter().filter(|event| about.contains(&event["regarding"])));
     }
 }

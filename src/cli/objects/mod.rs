@@ -59,7 +59,9 @@ impl FromStr for KindName {
             }
             "containers" | "container" | "ctrs" | "ctr" => Ok(KindName(Kind::Container)),
             "containerclaims" | "containerclaim" | "claims" | "claim" | "cclaim" => Ok(KindName(Kind::ContainerClaim)),
-            _ => Err(format!("'{text}' is no kind: write pool, container or claim (or containerpools, ctr, claims …)")),
+            _ => Err(format!(
+                "'{text}' is no kind: write pool, container or claim (or containerpools, ctr, claims …); events have a command of their own, 'anweddol events'"
+            )),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Forwards made by the kernel, and everything else that this host does with guests' packets: two nftables tables of
-//! one name, written in one transaction (see [`ruleset`]).
+//! one name, written in one transaction (see `ruleset`).
 //!
 //! ```text
 //!  guest ─► card on the bridge ─► table bridge: are its MAC and IP address those of this card? ─no─► dropped

@@ -13,7 +13,7 @@
 //! forward into one QEMU process, or the bridge that only our machines are on). The password that is set is the one secret
 //! sent, and its receiver is the machine that it is for.
 //!
-//! **Keys.** The connection of that last login is kept ([`kept`]), so that a public key that comes with a claim costs one
+//! **Keys.** The connection of that last login is kept (`kept`), so that a public key that comes with a claim costs one
 //! command and no key exchange. Without it (it broke, the daemon was started again), a new login does the same.
 
 mod endpoint;

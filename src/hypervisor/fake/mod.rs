@@ -57,23 +57,23 @@ pub enum Clock {
 /// The calls that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Call {
-    /// [`Hypervisor::list`].
+    /// [`crate::hypervisor::Hypervisor::list`].
     List,
-    /// [`Hypervisor::find`].
+    /// [`crate::hypervisor::Hypervisor::find`].
     Find,
-    /// [`Hypervisor::create`].
+    /// [`crate::hypervisor::Hypervisor::create`].
     Create,
-    /// [`Hypervisor::destroy`].
+    /// [`crate::hypervisor::Hypervisor::destroy`].
     Destroy,
-    /// [`Hypervisor::address`].
+    /// [`crate::hypervisor::Hypervisor::address`].
     Address,
     /// [`crate::guest::Shell::personalise`].
     Personalise,
     /// [`crate::guest::Shell::authorize`].
     Authorize,
-    /// [`Hypervisor::has_disk`] and [`Hypervisor::disks`].
+    /// [`crate::hypervisor::Hypervisor::has_disk`] and [`crate::hypervisor::Hypervisor::disks`].
     LookAtDisks,
-    /// [`Hypervisor::remove_disk`].
+    /// [`crate::hypervisor::Hypervisor::remove_disk`].
     RemoveDisk,
     /// [`crate::guest::Forwarder::admin`].
     Admin,
