@@ -104,7 +104,7 @@ fn config(plan: &Plan) -> Config {
     // Few, so that each is used again and again.
     config.port_forwarding.range = "20000-20019".parse().unwrap();
     // The whole log is checked.
-    config.events.keep = 10_000_000;
+    config.events.keep = 1_000_000;
     config
 }
 

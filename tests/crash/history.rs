@@ -16,7 +16,7 @@ use crate::figures::Figures;
 use crate::http;
 use crate::ledger::Ledger;
 use crate::points::{self, Aim};
-use crate::process::{Daemon, Death, Start};
+use crate::process::{Daemon, Death, Start, log_of};
 use crate::promises::View;
 use crate::random::Random;
 use crate::workload::{MEMORY, Scene};
@@ -34,8 +34,6 @@ const RANDOM_LIFE: usize = 400;
 const REST: Duration = Duration::from_secs(25);
 /// How often it is looked whether it came to rest.
 const LOOK: Duration = Duration::from_millis(30);
-/// Lines of the daemons' log that are shown when something is wrong.
-const LOG_LINES: usize = 80;
 
 struct History {
     random: Random,
@@ -97,7 +95,7 @@ impl History {
 
     fn round(&mut self) {
         self.configure();
-        for _ in 0..self.random.below(3) {
+        for _ in 0..self.random.below(4) {
             self.doomed_start();
         }
         self.plan.aim = None;
@@ -238,9 +236,7 @@ impl History {
     }
 
     fn fail(&self, faults: &[String]) -> ! {
-        let log = fs::read_to_string(self.plan.state.with_extension("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
-        panic!("after {} kills:\n{}\nthe log:\n{}", self.figures.kills(), faults.join("\n"), last.join("\n"));
+        let log = log_of(&self.plan);
+        panic!("after {} kills:\n{}\nthe daemons' log:\n{log}", self.figures.kills(), faults.join("\n"));
     }
 }

@@ -44,7 +44,7 @@ use figures::Figures;
 use random::Random;
 
 /// Histories at the same time.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 4;
 
 #[test]
 #[ignore = "not a test: the daemon that wherever_it_is_killed_... starts and kills"]

@@ -1,8 +1,9 @@
 //! A daemon under test, as the suite has it: a child process that is told what to do and says how it is.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use crate::points::Aim;
 
 /// How often it is looked whether a daemon is dead.
 const POLL: Duration = Duration::from_millis(2);
+/// Lines of the daemons' log that are shown when something is wrong.
+const LOG_LINES: usize = 80;
 
 /// A daemon that may be alive.
 pub(crate) struct Daemon {
@@ -20,6 +23,22 @@ pub(crate) struct Daemon {
     orders: ChildStdin,
     lines: Receiver<String>,
     born: Instant,
+    log: PathBuf,
+}
+
+/// The last of what daemons wrote.
+pub(crate) fn log_of(plan: &Plan) -> String {
+    last_lines(&log_path(plan))
+}
+
+fn log_path(plan: &Plan) -> PathBuf {
+    plan.state.with_extension("log")
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
 /// How a daemon came to its end.
@@ -42,13 +61,14 @@ pub(crate) enum Start {
 impl Daemon {
     /// Begins to start one.
     pub(crate) fn spawn(plan: &Plan) -> Daemon {
-        let log = File::options().create(true).append(true).open(plan.state.with_extension("log")).unwrap();
+        let log = log_path(plan);
+        let written = File::options().create(true).append(true).open(&log).unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["daemon_under_test", "--exact", "--ignored", "--nocapture"])
             .env(PLAN, serde_json::to_string(plan).unwrap())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(written)
             .spawn()
             .unwrap();
         let (orders, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -60,7 +80,7 @@ impl Daemon {
                 }
             }
         });
-        Daemon { child, orders, lines, born: Instant::now() }
+        Daemon { child, orders, lines, born: Instant::now(), log }
     }
 
     /// Waits until it serves; kills it if it does not within `limit`.
@@ -121,7 +141,7 @@ impl Daemon {
         match said {
             Some(point) => Death::Point(point),
             None => {
-                assert!(status.code().is_none(), "the daemon ended by itself: {status}");
+                assert!(status.code().is_none(), "it ended by itself: {status}, its log:\n{}", last_lines(&self.log));
                 Death::Time
             }
         }
