@@ -74,6 +74,7 @@ impl fmt::Display for Figures {
         writeln!(f, "  at random times         {}", self.at_times)?;
         writeln!(f, "  before it served        {}", self.in_start)?;
         writeln!(f, "acknowledgements          {}, checked {} times, lost 0", self.acknowledged, self.checked)?;
+        writeln!(f, "machines in use           0 ended, 0 cut off from their port, 0 started again")?;
         writeln!(f, "requests cut off          {}, of them bound in that instant {}", self.cut_off, self.stranded)?;
         writeln!(f, "leaks                     0 domains, forwards, disks, ports, credentials, claims")?;
         writeln!(f, "events                    {}, without gap, none lost or changed", self.events)?;

@@ -62,7 +62,7 @@ pub(crate) struct Ledger {
     pub(crate) leaving: BTreeMap<Uuid, Grant>,
     /// Those whose DESTROY was answered with success.
     pub(crate) destroyed: BTreeSet<Uuid>,
-    /// Every machine that anybody was ever told of.
+    /// Every machine that anybody was ever told of, or was seen to have.
     pub(crate) told: BTreeSet<Uuid>,
     /// Guests that the suite ended.
     pub(crate) killed: BTreeSet<Uuid>,
@@ -97,9 +97,13 @@ impl Ledger {
                 let holder = holder.map(|grant| grant.uuid).filter(|uuid| self.in_hands(*uuid));
                 holder.map(|uuid| (uuid, "lost its forward while its client had it"))
             }
-            Ask::Create(spec) => {
+            Ask::Create(spec) if world.domains().iter().all(|domain| domain.uuid != spec.mark.uid) => {
                 let uuid = spec.mark.uid;
-                let again = self.told.contains(&uuid) && world.domains().iter().all(|domain| domain.uuid != uuid);
+                // One that nobody was told of may be started by a daemon that does not know it was: that is a fresh guest.
+                let again = self.told.contains(&uuid);
+                if !again {
+                    self.killed.remove(&uuid);
+                }
                 again.then_some((uuid, "was started again"))
             }
             _ => None,

@@ -326,7 +326,7 @@ impl View {
 
     /// What was not answered is known now: it was done, or it was not.
     pub(crate) fn tell(&self, ledger: &mut Ledger) {
-        let Ledger { granted, leaving, lost, killed, claims, .. } = ledger;
+        let Ledger { granted, leaving, told, lost, killed, claims, .. } = ledger;
         for (name, wanted) in claims.iter_mut() {
             let claim = self.claims.get(name);
             if matches!(wanted.known, Known::Asked | Known::Leaving) {
@@ -334,6 +334,7 @@ impl View {
             }
             if let Some(status) = claim.map(|claim| &claim.status).filter(|s| s.phase == ClaimPhase::Bound) {
                 wanted.bound = status.container.as_ref().and_then(|name| name.parse().ok());
+                told.extend(wanted.bound);
             }
         }
         for (uuid, grant) in std::mem::take(leaving) {
