@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anweddol::model::{DiskFormat, Image, Memory, Network};
+use jiff::Timestamp;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::common::PATIENCE;
 use crate::daemon::Plan;
@@ -42,6 +44,8 @@ struct History {
     world: Arc<World>,
     dir: PathBuf,
     plan: Plan,
+    /// What the daemons' machines bear, once one of them said so.
+    instance: Option<Uuid>,
 }
 
 /// Plays histories until the end.
@@ -80,7 +84,7 @@ impl History {
             most: 5,
             aim: None,
         };
-        History { random, figures: Figures::default(), ledger, world, dir: dir.into(), plan }
+        History { random, figures: Figures::default(), ledger, world, dir: dir.into(), plan, instance: None }
     }
 
     /// What all of it adds up to.
@@ -99,6 +103,10 @@ impl History {
             self.doomed_start();
         }
         self.plan.aim = None;
+        // What a sweep cannot end is for the next one, and that is not waited for here.
+        if let Some(instance) = self.instance.filter(|_| self.world.is_faultless() && self.random.below(4) == 0) {
+            self.world.orphan(instance);
+        }
         let mut daemon = Daemon::spawn(&self.plan);
         let (address, after) = match daemon.ready(PATIENCE) {
             Start::Ready(address, after) => (address, after),
@@ -158,7 +166,7 @@ impl History {
             Start::Dead(Death::Time) if self.plan.aim.is_some() => self.fail(&["a start never ended".into()]),
             Start::Dead(death) => {
                 self.figures.in_start += 1;
-                self.figures.died(death);
+                self.died(death);
             }
         }
     }
@@ -176,6 +184,11 @@ impl History {
             over.store(true, Ordering::SeqCst);
             death
         });
+        self.died(death);
+    }
+
+    fn died(&mut self, death: Death) {
+        self.ledger.lock().unwrap().deaths.push(Timestamp::now());
         self.figures.died(death);
     }
 
@@ -197,6 +210,7 @@ impl History {
     fn rest(&mut self, daemon: &mut Daemon, address: SocketAddr) {
         self.settle(daemon);
         let view = View::of(&daemon.records());
+        self.instance = Some(view.instance);
         let mut ledger = self.ledger.lock().unwrap();
         let stranded = view.stranded(&ledger);
         let cut_off = ledger.cut_off;

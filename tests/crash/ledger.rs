@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anweddol::hypervisor::fake::FakeWorld;
+use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -72,6 +73,8 @@ pub(crate) struct Ledger {
     pub(crate) claims: BTreeMap<String, Wanted>,
     /// CREATE requests that were cut off since the last time that everything was checked.
     pub(crate) cut_off: usize,
+    /// When daemons died, in order.
+    pub(crate) deaths: Vec<Timestamp>,
     /// Acknowledgements given to clients.
     pub(crate) acknowledged: usize,
     /// Events as they were last seen: they stay as they are, for ever.
@@ -85,6 +88,11 @@ impl Ledger {
     fn in_hands(&self, uuid: Uuid) -> bool {
         let bound = |wanted: &Wanted| wanted.known == Known::There && wanted.bound == Some(uuid);
         (self.granted.contains_key(&uuid) || self.claims.values().any(bound)) && !self.killed.contains(&uuid)
+    }
+
+    /// When the daemon died that served at this moment; `None` if it lives.
+    pub(crate) fn end_of_daemon_at(&self, moment: Timestamp) -> Option<Timestamp> {
+        self.deaths.iter().find(|death| **death >= moment).copied()
     }
 
     /// Looks at a call before it is done: no daemon, however it recovers, ends or closes what somebody has, or starts

@@ -23,7 +23,7 @@ use crate::world::Sight;
 #[derive(Default)]
 pub(crate) struct View {
     pub(crate) revision: u64,
-    instance: Uuid,
+    pub(crate) instance: Uuid,
     pub(crate) containers: BTreeMap<Uuid, Container>,
     pub(crate) claims: BTreeMap<String, ContainerClaim>,
     pools: BTreeMap<String, ContainerPool>,
@@ -98,6 +98,7 @@ impl View {
             }
         }
         self.check_claims(ledger, &mut faults);
+        self.check_unawaited(ledger, &mut faults);
         faults
     }
 
@@ -320,6 +321,19 @@ impl View {
             }
             if wanted.bound.is_some() && !matches!(status.phase, ClaimPhase::Bound | ClaimPhase::Lost) {
                 faults.push(format!("claim '{name}' was bound, and is {:?}", status.phase));
+            }
+        }
+    }
+
+    /// A wire client that was cut off gets no machine any more: only one that it had by then may be kept for it.
+    fn check_unawaited(&self, ledger: &Ledger, faults: &mut Faults) {
+        for (name, claim) in &self.claims {
+            let Origin::Wire { .. } = claim.spec.origin else { continue };
+            let Some(cut_off) = ledger.end_of_daemon_at(claim.metadata.creation_timestamp) else { continue };
+            let waits = claim.status.phase == ClaimPhase::Pending && !claim.metadata.deleting();
+            let late = claim.status.bound_at.is_some_and(|at| at > cut_off);
+            if waits || late {
+                faults.push(format!("claim '{name}' of a client that was cut off is {:?}", claim.status.phase));
             }
         }
     }

@@ -11,7 +11,7 @@ use anweddol::guest::fake::{FakeForwarder, FakeShell};
 use anweddol::guest::{Forwarder, Login, Shell};
 use anweddol::hypervisor::fake::{FakeDomain, FakeHypervisor, FakeWorld, Options};
 use anweddol::hypervisor::{DomainSpec, Hypervisor};
-use anweddol::model::{DomainType, Image, Mark, Memory, Network, NetworkSpec, Wake};
+use anweddol::model::{DiskFormat, DomainType, Image, Mark, Memory, Network, NetworkSpec, Wake};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
@@ -26,6 +26,8 @@ const BOOT: Duration = Duration::from_millis(20);
 const FOREIGN: Uuid = Uuid::from_u128(1);
 /// The domain of another installation on this host.
 const NEIGHBOUR: Uuid = Uuid::from_u128(2);
+/// That installation.
+const NEIGHBOURS: Uuid = Uuid::from_u128(3);
 
 /// A world that daemons under test reach by a socket.
 pub(crate) struct World {
@@ -35,13 +37,15 @@ pub(crate) struct World {
     shell: FakeShell,
     forwarder: FakeForwarder,
     ledger: Arc<Mutex<Ledger>>,
+    failure_rate: f64,
     over: AtomicBool,
 }
 
 /// What is there.
 pub(crate) struct Sight {
-    /// Domains, those apart that no daemon of ours may touch.
+    /// Domains but those that no daemon under test may touch.
     pub(crate) domains: BTreeMap<Uuid, FakeDomain>,
+    /// These, with their disks.
     pub(crate) others: BTreeSet<Uuid>,
     pub(crate) forwards: BTreeMap<u16, Uuid>,
     pub(crate) disks: BTreeSet<Uuid>,
@@ -55,7 +59,7 @@ impl World {
         fake.add_foreign_domain(FOREIGN);
         let hypervisor = FakeHypervisor::new(Arc::clone(&fake));
         // The call may be one of those that fail.
-        while hypervisor.create(&neighbour()).is_err() {}
+        while hypervisor.create(&machine(NEIGHBOURS, NEIGHBOUR)).is_err() {}
         let world = Arc::new(World {
             hypervisor,
             shell: FakeShell::new(Arc::clone(&fake)),
@@ -63,6 +67,7 @@ impl World {
             fake,
             socket: socket.into(),
             ledger,
+            failure_rate,
             over: AtomicBool::new(false),
         });
         let (listener, serving) = (UnixListener::bind(socket).unwrap(), Arc::clone(&world));
@@ -85,12 +90,24 @@ impl World {
         let _ = UnixStream::connect(&self.socket);
     }
 
+    /// Whether every call does what it is for.
+    pub(crate) fn is_faultless(&self) -> bool {
+        self.failure_rate == 0.0
+    }
+
+    /// A machine with an installation's mark and without a record, as from a backup that was played back.
+    pub(crate) fn orphan(&self, instance: Uuid) {
+        self.hypervisor.create(&machine(instance, Uuid::new_v4())).unwrap();
+    }
+
     pub(crate) fn look(&self) -> Sight {
         let domains: BTreeMap<Uuid, FakeDomain> = self.fake.domains().into_iter().map(|d| (d.uuid, d)).collect();
         let (others, domains): (BTreeMap<_, _>, _) =
             domains.into_iter().partition(|(uuid, _)| [FOREIGN, NEIGHBOUR].contains(uuid));
-        let disks = self.hypervisor.disks().unwrap().into_iter().collect();
-        Sight { domains, others: others.into_keys().collect(), forwards: self.fake.forwards(), disks }
+        let mut disks: BTreeSet<Uuid> = self.hypervisor.disks().unwrap().into_iter().collect();
+        let theirs = disks.remove(&NEIGHBOUR);
+        let others = others.into_keys().filter(|uuid| *uuid != NEIGHBOUR || theirs).collect();
+        Sight { domains, others, forwards: self.fake.forwards(), disks }
     }
 
     /// One connection of a daemon, which may die at any moment: then nobody wants the answer.
@@ -162,11 +179,12 @@ fn login(uuid: Uuid, username: String) -> Login {
     Login { uuid, username, password: String::new().into() }
 }
 
-fn neighbour() -> DomainSpec {
+/// A machine that no daemon under test made.
+fn machine(instance: Uuid, uid: Uuid) -> DomainSpec {
     DomainSpec {
-        mark: Mark { instance: Uuid::from_u128(3), namespace: "default".into(), name: "theirs".into(), uid: NEIGHBOUR },
+        mark: Mark { instance, namespace: "default".into(), name: uid.to_string(), uid },
         mac: "02:00:00:00:00:02".into(),
-        image: Image::Iso("/theirs.iso".into()),
+        image: Image::Disk { path: "/image.qcow2".into(), format: DiskFormat::Qcow2 },
         memory: Memory::mebibytes(64),
         vcpus: 1,
         domain_type: DomainType::Qemu,
