@@ -29,9 +29,9 @@ const ROUNDS: usize = 25;
 /// Clients and users at once.
 const ACTORS: usize = 4;
 /// The longest that a daemon lives once it is aimed at: not every point is come by.
-const LONGEST_LIFE: usize = 1_200;
-/// The longest that a daemon lives which is killed at a random time, and how early one may be killed in its start.
-const RANDOM_LIFE: usize = 400;
+const LONGEST_LIFE: Duration = Duration::from_millis(1_200);
+/// The longest that a daemon lives which is killed at a random time, in milliseconds: some die before they serve.
+const RANDOM_LIFE: usize = 500;
 /// For how long a daemon may be busy after a start: shorter than its resync, which would hide a hint that was missed.
 const REST: Duration = Duration::from_secs(25);
 /// How often it is looked whether it came to rest.
@@ -122,9 +122,9 @@ impl History {
                 daemon.aim(aim);
                 LONGEST_LIFE
             }
-            None => 1 + self.random.below(RANDOM_LIFE),
+            None => Duration::from_millis(1 + self.random.below(RANDOM_LIFE) as u64),
         };
-        self.storm(daemon, address, Duration::from_millis(limit as u64));
+        self.storm(daemon, address, limit);
     }
 
     /// The configuration changes, or not.
@@ -153,16 +153,14 @@ impl History {
     /// A start of a daemon that dies in it, or soon after.
     fn doomed_start(&mut self) {
         self.plan.aim = self.aim();
-        let limit = match self.plan.aim {
-            Some(_) => PATIENCE,
-            None => Duration::from_millis(self.random.below(RANDOM_LIFE) as u64),
+        let random_life = Duration::from_millis(1 + self.random.below(RANDOM_LIFE) as u64);
+        let (in_start, later) = match self.plan.aim {
+            Some(_) => (PATIENCE, LONGEST_LIFE),
+            None => (random_life, random_life),
         };
         let mut daemon = Daemon::spawn(&self.plan);
-        match daemon.ready(limit) {
-            Start::Ready(address, _) => {
-                let limit = Duration::from_millis(self.random.below(RANDOM_LIFE) as u64);
-                self.storm(daemon, address, limit);
-            }
+        match daemon.ready(in_start) {
+            Start::Ready(address, _) => self.storm(daemon, address, later),
             Start::Dead(Death::Time) if self.plan.aim.is_some() => self.fail(&["a start never ended".into()]),
             Start::Dead(death) => {
                 self.figures.in_start += 1;
