@@ -1,9 +1,11 @@
 # What can be done here; `make help` explains it.
 # MODE=embedded (libvirt inside the daemon, user networking) or MODE=system (qemu:///system, NAT, nftables).
 MODE ?= embedded
+# How long `make soak` kills daemons.
+SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test packages nextest check fast doc-tests real deny clean
+.PHONY: help demo test packages nextest check fast doc-tests real soak deny clean
 
 help:
 	@echo 'anweddol: temporary, SSH-reachable virtual machines'
@@ -11,6 +13,7 @@ help:
 	@echo '  make demo               a real machine from CREATE to SSH to DESTROY; a minute or two after the build'
 	@echo '  make demo MODE=system   the same through qemu:///system, in a network namespace of its own'
 	@echo '  make test               everything that has to hold before a change is good (needs root or sudo)'
+	@echo '  make soak SECONDS=n     only the crash suite, for so long: kills, what was lost (nothing), the time to ready'
 	@echo '  make check              the quick half of it: format, lints, documentation'
 	@echo '  make deny               licences, sources and known faults of dependencies (needs cargo-deny and the network)'
 	@echo '  make packages           the system packages all of these need; they install them by themselves'
@@ -29,6 +32,9 @@ check: packages
 
 test:
 	@tests/all.sh
+
+soak: packages
+	ANWEDDOL_CRASH_SECONDS=$(SECONDS) cargo nextest run --locked --profile crash --no-capture --test crash
 
 deny:
 	@cargo deny --version >/dev/null 2>&1 || { echo "make deny: run 'cargo install --locked cargo-deny' first" >&2; exit 1; }

@@ -51,6 +51,8 @@ if cargo deny --version >/dev/null 2>&1; then
   run dependencies cargo deny --locked check bans licenses sources
 fi
 run tests cargo nextest run --locked
+run crashes env "ANWEDDOL_CRASH_SECONDS=${ANWEDDOL_CRASH_SECONDS:-60}" \
+  cargo nextest run --locked --profile crash --no-capture --test crash
 run 'documentation examples' cargo test --locked --doc
 run 'image, on QEMU' cargo nextest run --locked --profile lab --test image --run-ignored only
 run 'libvirt, system' "${lab[@]}" "${real[@]}" --test libvirt system

@@ -1,0 +1,79 @@
+//! Kill it anywhere: nothing lost, nothing leaked, nobody disconnected.
+//!
+//! ```text
+//!  this process                                        a daemon under test: this program again
+//!  clients, users ── wire, local API ────────────────► the product, as a library
+//!  guests that die                                       │ store: sled on a scratch directory
+//!  World (FakeWorld) ◄── Unix socket, one call each ─────┘ Trap: SIGKILL at a named point
+//!  Ledger: what everybody was told                     killed, started again, many times
+//!  promises ── records and world against the ledger
+//! ```
+//!
+//! A *history* is one state directory and one world. A *round* of it: the daemon is started, perhaps killed while it
+//! starts; what was acknowledged is checked at once, and everything when it has come to rest; then clients, guests and
+//! templates do what they do until the daemon dies, at a named point ([`points`]) or at a random time.
+//!
+//! What is chosen follows from a seed, which is printed; how threads and processes take turns does not.
+//!
+//! | variable | what |
+//! | --- | --- |
+//! | `ANWEDDOL_CRASH_SECONDS` | for how long; 8 |
+//! | `ANWEDDOL_CRASH_SEED` | the seed; the time |
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod daemon;
+mod figures;
+mod history;
+mod http;
+mod ledger;
+mod link;
+mod points;
+mod process;
+mod promises;
+mod random;
+mod remote;
+mod workload;
+mod world;
+
+use std::env::var;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use figures::Figures;
+use random::Random;
+
+/// Histories at the same time.
+const AT_ONCE: usize = 4;
+
+#[test]
+#[ignore = "not a test: the daemon that wherever_it_is_killed_... starts and kills"]
+fn daemon_under_test() {
+    if let Ok(plan) = var(daemon::PLAN) {
+        daemon::run(&plan);
+    }
+}
+
+#[test]
+fn wherever_it_is_killed_nothing_acknowledged_is_lost_and_nothing_is_left_behind() {
+    let number = |name| var(name).ok().map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name}: {text}")));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let seed = number("ANWEDDOL_CRASH_SEED").unwrap_or(now);
+    let end = Instant::now() + Duration::from_secs(number("ANWEDDOL_CRASH_SECONDS").unwrap_or(8));
+    println!("ANWEDDOL_CRASH_SEED={seed}");
+    let mut random = Random::new(seed);
+    let mut all = Figures::default();
+    std::thread::scope(|scope| {
+        let sources: Vec<Random> = (0..AT_ONCE).map(|_| random.fork()).collect();
+        let playing: Vec<_> =
+            sources.into_iter().map(|random| scope.spawn(move || history::play(random, end))).collect();
+        for one in playing {
+            all.add(
+                one.join().unwrap_or_else(|_| panic!("see above; ANWEDDOL_CRASH_SEED={seed} chooses the same again")),
+            );
+        }
+    });
+    println!("{all}");
+    // What proves nothing is no success.
+    assert!(all.kills() > 0 && all.checked > 0 && !all.at_points.is_empty(), "too little happened");
+}

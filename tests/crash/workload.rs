@@ -1,0 +1,200 @@
+//! What clients, users and guests do meanwhile. Everything that a client is told goes into the ledger before it does
+//! anything else.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use anweddol::client::ClientError;
+use anweddol::wire::{CREATE, Generation, Request};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::common::ask::{destroy_request, grant as granted, try_ask};
+use crate::http;
+use crate::ledger::{Grant, Holder, Known, Ledger, Wanted};
+use crate::random::Random;
+use crate::world::World;
+
+/// The pool besides the configuration's.
+pub(crate) const SIDE: &str = "side";
+/// The most machines of it.
+const SIDE_MOST: u32 = 4;
+/// Memory that templates ask for.
+pub(crate) const MEMORY: [u64; 3] = [64, 128, 256];
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// One daemon that serves, and everybody around it.
+pub(crate) struct Scene<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) state: &'a Path,
+    pub(crate) disk: &'a Path,
+    pub(crate) world: &'a World,
+    pub(crate) ledger: &'a Mutex<Ledger>,
+}
+
+impl Scene<'_> {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap()
+    }
+
+    /// Acts until it is over.
+    pub(crate) fn act(&self, mut random: Random, over: &AtomicBool) {
+        while !over.load(Ordering::SeqCst) {
+            match random.below(20) {
+                0..6 => self.create(&mut random),
+                6..10 => self.destroy(&mut random),
+                10..12 => self.claim(&mut random),
+                12..15 => self.login(&mut random),
+                15..17 => self.unclaim(&mut random),
+                17 => self.kill(&mut random),
+                18 => self.scale(&mut random),
+                _ => drop(self.apply_side(&mut random)),
+            }
+        }
+    }
+
+    fn create(&self, random: &mut Random) {
+        let mut parameters = Map::new();
+        if random.below(2) == 0 {
+            parameters.insert("pool".into(), SIDE.into());
+        }
+        if random.below(4) == 0 {
+            parameters.insert("ssh_public_key".into(), KEY.into());
+        }
+        match try_ask(self.address, Generation::Second, &Request::new(CREATE, parameters)) {
+            Ok(response) if response.success => {
+                let told = granted(&response);
+                self.told(&told.uuid, Holder::Token(told.token), told.username, told.password, told.port);
+            }
+            Ok(_) | Err(ClientError::NobodyThere { .. }) => {}
+            Err(_) => self.ledger().cut_off += 1,
+        }
+    }
+
+    fn told(&self, uuid: &str, by: Holder, username: String, password: String, port: u16) {
+        let uuid: Uuid = uuid.parse().unwrap();
+        let mut ledger = self.ledger();
+        let domains = self.world.fake.domains();
+        let started = domains.iter().find(|domain| domain.uuid == uuid).map(|domain| domain.started);
+        ledger.grant(Grant { uuid, by, username, password, port, started });
+    }
+
+    fn destroy(&self, random: &mut Random) {
+        let mut ledger = self.ledger();
+        let held = ledger.granted.values().filter_map(|grant| match &grant.by {
+            Holder::Token(token) => Some((grant.uuid, token.clone())),
+            Holder::Claim(_) => None,
+        });
+        let held: Vec<(Uuid, String)> = held.collect();
+        let Some((uuid, token)) = random.pick(&held).cloned() else { return };
+        ledger.give_back(&Holder::Token(token.clone()));
+        drop(ledger);
+        let request = destroy_request(&uuid.to_string(), &token);
+        if let Ok(response) = try_ask(self.address, Generation::Second, &request)
+            && response.success
+        {
+            let mut ledger = self.ledger();
+            ledger.acknowledged += 1;
+            ledger.leaving.remove(&uuid);
+            ledger.destroyed.insert(uuid);
+        }
+    }
+
+    fn claim(&self, random: &mut Random) {
+        let mut ledger = self.ledger();
+        let name = format!("c{}", ledger.claims.len());
+        let wanted = Wanted { known: Known::Asked, bound: None, login_asked: false };
+        ledger.claims.insert(name.clone(), wanted);
+        drop(ledger);
+        let pool = if random.below(2) == 0 { SIDE } else { "default" };
+        let mut spec = json!({ "pool": pool });
+        if random.below(3) == 0 {
+            spec["sshPublicKey"] = KEY.into();
+        }
+        let claim = manifest("ContainerClaim", &name, spec);
+        match http::ask(self.state, "POST", "containerclaims", &claim) {
+            Ok((201, _)) => self.know(&name, Known::There),
+            Ok((code, status)) => panic!("a claim was answered with {code}: {status}"),
+            Err(_) => {}
+        }
+    }
+
+    fn know(&self, claim: &str, known: Known) {
+        let mut ledger = self.ledger();
+        ledger.acknowledged += 1;
+        ledger.claims.get_mut(claim).expect("it was asked for").known = known;
+    }
+
+    fn one_of(&self, random: &mut Random, which: impl Fn(&Wanted) -> bool) -> Option<String> {
+        let ledger = self.ledger();
+        let names: Vec<&String> = ledger.claims.iter().filter(|(_, w)| which(w)).map(|(name, _)| name).collect();
+        random.pick(&names).map(|name| (*name).clone())
+    }
+
+    fn login(&self, random: &mut Random) {
+        let unread = |wanted: &Wanted| wanted.known == Known::There && !wanted.login_asked;
+        let Some(name) = self.one_of(random, unread) else { return };
+        match http::ask(self.state, "POST", &format!("containerclaims/{name}/login"), &Value::Null) {
+            Ok((200, login)) => {
+                let text = |field: &str| login[field].as_str().unwrap().to_owned();
+                let port = login["port"].as_u64().unwrap().try_into().unwrap();
+                self.told(&text("container"), Holder::Claim(name.clone()), text("username"), text("password"), port);
+            }
+            // It is not bound yet, or somebody else was faster; it is still unread.
+            Ok(_) => return,
+            Err(_) => {}
+        }
+        self.ledger().claims.get_mut(&name).expect("it was there").login_asked = true;
+    }
+
+    fn unclaim(&self, random: &mut Random) {
+        let Some(name) = self.one_of(random, |wanted| wanted.known == Known::There) else { return };
+        let mut ledger = self.ledger();
+        let wanted = ledger.claims.get_mut(&name).expect("it was there");
+        // Somebody else may have begun.
+        if wanted.known != Known::There {
+            return;
+        }
+        wanted.known = Known::Leaving;
+        ledger.give_back(&Holder::Claim(name.clone()));
+        drop(ledger);
+        match http::ask(self.state, "DELETE", &format!("containerclaims/{name}"), &Value::Null) {
+            Ok((200 | 202, _)) => self.know(&name, Known::Gone),
+            Ok((code, status)) => panic!("a deletion was answered with {code}: {status}"),
+            Err(_) => {}
+        }
+    }
+
+    fn kill(&self, random: &mut Random) {
+        let mut ledger = self.ledger();
+        let uuids: Vec<Uuid> = self.world.look().domains.into_keys().collect();
+        if let Some(uuid) = random.pick(&uuids) {
+            ledger.kill(*uuid, &self.world.fake);
+        }
+    }
+
+    fn scale(&self, random: &mut Random) {
+        let pool = if random.below(2) == 0 { SIDE } else { "default" };
+        let scale = json!({ "spec": { "replicas": random.below(4) } });
+        // Unanswered, it is done or not: either is a wish like any other.
+        drop(http::ask(self.state, "PUT", &format!("containerpools/{pool}/scale"), &scale));
+    }
+
+    /// Makes the other pool, or changes its template.
+    pub(crate) fn apply_side(&self, random: &mut Random) -> std::io::Result<()> {
+        let memory = format!("{}Mi", MEMORY[random.below(MEMORY.len())]);
+        let template = json!({ "image": { "disk": { "path": self.disk } }, "memory": memory });
+        let (refill, replicas) = (json!({ "debounceMilliseconds": 0 }), random.below(3));
+        let spec = json!({ "replicas": replicas, "maxContainers": SIDE_MOST, "refill": refill, "template": template });
+        let pool = manifest("ContainerPool", SIDE, spec);
+        let (code, status) = http::ask(self.state, "PATCH", &format!("containerpools/{SIDE}"), &pool)?;
+        assert!(matches!(code, 200 | 201), "a pool was answered with {code}: {status}");
+        Ok(())
+    }
+}
+
+fn manifest(kind: &str, name: &str, spec: Value) -> Value {
+    json!({ "apiVersion": "anweddol.io/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec })
+}
