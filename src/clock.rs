@@ -7,8 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use uuid::Uuid;
 
-use crate::operator::Clock;
-use crate::plan::clock::{Anchor, TOLERANCE, anchor, offset};
+use crate::plan::clock::{Anchor, Clock, TOLERANCE, anchor, offset};
 use crate::store::records::{self, RecordError};
 use crate::store::{Store, Txn};
 

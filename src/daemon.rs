@@ -241,9 +241,9 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let free = Arc::clone(&world.forwarder);
     let ports = config.port_forwarding.range.ports();
     let births = Births::new(sealer, digests, ports, Arc::new(move |port| free.is_free(port))).on(host);
-    apply_pool(&*store, config, &template)?;
-    let instance = records::instance(&*store, Uuid::new_v4())?;
     let clock = crate::clock::anchored(&*store)?;
+    apply_pool(&*store, config, &template, clock())?;
+    let instance = records::instance(&*store, Uuid::new_v4())?;
     let operator = Operator {
         store,
         hypervisor: world.hypervisor,
@@ -357,10 +357,10 @@ fn choose_mode(config: &Config) -> Mode {
 }
 
 /// Writes the daemon's own pool as the configuration describes it, unless it is so already or somebody else's.
-fn apply_pool(store: &dyn Store, config: &Config, template: &Template) -> Result<(), ServeError> {
+fn apply_pool(store: &dyn Store, config: &Config, template: &Template, now: Timestamp) -> Result<(), ServeError> {
     let container = &config.container;
     let spec = PoolSpec::of(container.warm, container.max_allowed_running_containers, template.clone());
-    match configured::apply(store, DEFAULT_NAMESPACE, DEFAULT_POOL, &spec, Timestamp::now())? {
+    match configured::apply(store, DEFAULT_NAMESPACE, DEFAULT_POOL, &spec, now)? {
         Configured::Applied | Configured::Kept => {}
         Configured::Others => {
             tracing::info!(

@@ -67,6 +67,13 @@ const RULES: &[Rule] = &[
               touches one is not repeated after a crash.",
     },
     Rule {
+        places: &["api/", "server/", "operator/", "keeper/", "facade/", "daemon.rs"],
+        except: &[],
+        words: &["Timestamp::now", "SystemTime", "Zoned::now"],
+        why: "what is recorded and compared with a deadline is of the daemon's own time, which no jump of the wall clock \
+              moves: ask the clock that was handed in (`plan::clock`).",
+    },
+    Rule {
         places: &["operator/"],
         except: &[],
         words: &["server::", "cli::", "daemon::", "config::", "client::", "wire::", "keeper::"],

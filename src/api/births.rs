@@ -1,7 +1,9 @@
 //! Makes the records of a new container: everything its later steps need is chosen here, once.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use jiff::Timestamp;
@@ -24,6 +26,8 @@ use crate::store::{Store, Txn};
 pub(super) const ALPHANUMERIC: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 /// Length of a container's password, as the protocol documents it.
 const PASSWORD_LENGTH: usize = 120;
+/// How long it counts what a host was seen to have, for who only wants to know.
+const SEEN_FOR: Duration = Duration::from_secs(1);
 /// The five digits of a user name, as the protocol documents them.
 const USER_NUMBERS: RangeInclusive<u32> = 10_000..=90_000;
 
@@ -49,6 +53,9 @@ pub enum BirthError {
     /// What the host has cannot be seen.
     #[error("it cannot be seen whether the host has room for another machine")]
     Host(#[source] std::io::Error),
+    /// There is to be no other machine in this run.
+    #[error("the server stops, and makes no machine any more")]
+    Stopping,
     /// The records cannot be read.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -70,6 +77,9 @@ pub struct Births {
     ports: RangeInclusive<u16>,
     is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
     host: Arc<dyn Host>,
+    /// What the host had when somebody asked how much room there is.
+    seen: Mutex<Option<(Instant, Capacity)>>,
+    stopping: AtomicBool,
 }
 
 impl Births {
@@ -81,7 +91,8 @@ impl Births {
         ports: RangeInclusive<u16>,
         is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
     ) -> Self {
-        Births { sealer, digests, ports, is_free, host: Arc::new(Unlimited) }
+        let (seen, stopping) = (Mutex::default(), AtomicBool::default());
+        Births { sealer, digests, ports, is_free, host: Arc::new(Unlimited), seen, stopping }
     }
 
     /// The same, with machines admitted to this host.
@@ -127,6 +138,25 @@ impl Births {
         Ok(birth)
     }
 
+    /// Makes no machine from now on, whoever asks.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// How many more machines of this size the host takes beside those that are recorded, as it was a moment ago.
+    pub(super) fn room<'a>(&self, recorded: impl Iterator<Item = &'a Container>, asked: Memory) -> u64 {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let capacity = match *seen {
+            Some((at, capacity)) if at.elapsed() < SEEN_FOR => capacity,
+            _ => match self.host.capacity() {
+                Ok(capacity) => seen.insert((Instant::now(), capacity)).1,
+                // It admits none now.
+                Err(_) => return 0,
+            },
+        };
+        admission::room(&capacity, taken(recorded), asked)
+    }
+
     /// What is a machine's own.
     fn spec(&self, store: &dyn Store, uuid: Uuid, template: Template) -> Result<ContainerSpec, BirthError> {
         let image_sha256 = self.digests.sha256(&template.image)?.to_string();
@@ -136,6 +166,9 @@ impl Births {
 
     /// The records of a container, admitted to the host, with a login of its own.
     fn birth(&self, store: &dyn Store, mut container: Container) -> Result<Birth, BirthError> {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err(BirthError::Stopping);
+        }
         let (uuid, port) = (container.uuid(), container.spec.machine.port);
         let admitted = self.admit(store, container.spec.template.memory, uuid)?;
         let hash = template_hash(&container.spec.template, &container.spec.machine.image_sha256);
@@ -151,9 +184,9 @@ impl Births {
         Ok(Birth { container, txn })
     }
 
-    /// Admits one more machine to the host. The transaction holds only if nobody else was admitted since the records
+    /// Admits a machine to the host: another one, or one that is there already and is to be larger. The transaction holds only if nobody else was admitted since the records
     /// were counted: so the sum is exact under any number of clients, over all pools.
-    fn admit(&self, store: &dyn Store, asked: Memory, uuid: Uuid) -> Result<Txn, BirthError> {
+    pub(super) fn admit(&self, store: &dyn Store, asked: Memory, uuid: Uuid) -> Result<Txn, BirthError> {
         let capacity = self.host.capacity().map_err(BirthError::Host)?;
         if capacity == Capacity::UNLIMITED {
             return Ok(Txn::default());
@@ -161,9 +194,8 @@ impl Births {
         // Before the records: who is admitted after this is seen as a change of it.
         let last = store.get(ADMISSION).map_err(RecordError::from)?.0;
         let recorded = records::list_all::<Container>(store)?;
-        // What is left of a container without pool takes nothing from the host.
-        let running = recorded.iter().filter(|c| !released(&c.object));
-        admission::admit(&capacity, running.map(|c| c.object.spec.template.memory), asked)?;
+        let others = recorded.iter().map(|read| &read.object).filter(|c| c.uuid() != uuid);
+        admission::admit(&capacity, taken(others), asked)?;
         let txn = Txn::default().put(ADMISSION, &uuid);
         Ok(match last {
             Some(last) => txn.key_unchanged(&last),
@@ -185,6 +217,11 @@ impl Births {
         }
         Err(BirthError::NoFreePort { first, last })
     }
+}
+
+/// What machines take from the host. What is left of a container without pool takes nothing.
+fn taken<'a>(recorded: impl Iterator<Item = &'a Container>) -> impl Iterator<Item = Memory> {
+    recorded.filter(|c| !released(c)).map(|c| c.spec.template.memory)
 }
 
 /// A locally administered unicast address (second-lowest bit set, lowest clear) from a random UUID: 46 random bits

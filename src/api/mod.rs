@@ -11,6 +11,7 @@ mod images;
 mod login;
 pub mod objects;
 pub(crate) mod placing;
+mod reservations;
 mod review;
 mod seal;
 mod verbs;

@@ -1,8 +1,11 @@
 //! Giving a claim its place: what [`placement`] decides, as a transaction. The same for a client that waits on its
 //! connection and for the operator, which serves claims that were written as objects.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
+use super::reservations::{Reservation, Reservations};
 use super::{BirthError, Births, Doubts, claims};
 use crate::model::{Container, ContainerClaim, ContainerPool, EventKind, Object};
 use crate::plan::claim;
@@ -18,6 +21,18 @@ pub(crate) struct Place {
     /// Gives it to the claim, with the events, or does nothing. It writes the claim, on no condition: whoever read it
     /// from the store adds that it is unchanged.
     pub(crate) txn: Txn,
+    /// Keeps a member for the claim as long as the transaction is on its way.
+    pub(crate) reservation: Option<Reservation>,
+}
+
+/// What a claim finds in its pool.
+pub(crate) enum Found {
+    /// A member.
+    Member(Place),
+    /// No member, but one can be made for it.
+    Room,
+    /// Nothing.
+    Full,
 }
 
 /// What places are found in.
@@ -25,41 +40,57 @@ pub(crate) struct Places<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) births: &'a Births,
     pub(crate) doubts: &'a Doubts,
+    /// Of who places several claims at once. Nobody is woken when one is given back, so who goes to sleep over a full
+    /// pool has its own.
+    pub(crate) reservations: &'a Arc<Reservations>,
 }
 
 impl Places<'_> {
-    /// Finds a place behind so many other claims; none, if the pool is full.
+    /// Finds a place behind so many other claims.
     pub(crate) fn find(
         &self,
-        pool: &Versioned<ContainerPool>,
+        pool: &ContainerPool,
         claim: &ContainerClaim,
         ahead: usize,
-        gates: &[String],
+        reviewed: bool,
         now: Timestamp,
-    ) -> Result<Option<Place>, BirthError> {
-        let members = members(self.store, &pool.object)?;
-        let objects: Vec<Container> = members.iter().map(|member| member.object.clone()).collect();
+    ) -> Result<Found, RecordError> {
+        // Before the members are read: one that was kept until then may be another one's by now.
+        let mut taken = self.reservations.all();
+        let members = members(self.store, pool)?;
         let doubtful = self.doubts.all();
-        let asking = Asking { ahead, reviewed: !gates.is_empty(), doubtful: &doubtful };
-        let (member, ready) = match placement::place(&pool.object, &objects, asking) {
-            Placement::Full => return Ok(None),
-            Placement::Cold => return self.cold(pool, claim, gates, now).map(Some),
-            Placement::Warm(name) => (name, true),
-            Placement::Rising(name) => (name, false),
-        };
-        let Some(member) = members.iter().find(|read| read.object.metadata.name == member) else { return Ok(None) };
-        let mut claim = claim.clone();
-        // With a key to install, a Ready one is not the claim's own yet.
-        let txn = match ready && claim.spec.ssh_public_key.is_none() {
-            true => claims::bind(&mut claim, member, now),
-            false => claims::promise(&mut claim, member, now),
-        };
-        Ok(Some(Place { container: member.object.metadata.name.clone(), txn }))
+        let asking = Asking { ahead, reviewed, doubtful: &doubtful };
+        let mut free: Vec<Container> = members.iter().map(|member| member.object.clone()).collect();
+        loop {
+            free.retain(|member| !taken.contains(&member.uuid()));
+            let (member, ready) = match placement::place(pool, &free, asking) {
+                Placement::Full => return Ok(Found::Full),
+                Placement::Cold => return Ok(Found::Room),
+                Placement::Warm(name) => (name, true),
+                Placement::Rising(name) => (name, false),
+            };
+            let Some(member) = members.iter().find(|read| read.object.metadata.name == member) else {
+                return Ok(Found::Full);
+            };
+            let uuid = member.object.uuid();
+            let Some(reservation) = self.reservations.reserve(uuid) else {
+                taken.insert(uuid);
+                continue;
+            };
+            let mut claim = claim.clone();
+            // With a key to install, a Ready one is not the claim's own yet.
+            let txn = match ready && claim.spec.ssh_public_key.is_none() {
+                true => claims::bind(&mut claim, member, now),
+                false => claims::promise(&mut claim, member, now),
+            };
+            let container = member.object.metadata.name.clone();
+            return Ok(Found::Member(Place { container, txn, reservation: Some(reservation) }));
+        }
     }
 
     /// A machine made for it. That holds only if the pool is as it was counted: so the limit is exact under any number
     /// of clients.
-    fn cold(
+    pub(crate) fn make(
         &self,
         pool: &Versioned<ContainerPool>,
         claim: &ContainerClaim,
@@ -74,14 +105,20 @@ impl Places<'_> {
         claim.status = claim::promised(&claim.status, &container, now);
         let mut counted = pool.object.clone();
         counted.status.containers += 1;
-        Ok(Place { container, txn: birth.txn.unchanged(pool).write(&counted).write(&claim).tell(&[created]) })
+        let txn = birth.txn.unchanged(pool).write(&counted).write(&claim).tell(&[created]);
+        Ok(Place { container, txn, reservation: None })
     }
 }
 
 /// All containers of a pool.
 pub(crate) fn members(store: &dyn Store, pool: &ContainerPool) -> Result<Vec<Versioned<Container>>, RecordError> {
     let all: Vec<Versioned<Container>> = records::list(store, &pool.metadata.namespace)?;
-    Ok(all.into_iter().filter(|c| c.object.spec.pool.as_deref() == Some(&pool.metadata.name)).collect())
+    Ok(all.into_iter().filter(|read| is_member(&read.object, pool)).collect())
+}
+
+/// Whether a container counts against this pool.
+pub(crate) fn is_member(c: &Container, pool: &ContainerPool) -> bool {
+    c.metadata.namespace == pool.metadata.namespace && c.spec.pool.as_ref() == Some(&pool.metadata.name)
 }
 
 /// The claims on a pool that wait for a place, the first one first.

@@ -5,8 +5,9 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::{Api, ApiError, claims};
-use crate::model::{Container, Credentials, Template};
-use crate::store::records;
+use crate::model::{Container, Credentials, ObjectMeta, Template};
+use crate::plan::container::released;
+use crate::store::records::{self, Versioned};
 use crate::store::{Txn, TxnResult};
 
 /// Keeps a container from being started until it was looked at.
@@ -26,11 +27,16 @@ impl Api {
             if read.object.spec.scheduling_gates.is_empty() {
                 return Ok(());
             }
+            // What was admitted was what it was made from.
+            let txn = match template.memory > read.object.spec.template.memory {
+                true => self.births.admit(&*self.store, template.memory, read.object.uuid())?,
+                false => Txn::default(),
+            };
             let mut open = read.object.clone();
             open.spec.scheduling_gates.retain(|gate| gate != REVIEW_GATE);
             open.spec.template = template.clone();
             open.metadata.generation += 1;
-            if let TxnResult::Committed(_) = self.store.txn(Txn::default().unchanged(&read).write(&open)).await? {
+            if let TxnResult::Committed(_) = self.store.txn(txn.unchanged(&read).write(&open)).await? {
                 return Ok(());
             }
         }
@@ -38,8 +44,7 @@ impl Api {
 
     /// A container, as it is now.
     pub fn container(&self, uuid: Uuid) -> Result<Option<Container>, ApiError> {
-        let read = records::get::<Container>(&*self.store, &self.namespace, &uuid.to_string())?;
-        Ok(read.map(|read| read.object))
+        Ok(records::container(&*self.store, uuid)?.map(|read| read.object))
     }
 
     /// Takes back a grant whose answer did not reach its client.
@@ -52,13 +57,15 @@ impl Api {
 
     /// Wishes for the end of a container, claimed or not.
     pub async fn end(&self, uuid: Uuid) -> Result<(), ApiError> {
-        self.revoke(uuid).await?;
         loop {
-            let read = records::get::<Container>(&*self.store, &self.namespace, &uuid.to_string())?;
+            let read = records::container(&*self.store, uuid)?;
             let Some(read) = read.filter(|read| !read.object.metadata.deleting()) else { return Ok(()) };
-            let mut ended = read.object.clone();
-            ended.metadata.deletion_timestamp = Some((self.clock)());
-            if let TxnResult::Committed(_) = self.store.txn(Txn::default().unchanged(&read).write(&ended)).await? {
+            let (namespace, now) = (&read.object.metadata.namespace, (self.clock)());
+            if let Some(claim) = &read.object.spec.claim {
+                claims::withdraw(&*self.store, namespace, claim, now).await?;
+            }
+            let txn = claims::end(Txn::default(), &read, now);
+            if let TxnResult::Committed(_) = self.store.txn(txn).await? {
                 return Ok(());
             }
         }
@@ -70,8 +77,9 @@ impl Api {
         let sealed_password = self.births.sealer().seal(uuid, password);
         let credentials = Credentials { username: username.into(), sealed_password };
         loop {
-            let read = records::get::<Container>(&*self.store, &self.namespace, &uuid.to_string())?.ok_or_else(gone)?;
-            let key = records::credentials_key(&self.namespace, &read.object.metadata.name);
+            let read = records::container(&*self.store, uuid)?.ok_or_else(gone)?;
+            let ObjectMeta { namespace, name, .. } = &read.object.metadata;
+            let key = records::credentials_key(namespace, name);
             let txn = Txn::default().unchanged(&read).put(&key, &credentials);
             if let TxnResult::Committed(_) = self.store.txn(txn).await? {
                 return Ok(());
@@ -79,21 +87,16 @@ impl Api {
         }
     }
 
-    /// Wishes for the end of every container of the pool, and of no more to be made; how many there are still.
+    /// Wishes for the end of every container, whoever's it is, and makes no other one in this run; how many there are
+    /// still.
     pub async fn end_all(&self) -> Result<usize, ApiError> {
-        let pool = self.pool()?;
-        if pool.object.spec.replicas > 0 {
-            let mut empty = pool.object.clone();
-            empty.spec.replicas = 0;
-            // Whoever was faster is met the next time.
-            self.store.txn(Txn::default().unchanged(&pool).write(&empty)).await?;
+        self.births.stop();
+        let all: Vec<Versioned<Container>> = records::list_all(&*self.store)?;
+        let left: Vec<_> = all.into_iter().filter(|read| !released(&read.object)).collect();
+        for read in left.iter().filter(|read| !read.object.metadata.deleting()) {
+            // What was changed meanwhile is met the next time.
+            self.store.txn(claims::end(Txn::default(), read, (self.clock)())).await?;
         }
-        let members = self.members()?;
-        for member in members.iter().filter(|member| !member.object.metadata.deleting()) {
-            let mut ended = member.object.clone();
-            ended.metadata.deletion_timestamp = Some((self.clock)());
-            self.store.txn(Txn::default().unchanged(member).write(&ended)).await?;
-        }
-        Ok(members.len())
+        Ok(left.len())
     }
 }

@@ -1,16 +1,19 @@
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
 use super::*;
+use crate::host::{Host, Unlimited};
 use crate::model::*;
 use crate::plan::admission::Capacity;
 use crate::store::records::{self, REGISTRY};
-use crate::store::{Store, Txn, TxnResult};
+use crate::store::{Commit, Kv, Store, StoreError, Txn, TxnResult, Watch};
 
 const NS: &str = DEFAULT_NAMESPACE;
 
@@ -73,6 +76,29 @@ impl Bench {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Members that are Ready.
+    fn warm(&self, count: u32) {
+        let read = records::get::<ContainerPool>(&*self.store, NS, "default").unwrap().unwrap();
+        let births = &self.api.births;
+        for _ in 0..count {
+            let mut birth = births.container(&*self.store, &read.object, None, vec![], (self.api.clock)()).unwrap();
+            birth.container.status.phase = Phase::Ready;
+            self.store.txn(birth.txn).wait().unwrap();
+            self.store.txn(Txn::default().write(&birth.container)).wait().unwrap();
+        }
+        let mut pool = read.object;
+        pool.status.containers += count;
+        self.store.txn(Txn::default().write(&pool)).wait().unwrap();
+    }
+
+    /// The same records, with a store and a host of its own.
+    fn api_over(&self, store: Arc<dyn Store>, host: Arc<dyn Host>) -> Arc<Api> {
+        let sealer = Sealer::from_file(&self.dir.path().join("seal.key")).unwrap();
+        let births = Births::new(sealer, Digests::default(), 10_000..=10_063, Arc::new(any)).on(host);
+        let clock = Arc::clone(&self.api.clock);
+        Arc::new(Api::new(store, Arc::new(births), clock, Uuid::new_v4(), NS, "default"))
     }
 
     async fn created(&self) -> Granted {
@@ -259,10 +285,184 @@ fn an_image_is_read_once_for_each_change_whoever_asks() {
     });
 }
 
+/// A store that answers no transaction before so many are on their way.
+struct Together {
+    inner: Arc<dyn Store>,
+    all: Arc<tokio::sync::Barrier>,
+}
+
+impl Store for Together {
+    fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError> {
+        self.inner.get(key)
+    }
+
+    fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
+        self.inner.list(prefix)
+    }
+
+    fn txn(&self, txn: Txn) -> Commit {
+        let (inner, all) = (Arc::clone(&self.inner), Arc::clone(&self.all));
+        Commit::new(Box::pin(async move {
+            all.wait().await;
+            inner.txn(txn).await
+        }))
+    }
+
+    fn watch(&self, prefix: &str, from: u64) -> Watch {
+        self.inner.watch(prefix, from)
+    }
+
+    fn compact(&self, rev: u64) -> Result<(), StoreError> {
+        self.inner.compact(rev)
+    }
+}
+
+#[tokio::test]
+async fn claims_at_once_take_a_member_each_and_are_committed_together() {
+    const CLIENTS: u32 = 8;
+    let bench = bench(CLIENTS, 10_000..=10_063, any);
+    bench.warm(CLIENTS);
+    let all = Arc::new(tokio::sync::Barrier::new(CLIENTS as usize));
+    let api = bench.api_over(Arc::new(Together { inner: Arc::clone(&bench.store), all }), Arc::new(Unlimited));
+    let claims: Vec<_> = (0..CLIENTS).map(|_| api.claim(&client(), &"token".to_owned().into())).collect();
+    // One that waited for another's commit, or tried in vain, would wait here for ever.
+    let writing = futures::future::join_all(claims.iter().map(|claim| api.write_claim(claim, vec![])));
+    let written = tokio::time::timeout(Duration::from_secs(60), writing).await.expect("they wait for each other");
+    let members: HashSet<String> = written.into_iter().map(|place| place.unwrap().0).collect();
+    assert_eq!(members.len(), 8);
+    assert!(bench.containers().iter().all(|c| c.status.phase == Phase::Bound));
+}
+
+#[tokio::test]
+async fn a_member_that_was_kept_for_a_client_who_went_away_is_given_to_the_next() {
+    let bench = bench(1, 10_000..=10_009, any);
+    bench.warm(1);
+    let never = Arc::new(tokio::sync::Barrier::new(2));
+    let api = bench.api_over(Arc::new(Together { inner: Arc::clone(&bench.store), all: never }), Arc::new(Unlimited));
+    let claim = api.claim(&client(), &"token".to_owned().into());
+    {
+        let first = api.write_claim(&claim, vec![]);
+        tokio::pin!(first);
+        while api.reservations.all().is_empty() {
+            assert!(futures::poll!(&mut first).is_pending());
+            tokio::task::yield_now().await;
+        }
+        // The pool has nothing else, so the second is refused at once.
+        let second = api.write_claim(&claim, vec![]).await;
+        assert!(matches!(second, Err(ApiError::Full { .. })));
+    }
+    assert!(api.reservations.all().is_empty());
+}
+
+/// What 64 clients wait for when they come at once, and what one waits for alone, on a pool of as many Ready members.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement, not a rule: run it in a release build with --nocapture"]
+async fn measure_clients_at_once_on_a_warm_pool() {
+    const CLIENTS: u32 = 64;
+    let disk = tempfile::tempdir().unwrap();
+    let sled = crate::store::open(&disk.path().join("store"), crate::store::Options::default()).unwrap();
+    for (name, store) in [("memory", crate::store::memory()), ("sled", sled)] {
+        let mut bench = bench(2 * CLIENTS, 10_000..=10_255, any);
+        let pool = records::get::<ContainerPool>(&*bench.store, NS, "default").unwrap().unwrap().object;
+        bench.store = store.clone() as Arc<dyn Store>;
+        bench.store.txn(Txn::default().write(&pool)).wait().unwrap();
+        let births = Arc::clone(&bench.api.births);
+        let clock = Arc::clone(&bench.api.clock);
+        bench.api = Arc::new(Api::new(store.clone() as _, births, clock, Uuid::new_v4(), NS, "default"));
+        bench.warm(CLIENTS);
+        let began = Instant::now();
+        bench.api.create(&client()).await.unwrap();
+        let one = began.elapsed();
+        bench.warm(1);
+        let began = Instant::now();
+        let clients: Vec<Client> = (0..CLIENTS).map(|_| client()).collect();
+        let created = futures::future::join_all(clients.iter().map(|client| {
+            let api = Arc::clone(&bench.api);
+            async move { api.create(client).await }
+        }));
+        let created = created.await;
+        let all = began.elapsed();
+        assert!(created.iter().all(Result::is_ok), "{:?}", created.iter().find(|created| created.is_err()));
+        println!("{name}: one in {one:?}, {CLIENTS} at once in {all:?}");
+        store.close();
+    }
+}
+
+#[tokio::test]
+async fn no_more_is_available_than_the_host_takes() {
+    let bench = bench(9, 10_000..=10_063, any);
+    let api = bench.api_over(Arc::clone(&bench.store), Arc::new(SmallHost(600)));
+    assert_eq!(api.stat().unwrap().available, 2);
+    bench.warm(1);
+    assert_eq!(api.stat().unwrap().available, 2, "a member and one more");
+    assert_eq!(bench.api.stat().unwrap().available, 9);
+}
+
+#[tokio::test]
+async fn a_machine_that_a_review_enlarges_is_admitted_again() {
+    let bench = bench(9, 10_000..=10_063, any);
+    let api = bench.api_over(Arc::clone(&bench.store), Arc::new(SmallHost(600)));
+    let reviewed = |memory| -> Review {
+        Box::new(move |c| {
+            Box::pin(async move { Ok(Template { memory: Memory::mebibytes(memory), ..c.spec.template }) })
+        })
+    };
+    let client = client();
+    let refused = api.create_reviewed(&client, Wishes::default(), Some(reviewed(601))).await.unwrap_err();
+    assert!(matches!(&refused, ApiError::Birth(BirthError::HostFull(_))), "{refused}");
+    assert!(refused.to_string().contains("601Mi"), "{refused}");
+    while !bench.containers()[0].metadata.deleting() {
+        tokio::task::yield_now().await;
+    }
+    let claim = records::list::<ContainerClaim>(&*bench.store, NS).unwrap().remove(0).object;
+    bench.store.txn(Txn::default().remove(&bench.containers()[0]).remove(&claim)).await.unwrap();
+    let larger = api.create_reviewed(&client, Wishes::default(), Some(reviewed(600)));
+    let (granted, ()) = tokio::join!(larger, bench.end_boot(ClaimPhase::Bound));
+    granted.unwrap();
+    let made = bench.containers().remove(0);
+    assert_eq!(made.spec.template.memory, Memory::mebibytes(600));
+    assert_eq!(api.stat().unwrap().available, 0);
+}
+
+#[tokio::test]
+async fn the_end_of_all_is_that_of_every_namespace_and_changes_no_pool() {
+    let bench = bench(9, 10_000..=10_063, any);
+    bench.warm(1);
+    let pool = || records::get::<ContainerPool>(&*bench.store, NS, "default").unwrap().unwrap();
+    let before = pool();
+    let alone = ObjectMeta::new("elsewhere", "alone", Uuid::new_v4(), Timestamp::UNIX_EPOCH);
+    let alone = bench.api.births.standalone(&*bench.store, alone, before.object.spec.template.clone()).unwrap();
+    bench.store.txn(alone.txn).await.unwrap();
+    assert_eq!(bench.api.end_all().await.unwrap(), 2);
+    let all = records::list_all::<Container>(&*bench.store).unwrap();
+    assert!(all.iter().all(|read| read.object.metadata.deleting()), "{all:#?}");
+    assert_eq!(pool(), before);
+    let refused = bench.api.create(&client()).await.unwrap_err();
+    assert!(matches!(refused, ApiError::Birth(BirthError::Stopping)), "{refused}");
+    bench.store.txn(all.iter().fold(Txn::default(), |txn, read| txn.remove(&read.object))).await.unwrap();
+    assert_eq!(bench.api.end_all().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_container_is_found_and_ended_by_its_uuid_wherever_it_is() {
+    let bench = bench(9, 10_000..=10_063, any);
+    let template = records::get::<ContainerPool>(&*bench.store, NS, "default").unwrap().unwrap().object.spec.template;
+    let uuid = Uuid::new_v4();
+    let alone = ObjectMeta::new("elsewhere", "alone", uuid, Timestamp::UNIX_EPOCH);
+    let alone = bench.api.births.standalone(&*bench.store, alone, template).unwrap();
+    bench.store.txn(alone.txn).await.unwrap();
+    bench.api.set_credentials(uuid, "somebody", &"secret".to_owned().into()).await.unwrap();
+    let credentials = records::credentials(&*bench.store, "elsewhere", "alone").unwrap().unwrap();
+    assert_eq!(credentials.username, "somebody");
+    bench.api.end(uuid).await.unwrap();
+    assert!(bench.api.container(uuid).unwrap().unwrap().metadata.deleting());
+    assert_eq!(bench.api.container(Uuid::new_v4()).unwrap(), None);
+}
+
 /// So much memory for machines.
 struct SmallHost(u64);
 
-impl crate::host::Host for SmallHost {
+impl Host for SmallHost {
     fn capacity(&self) -> std::io::Result<Capacity> {
         Ok(Capacity { memory: self.0 << 20, ..Capacity::UNLIMITED })
     }

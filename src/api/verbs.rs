@@ -9,7 +9,8 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::births::{BirthError, Births};
-use super::placing::{self, Place, Places};
+use super::placing::{self, Found, Place, Places};
+use super::reservations::Reservations;
 use super::review::{REVIEW_GATE, Review};
 use super::wishes::{self, WishError, Wishes};
 use super::{Deadline, Doubts, ExtendError, LoginError, SealError, claims};
@@ -17,6 +18,7 @@ use crate::model::{
     ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, Object, ObjectMeta,
     ObjectRef, Origin,
 };
+use crate::plan::clock::Clock;
 use crate::plan::placement;
 use crate::store::records::{self, RecordError, Versioned};
 use crate::store::{Change, Store, StoreError, Txn, TxnResult};
@@ -117,7 +119,7 @@ pub enum End {
 pub struct Stat {
     /// Whole seconds since the start.
     pub uptime: u64,
-    /// Claims that could still be granted.
+    /// Claims that could still be granted, as far as the pool and the host have room.
     pub available: u32,
 }
 
@@ -126,10 +128,11 @@ pub struct Api {
     pub(super) store: Arc<dyn Store>,
     pub(super) births: Arc<Births>,
     doubts: Arc<Doubts>,
-    /// Held while a client's claim is placed. Transactions alone keep the limit exact; without this, clients that come
-    /// at once all try for the same member, and all but one of them in vain.
-    turn: tokio::sync::Mutex<()>,
-    pub(super) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub(super) reservations: Arc<Reservations>,
+    /// Held while a machine is made for a client's claim. Transactions alone keep the limit exact; but each of these
+    /// counts its machine in the pool, so of those that are made at once, all but one would be in vain.
+    making: tokio::sync::Mutex<()>,
+    pub(super) clock: Clock,
     run: Uuid,
     pub(super) namespace: String,
     pool: String,
@@ -141,15 +144,15 @@ impl Api {
     pub fn new(
         store: Arc<dyn Store>,
         births: Arc<Births>,
-        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+        clock: Clock,
         run: Uuid,
         namespace: &str,
         pool: &str,
     ) -> Self {
         let started = clock();
-        let (doubts, turn) = (Arc::default(), tokio::sync::Mutex::default());
+        let (doubts, reservations, making) = (Arc::default(), Arc::default(), tokio::sync::Mutex::default());
         let (namespace, pool) = (namespace.into(), pool.into());
-        Api { store, births, doubts, turn, clock, run, namespace, pool, started }
+        Api { store, births, doubts, reservations, making, clock, run, namespace, pool, started }
     }
 
     /// The same, with the operator's doubts: a member that may be dead is passed over.
@@ -207,8 +210,8 @@ impl Api {
         claim: &ContainerClaim,
         gates: Vec<String>,
     ) -> Result<(String, u64, SignedDuration), ApiError> {
-        let _turn = self.turn.lock().await;
         let name = &claim.spec.pool;
+        let mut making = None;
         loop {
             let pool = match placing::pool_of(&*self.store, claim)? {
                 Some(pool) => pool,
@@ -216,12 +219,20 @@ impl Api {
                 None => return Err(WishError::NoPool { pool: name.clone() }.into()),
             };
             wishes::allows(&pool.object, claim.spec.ttl_seconds)?;
-            let ahead = placing::waiting(&*self.store, &self.namespace, name)?.len();
-            let Some(Place { container, txn }) = self.place(&pool, claim, ahead, &gates).await? else {
-                let (pool, spec) = (name.clone(), &pool.object.spec);
-                let full = ApiError::Full { pool: pool.clone(), limit: spec.max_containers };
-                return Err(if spec.paused { ApiError::Paused { pool } } else { full });
+            let place = match self.find(&pool.object, claim, !gates.is_empty()).await? {
+                Found::Member(place) => place,
+                Found::Room if making.is_none() => {
+                    making = Some(self.making.lock().await);
+                    continue;
+                }
+                Found::Room => self.make(&pool, claim, &gates).await?,
+                Found::Full => {
+                    let (pool, spec) = (name.clone(), &pool.object.spec);
+                    let full = ApiError::Full { pool: pool.clone(), limit: spec.max_containers };
+                    return Err(if spec.paused { ApiError::Paused { pool } } else { full });
+                }
             };
+            let Place { container, txn, reservation: _kept_meanwhile } = place;
             if let TxnResult::Committed(rev) = self.store.txn(txn).await? {
                 let boot = SignedDuration::from_secs(pool.object.spec.template.boot_deadline_seconds.into());
                 return Ok((container, rev, boot));
@@ -229,22 +240,34 @@ impl Api {
         }
     }
 
-    /// Finds a place, on a thread that may block: for a new machine, images are read and ports tried.
-    async fn place(
+    async fn find(&self, pool: &ContainerPool, claim: &ContainerClaim, reviewed: bool) -> Result<Found, RecordError> {
+        let (pool, claim, now) = (pool.clone(), claim.clone(), (self.clock)());
+        self.places(move |places| {
+            let ObjectMeta { namespace, name, .. } = &pool.metadata;
+            let ahead = placing::waiting(places.store, namespace, name)?.len();
+            places.find(&pool, &claim, ahead, reviewed, now)
+        })
+        .await
+    }
+
+    async fn make(
         &self,
         pool: &Versioned<ContainerPool>,
         claim: &ContainerClaim,
-        ahead: usize,
         gates: &[String],
-    ) -> Result<Option<Place>, BirthError> {
-        let (store, births, doubts) = (Arc::clone(&self.store), Arc::clone(&self.births), Arc::clone(&self.doubts));
+    ) -> Result<Place, BirthError> {
         let (pool, claim, gates, now) = (pool.clone(), claim.clone(), gates.to_vec(), (self.clock)());
-        let find = move || {
-            let places = Places { store: &*store, births: &births, doubts: &doubts };
-            places.find(&pool, &claim, ahead, &gates, now)
-        };
-        match tokio::task::spawn_blocking(find).await {
-            Ok(place) => place,
+        self.places(move |places| places.make(&pool, &claim, &gates, now)).await
+    }
+
+    /// Works on a thread that may block: all members are read, for a new machine images too, and ports are tried.
+    async fn places<T: Send + 'static>(&self, work: impl FnOnce(&Places<'_>) -> T + Send + 'static) -> T {
+        let (store, births, doubts) = (Arc::clone(&self.store), Arc::clone(&self.births), Arc::clone(&self.doubts));
+        let reservations = Arc::clone(&self.reservations);
+        let work =
+            move || work(&Places { store: &*store, births: &births, doubts: &doubts, reservations: &reservations });
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
     }
@@ -347,18 +370,17 @@ impl Api {
     pub fn stat(&self) -> Result<Stat, ApiError> {
         let uptime = (self.clock)().duration_since(self.started).as_secs().max(0).unsigned_abs();
         let pool = self.pool()?.object;
-        let members: Vec<Container> = self.members()?.into_iter().map(|member| member.object).collect();
+        let recorded = records::list_all::<Container>(&*self.store)?;
+        let room = self.births.room(recorded.iter().map(|c| &c.object), pool.spec.template.memory);
+        let members: Vec<Container> =
+            recorded.into_iter().map(|read| read.object).filter(|c| placing::is_member(c, &pool)).collect();
         let waiting = placing::waiting(&*self.store, &self.namespace, &self.pool)?.len();
-        Ok(Stat { uptime, available: placement::available(&pool, &members, waiting) })
+        Ok(Stat { uptime, available: placement::available(&pool, &members, waiting, room) })
     }
 
-    pub(super) fn pool(&self) -> Result<Versioned<ContainerPool>, ApiError> {
+    fn pool(&self) -> Result<Versioned<ContainerPool>, ApiError> {
         records::get(&*self.store, &self.namespace, &self.pool)?
             .ok_or_else(|| ApiError::NoPool { pool: self.pool.clone() })
-    }
-
-    pub(super) fn members(&self) -> Result<Vec<Versioned<Container>>, ApiError> {
-        Ok(placing::members(&*self.store, &self.pool()?.object)?)
     }
 
     fn read_claim(&self, claim: &ContainerClaim) -> Result<Option<ContainerClaim>, ApiError> {

@@ -1,6 +1,7 @@
 //! What a client may ask of its machine, besides that there is one, and what policy says to it.
 
 use crate::model::{ContainerPool, valid_name};
+use crate::plan::lifetime;
 use crate::plan::public_key::{self, PublicKeyError};
 
 /// What a client asks of its machine.
@@ -51,10 +52,9 @@ impl Wishes {
 
 /// Whether a pool gives that much time.
 pub(super) fn allows(pool: &ContainerPool, ttl: Option<u32>) -> Result<(), WishError> {
-    match (ttl, pool.spec.template.lifetime.max_ttl_seconds) {
-        (Some(asked), Some(most)) if asked > most => {
-            Err(WishError::TooLong { asked, most, pool: pool.metadata.name.clone() })
-        }
-        _ => Ok(()),
-    }
+    lifetime::allowed(&pool.spec.template.lifetime, ttl).map_err(|most| WishError::TooLong {
+        asked: ttl.unwrap_or_default(),
+        most,
+        pool: pool.metadata.name.clone(),
+    })
 }

@@ -22,6 +22,7 @@ use super::events::{self, EventHandlers, Payload};
 use crate::api::{Api, Review};
 use crate::guest::{EndpointShellInstance, OpenShell, Opened, ShellObserver};
 use crate::model::{Container, Event, EventKind};
+use crate::plan::clock::Clock;
 use crate::server::container::ContainerInstance;
 use crate::server::events::Bus;
 use crate::server::{ClientInstance, EventSink, Lifecycle, Moment, Party, panic_text};
@@ -54,10 +55,10 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(super) fn new(handlers: EventHandlers, runtime: Handle) -> Arc<Self> {
+    pub(super) fn new(handlers: EventHandlers, clock: Clock, runtime: Handle) -> Arc<Self> {
         Arc::new_cyclic(|me| Dispatcher {
             me: me.clone(),
-            bus: Bus::default(),
+            bus: Bus::new(clock),
             handlers,
             runtime,
             tasks: TaskTracker::new(),
@@ -111,7 +112,7 @@ impl Dispatcher {
 
     /// Says that the server stopped, and waits until the handlers are done.
     pub(super) async fn stopped(&self) {
-        let event = Event::new(EventKind::Stopped, Timestamp::now());
+        let event = Event::new(EventKind::Stopped, self.now());
         self.at(Moment { event, party: Party::Nobody }).await;
         self.tasks.close();
         if timeout(HANDLER_PATIENCE, self.tasks.wait()).await.is_err() {
@@ -129,7 +130,7 @@ impl Dispatcher {
             let client = client_of(&payload);
             let work = AssertUnwindSafe(async move { handler(payload).await }).catch_unwind();
             let Err(panic) = work.await else { return Ended::Done };
-            let mut event = Event::new(EventKind::RuntimeError, Timestamp::now())
+            let mut event = Event::new(EventKind::RuntimeError, me.now())
                 .message(format!("the handler of {} panicked: {}", kind.name(), panic_text(&*panic)))
                 .detail("name", kind.name())
                 .detail("error", "Panic");
@@ -159,6 +160,10 @@ impl Dispatcher {
 }
 
 impl EventSink for Dispatcher {
+    fn now(&self) -> Timestamp {
+        self.bus.now()
+    }
+
     fn emit(&self, event: Event) {
         // Handlers run as tasks, whether somebody waits for them or not.
         drop(self.at(Moment { event, party: Party::Nobody }));

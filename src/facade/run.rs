@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -80,12 +79,13 @@ impl Assembly {
     /// Starts, on the runtime that this is called on.
     pub(crate) async fn launch(mut self, handlers: Handlers) -> Result<Running, ServeError> {
         let run = Uuid::new_v4();
-        let dispatcher = Dispatcher::new(handlers.events, tokio::runtime::Handle::current());
+        let clock = Arc::clone(&self.operator.clock);
+        let dispatcher = Dispatcher::new(handlers.events, Arc::clone(&clock), tokio::runtime::Handle::current());
         self.operator.observer = dispatcher.observer();
         let operator = Arc::new(self.operator);
         let (store, hypervisor) = (Arc::clone(&operator.store), Arc::clone(&operator.hypervisor));
         let health = Health::new(self.simulated, hypervisor.describe());
-        let (births, clock) = (Arc::clone(&operator.births), Arc::clone(&operator.clock));
+        let births = Arc::clone(&operator.births);
         let objects = Arc::new(Objects::new(Arc::clone(&store), Arc::clone(&births), Arc::clone(&clock)));
         let api = Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, DEFAULT_POOL);
         let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)));
@@ -140,7 +140,7 @@ impl Assembly {
             state = self.state,
             "serving; server key fingerprint {fingerprint}"
         );
-        dispatcher.emit(Event::new(EventKind::Started, Timestamp::now()));
+        dispatcher.emit(Event::new(EventKind::Started, dispatcher.now()));
         let wire = tokio::spawn(wire.run(stop.clone()));
         let (key, owned) = (self.key, self.owned);
         Ok(Running {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::{Fault, Spec};
 use crate::model::{ClaimSpec, Egress, Image, Lifetime, Memory, Network, PoolSpec, Template, valid_name};
+use crate::plan::{lifetime, public_key};
 
 /// No guest boots in less.
 pub const LEAST_MEMORY: Memory = Memory::mebibytes(64);
@@ -24,8 +25,6 @@ const LONGEST_LABEL: usize = 63;
 const LONGEST_PREFIX: usize = 253;
 /// All annotations of an object together, as in Kubernetes.
 const LONGEST_ANNOTATIONS: usize = 256 << 10;
-/// The longest public key: RSA with 16384 bits, and a comment.
-const LONGEST_KEY: usize = 8 << 10;
 /// Waits are a matter of an hour, not of days.
 const LONGEST_DEBOUNCE: u32 = 3_600_000;
 
@@ -111,7 +110,7 @@ pub fn template(template: &Template, path: &str) -> Vec<Fault> {
         "network.egress",
         "'internet' needs a NAT network, and network.mode is 'user': write 'none' or 'all', or the mode 'nat'",
     );
-    lifetime(&mut f, &template.lifetime);
+    limits(&mut f, &template.lifetime);
     f.faults
 }
 
@@ -126,7 +125,7 @@ fn absolute(f: &mut Faults<'_>, field: &str, file: &Path) {
     f.unless(good, field, format!("write a path of at most {LONGEST_PATH} bytes, without control characters"));
 }
 
-fn lifetime(f: &mut Faults<'_>, lifetime: &Lifetime) {
+fn limits(f: &mut Faults<'_>, lifetime: &Lifetime) {
     let Lifetime { ttl_seconds, max_ttl_seconds, idle_timeout_seconds, max_ready_seconds } = *lifetime;
     for (field, seconds) in [
         ("lifetime.ttlSeconds", ttl_seconds),
@@ -153,9 +152,8 @@ pub fn claim(spec: &ClaimSpec) -> Vec<Fault> {
     }
     f.unless(spec.ttl_seconds != Some(0), "ttlSeconds", "it is 0; leave it out for what the pool's template says");
     f.unless(spec.timeout_seconds != Some(0), "timeoutSeconds", "it is 0; leave it out to wait as long as it takes");
-    if let Some(key) = &spec.ssh_public_key {
-        let right = "write one line as in ~/.ssh/id_ed25519.pub: ssh-ed25519, ecdsa-sha2-nistp256 or ssh-rsa, the key, and a comment at most";
-        f.unless(public_key(key), "sshPublicKey", right);
+    if let Some(Err(error)) = spec.ssh_public_key.as_deref().map(public_key::read) {
+        f.unless(false, "sshPublicKey", format!("{error}; write the line of a file like ~/.ssh/id_ed25519.pub"));
     }
     // They are no fields of a manifest; whoever builds a spec in code may not set them either.
     f.unless(spec.token_sha256.is_none() && spec.origin.is_object(), "origin", "it is the daemon's own to write");
@@ -164,35 +162,11 @@ pub fn claim(spec: &ClaimSpec) -> Vec<Fault> {
 
 /// What is wrong with a claim on a machine of this template.
 pub fn claim_in(spec: &ClaimSpec, template: &Template) -> Vec<Fault> {
-    match (spec.ttl_seconds, template.lifetime.max_ttl_seconds) {
-        (Some(ttl), Some(most)) if ttl > most => {
-            let pool = &spec.pool;
-            vec![Fault::new(
-                "spec.ttlSeconds",
-                format!("{ttl} are more than pool '{pool}' allows: write at most {most}"),
-            )]
-        }
-        _ => vec![],
-    }
-}
-
-fn public_key(text: &str) -> bool {
-    let mut words = text.split(' ');
-    let kind = words.next().unwrap_or_default();
-    let known = matches!(
-        kind,
-        "ssh-ed25519"
-            | "ssh-rsa"
-            | "ecdsa-sha2-nistp256"
-            | "ecdsa-sha2-nistp384"
-            | "ecdsa-sha2-nistp521"
-            | "sk-ssh-ed25519@openssh.com"
-            | "sk-ecdsa-sha2-nistp256@openssh.com"
-    );
-    let base64 = |key: &str| {
-        key.starts_with("AAAA") && key.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/' | b'='))
+    let (asked, pool) = (spec.ttl_seconds.unwrap_or_default(), &spec.pool);
+    let fault = |most| {
+        Fault::new("spec.ttlSeconds", format!("{asked} are more than pool '{pool}' allows: write at most {most}"))
     };
-    text.len() <= LONGEST_KEY && !text.chars().any(char::is_control) && known && words.next().is_some_and(base64)
+    lifetime::allowed(&template.lifetime, spec.ttl_seconds).err().map(fault).into_iter().collect()
 }
 
 /// What is wrong with labels.

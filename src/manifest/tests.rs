@@ -254,7 +254,7 @@ fn full(kind: Kind) -> Value {
         Kind::Container => json!({ "template": template }),
         Kind::ContainerClaim => json!({
             "pool": "a", "ttlSeconds": 1, "timeoutSeconds": 2,
-            "sshPublicKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIF6 me@here",
+            "sshPublicKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA me@here",
         }),
     };
     json!({

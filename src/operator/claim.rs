@@ -1,12 +1,14 @@
 //! One pass for one claim: it finds a place for one that waits, gives up one that waited too long, and forgets one that
 //! nobody asks for any more. Everything else that becomes of a claim is decided with its machine.
 
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 
 use super::pass::AT_ONCE;
 use super::{Operator, PassError, Requeue};
 use crate::api::claims;
-use crate::api::placing::{self, Place, Places};
+use crate::api::placing::{self, Found, Place, Places};
 use crate::model::{ClaimStatus, ContainerClaim};
 use crate::plan::claim::{self, Next, Queue};
 use crate::store::records::{self, Versioned};
@@ -63,12 +65,18 @@ impl Operator {
     fn place(&self, read: &Read) -> Result<Requeue, PassError> {
         let (claim, now) = (&read.object, self.now());
         let Some(pool) = placing::pool_of(&*self.store, claim)? else { return Ok(AT_ONCE) };
-        let places = Places { store: &*self.store, births: &self.births, doubts: &self.doubts };
+        let (store, births, doubts) = (&*self.store, &*self.births, &*self.doubts);
+        let places = Places { store, births, doubts, reservations: &Arc::default() };
         let left = claim::time_left(claim, now);
         let look = |at_most: Option<SignedDuration>| {
             at_most.into_iter().chain(left).min().map_or(Requeue::OnChange, Requeue::After)
         };
-        match places.find(&pool, claim, 0, &[], now) {
+        let place = match places.find(&pool.object, claim, 0, false, now)? {
+            Found::Member(place) => Ok(Some(place)),
+            Found::Room => places.make(&pool, claim, &[], now).map(Some),
+            Found::Full => Ok(None),
+        };
+        match place {
             Ok(Some(Place { txn, .. })) => self.commit_claim(txn.unchanged(read), Requeue::OnChange),
             Ok(None) => {
                 let held = claim::held(&claim.status, "Queued", "the pool is full", now);

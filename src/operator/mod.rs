@@ -52,10 +52,8 @@ use crate::hypervisor::Hypervisor;
 use crate::model::{Container, Mark};
 use crate::store::{RecordError, Store, StoreError};
 
+pub use crate::plan::clock::Clock;
 pub use run::run;
-
-/// Tells the time. Tests bring their own.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Everything a pass works with. All of it is behind traits; only `daemon` knows what is.
 pub struct Operator {

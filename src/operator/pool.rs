@@ -1,24 +1,20 @@
 //! One pass for one pool.
 
-use jiff::SignedDuration;
-
+use super::pass::AT_ONCE;
 use super::{Operator, PassError, Requeue};
-use crate::api::BirthError;
+use crate::api::{BirthError, placing};
 use crate::error_chain;
 use crate::model::{Container, ContainerPool};
 use crate::plan::pool::{self, Decision, Hindrance, Next, Outlook};
 use crate::store::records::{self, Versioned};
 use crate::store::{Txn, TxnResult};
 
-const AT_ONCE: Requeue = Requeue::After(SignedDuration::ZERO);
-
 impl Operator {
     pub(super) fn pass_pool(&self, namespace: &str, name: &str) -> Result<Requeue, PassError> {
         let Some(read) = records::get::<ContainerPool>(&*self.store, namespace, name)? else {
             return Ok(Requeue::OnChange);
         };
-        let members: Vec<Versioned<Container>> = records::list(&*self.store, namespace)?;
-        let members: Vec<_> = members.into_iter().filter(|c| c.object.spec.pool.as_deref() == Some(name)).collect();
+        let members = placing::members(&*self.store, &read.object)?;
         let objects: Vec<Container> = members.iter().map(|c| c.object.clone()).collect();
         let image = self.births.image_sha256(&read.object.spec.template.image).map_err(|error| error_chain(&error));
         let now = self.now();
@@ -90,6 +86,7 @@ fn hindrance(error: BirthError) -> Result<Hindrance, PassError> {
         BirthError::HostFull(_) => "HostFull",
         BirthError::NoFreePort { .. } => "NoFreePort",
         BirthError::Host(_) => "HostUnknown",
+        BirthError::Stopping => "Stopping",
         // It was there a moment ago.
         BirthError::Image(_) => "ImageMissing",
         BirthError::Record(error) => return Err(error.into()),

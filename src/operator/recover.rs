@@ -160,14 +160,14 @@ mod tests {
             observer: None,
             forwarder: Arc::new(FakeForwarder::new(Arc::clone(&world))),
             births: Arc::new(births),
-            clock: Arc::new(Timestamp::now),
+            clock: Arc::new(|| Timestamp::UNIX_EPOCH),
             instance: Uuid::new_v4(),
             addressed: false,
             doubts: Arc::default(),
             kept_events: 1000,
             quit: CancellationToken::new(),
         };
-        let meta = ObjectMeta::new("there", "box", Uuid::new_v4(), Timestamp::now());
+        let meta = ObjectMeta::new("there", "box", Uuid::new_v4(), Timestamp::UNIX_EPOCH);
         let template = Template::of(Image::Iso(image));
         let birth = operator.births.standalone(&*store, meta, template).unwrap();
         let object = crate::model::Object::object_ref(&birth.container);

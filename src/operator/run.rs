@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::queue::{self, Queue};
 use super::waiting::Waiting;
 use super::{Operator, PassError, Requeue};
-use crate::model::{Container, ContainerClaim, ContainerPool, DEFAULT_NAMESPACE, Kind, Object, ObjectRef, Wake};
+use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectRef, Wake};
 use crate::store::records::{self, REGISTRY};
 use crate::store::{Batch, Change, StoreError};
 
@@ -97,20 +97,13 @@ async fn feed(operator: Arc<Operator>, queue: Queue<ObjectRef>, cancel: Cancella
     }
 }
 
-/// The container of a domain: a pool's bears its UUID as its name, one without pool the name that its user chose.
-fn container(operator: &Operator, uuid: Uuid) -> Option<ObjectRef> {
-    let find = || -> Result<Option<ObjectRef>, PassError> {
-        if let Some(read) = records::get::<Container>(&*operator.store, DEFAULT_NAMESPACE, &uuid.to_string())? {
-            return Ok(Some(read.object.object_ref()));
-        }
-        let all = records::list_all::<Container>(&*operator.store)?;
-        Ok(all.iter().find(|read| read.object.uuid() == uuid).map(|read| read.object.object_ref()))
-    };
-    find().unwrap_or_else(|error| {
+fn container(operator: &Operator, domain: Uuid) -> Option<ObjectRef> {
+    let found = records::container(&*operator.store, domain).unwrap_or_else(|error| {
         // The look at everything finds out what happened to it.
-        tracing::warn!(domain = %uuid, error = crate::error_chain(&error), "a hint cannot be followed");
+        tracing::warn!(%domain, error = crate::error_chain(&error), "a hint cannot be followed");
         None
-    })
+    });
+    found.map(|read| read.object.object_ref())
 }
 
 fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting) {

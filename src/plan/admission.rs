@@ -53,7 +53,7 @@ pub enum HostFull {
 
 /// Admits a machine that needs so much memory beside those that are recorded, or says why not.
 pub fn admit(capacity: &Capacity, recorded: impl Iterator<Item = Memory>, asked: Memory) -> Result<(), HostFull> {
-    let taken = recorded.fold(0_u64, |sum, memory| sum.saturating_add(memory.bytes()));
+    let taken = sum(recorded);
     if taken.saturating_add(asked.bytes()) > capacity.memory {
         return Err(HostFull::Memory { asked, taken, limit: capacity.memory });
     }
@@ -61,6 +61,19 @@ pub fn admit(capacity: &Capacity, recorded: impl Iterator<Item = Memory>, asked:
         return Err(HostFull::Disk { free: capacity.disk_free, reserve: capacity.disk_reserve });
     }
     Ok(())
+}
+
+/// How many machines would be admitted that need so much memory each.
+pub fn room(capacity: &Capacity, recorded: impl Iterator<Item = Memory>, asked: Memory) -> u64 {
+    if capacity.disk_free < capacity.disk_reserve {
+        return 0;
+    }
+    let left = capacity.memory.saturating_sub(sum(recorded));
+    left.checked_div(asked.bytes()).unwrap_or(u64::MAX)
+}
+
+fn sum(recorded: impl Iterator<Item = Memory>) -> u64 {
+    recorded.fold(0, |sum, memory| sum.saturating_add(memory.bytes()))
 }
 
 fn mebibytes(bytes: u64) -> u64 {
@@ -89,6 +102,20 @@ mod tests {
         assert_eq!(admit_third(&host(768, 512, 512)), Ok(()));
         let full = admit_third(&host(768, 511, 512)).unwrap_err().to_string();
         assert!(["511 Mi", "512 Mi", "host.disk_reserve"].iter().all(|word| full.contains(word)), "{full}");
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_as_are_admitted_one_by_one() {
+        let (recorded, asked) = ([Memory::mebibytes(256); 2], Memory::mebibytes(200));
+        for (memory, free, count) in [(512, 9, 0), (711, 9, 0), (712, 9, 1), (1112, 9, 3), (0, 9, 0), (1112, 1, 0)] {
+            let capacity = host(memory, free, 5);
+            assert_eq!(room(&capacity, recorded.into_iter(), asked), count, "{memory}");
+            let mut machines = recorded.to_vec();
+            while admit(&capacity, machines.iter().copied(), asked).is_ok() {
+                machines.push(asked);
+            }
+            assert_eq!(machines.len() as u64, 2 + count);
+        }
     }
 
     #[test]

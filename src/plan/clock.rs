@@ -3,11 +3,16 @@
 //!
 //! No machine outlives the host's boot, so no deadline of a machine ever meets two anchors.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What a wall clock may differ from the daemon's time before that is worth a warning.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Tells the daemon's time. Tests bring their own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Ties the kernel's count to a date.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

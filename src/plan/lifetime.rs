@@ -62,6 +62,14 @@ pub fn granted(lifetime: &Lifetime, asked: Option<u32>) -> Option<u32> {
     }
 }
 
+/// Whether a claim may ask for that much; if not, the most that it may ask for.
+pub fn allowed(lifetime: &Lifetime, asked: Option<u32>) -> Result<(), u32> {
+    match (asked, lifetime.max_ttl_seconds) {
+        (Some(asked), Some(most)) if asked > most => Err(most),
+        _ => Ok(()),
+    }
+}
+
 /// When a machine that is used since then ends by its time to live.
 pub fn deadline(lifetime: &Lifetime, asked: Option<u32>, since: Timestamp) -> Option<Timestamp> {
     granted(lifetime, asked).map(|ttl| since + seconds(ttl))

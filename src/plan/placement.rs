@@ -46,10 +46,14 @@ pub fn place(pool: &ContainerPool, members: &[Container], asking: Asking<'_>) ->
     }
 }
 
-/// How many claims the pool could still take besides those that wait already: what STAT tells as `available`.
-pub fn available(pool: &ContainerPool, members: &[Container], waiting: usize) -> u32 {
-    let places = row(pool, members, &HashSet::new()).count();
-    u32::try_from(places.saturating_sub(waiting)).unwrap_or(u32::MAX)
+/// How many claims the pool could still take besides those that wait already, on a host with room for so many machines
+/// more: what STAT tells as `available`.
+pub fn available(pool: &ContainerPool, members: &[Container], waiting: usize, room: u64) -> u32 {
+    let doubtful = HashSet::new();
+    let (unmade, made): (Vec<_>, Vec<_>) =
+        row(pool, members, &doubtful).partition(|place| matches!(place, Place::Cold));
+    let unmade = unmade.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+    u32::try_from((made.len() + unmade).saturating_sub(waiting)).unwrap_or(u32::MAX)
 }
 
 enum Place<'a> {
@@ -188,7 +192,7 @@ mod tests {
         let behind = |ahead| place_behind(ahead, &pool(2), &members);
         assert_eq!([behind(0), behind(1)], [warm("a"), warm("b")]);
         assert_eq!([behind(2), behind(3)], [Placement::Cold, Placement::Full]);
-        assert_eq!([available(&pool(2), &members, 1), available(&pool(2), &members, 9)], [2, 0]);
+        assert_eq!([available(&pool(2), &members, 1, 9), available(&pool(2), &members, 9, 9)], [2, 0]);
     }
 
     #[test]
@@ -212,10 +216,13 @@ mod tests {
 
     #[test]
     fn what_is_available_is_free_places_and_ready_members() {
-        assert_eq!(available(&pool(0), &[], 0), 3);
-        assert_eq!(available(&pool(2), &[member("a", Phase::Ready, 1), member("b", Phase::Bound, 1)], 0), 2);
-        assert_eq!(available(&pool(3), &[], 0), 0);
+        let members = [member("a", Phase::Ready, 1), member("b", Phase::Bound, 1)];
+        assert_eq!(available(&pool(0), &[], 0, u64::MAX), 3);
+        assert_eq!(available(&pool(2), &members, 0, u64::MAX), 2);
+        assert_eq!(available(&pool(3), &[], 0, u64::MAX), 0);
         // A limit that was lowered below what runs.
-        assert_eq!(available(&pool(9), &[], 0), 0);
+        assert_eq!(available(&pool(9), &[], 0, u64::MAX), 0);
+        // A host that takes fewer than the pool allows.
+        assert_eq!([available(&pool(0), &[], 0, 1), available(&pool(1), &members, 0, 0)], [1, 1]);
     }
 }

@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::EventSink;
 use crate::model::{Container, Event, EventKind};
+use crate::plan::clock::Clock;
 use crate::store::records::{self, EVENTS, Versioned};
 use crate::store::{Batch, Change, Store, StoreError};
 
@@ -18,15 +20,15 @@ const BACKLOG: usize = 1024;
 pub struct Bus {
     listeners: broadcast::Sender<Event>,
     runtime_errors: AtomicU64,
-}
-
-impl Default for Bus {
-    fn default() -> Self {
-        Bus { listeners: broadcast::channel(BACKLOG).0, runtime_errors: AtomicU64::new(0) }
-    }
+    clock: Clock,
 }
 
 impl Bus {
+    /// Nobody listens yet.
+    pub fn new(clock: Clock) -> Self {
+        Bus { listeners: broadcast::channel(BACKLOG).0, runtime_errors: AtomicU64::new(0), clock }
+    }
+
     /// Everything that happens from now on.
     pub fn listen(&self) -> broadcast::Receiver<Event> {
         self.listeners.subscribe()
@@ -92,6 +94,10 @@ fn ended(key: &str, batch: &Batch) -> Option<Container> {
 }
 
 impl EventSink for Bus {
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
     fn emit(&self, event: Event) {
         let client = event.client.as_ref().map(|client| format!("{} ({})", client.id, client.ip));
         let details = (!event.details.is_empty()).then(|| serde_json::Value::Object(event.details.clone()));

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -71,6 +72,9 @@ pub enum Party {
 
 /// Is told what happens on connections.
 pub trait EventSink: Send + Sync + 'static {
+    /// The daemon's time, which its events bear.
+    fn now(&self) -> Timestamp;
+
     /// Takes an event; never blocks.
     fn emit(&self, event: Event);
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 
 use super::{Answer, ClientInstance, EventSink, Moment, Party, Verbs};
 use crate::model::{Event, EventKind};
@@ -97,7 +96,7 @@ impl Verbs for Handled {
                 Ok(Reply::Sent) => "it neither returned a response nor sent one".into(),
                 Err(error) => error,
             };
-            let event = Event::new(EventKind::RuntimeError, Timestamp::now())
+            let event = Event::new(EventKind::RuntimeError, events.now())
                 .client(client.client())
                 .message(format!("the handler of {verb}: {}", crate::error_chain(&*error)))
                 .detail("name", verb)

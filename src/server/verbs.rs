@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -60,7 +59,7 @@ impl ApiVerbs {
     }
 
     async fn unknown(&self, client: &Arc<ClientInstance>, verb: &str) -> Response {
-        let event = Event::new(EventKind::UnknownVerb, Timestamp::now()).detail("verb", verb);
+        let event = Event::new(EventKind::UnknownVerb, self.events.now()).detail("verb", verb);
         self.tell(event, client).await;
         Response::refused(Message::BadRequest, Some("Unknown verb"))
     }
@@ -71,7 +70,9 @@ impl ApiVerbs {
             ApiError::BadAuthentication => Response::refused(Message::BadAuthentication, None),
             // Said in words of ours, of what the client itself has written.
             ApiError::Wish(_) | ApiError::Extend(_) => Response::refused(Message::RefusedRequest, Some(&chain)),
-            ApiError::Full { .. } | ApiError::Paused { .. } | ApiError::Birth(BirthError::HostFull(_)) => {
+            ApiError::Full { .. }
+            | ApiError::Paused { .. }
+            | ApiError::Birth(BirthError::HostFull(_) | BirthError::Stopping) => {
                 tracing::info!(verb, client = client.id(), reason = chain, "unavailable");
                 Response::refused(Message::Unavailable, None)
             }
@@ -94,7 +95,7 @@ impl ApiVerbs {
     }
 
     async fn runtime_error(&self, verb: &'static str, client: &Arc<ClientInstance>, chain: &str) {
-        let event = Event::new(EventKind::RuntimeError, Timestamp::now()).message(chain);
+        let event = Event::new(EventKind::RuntimeError, self.events.now()).message(chain);
         self.tell(event.detail("name", verb).detail("error", "ApiError"), client).await;
     }
 

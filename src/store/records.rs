@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{Cond, Kv, Op, Store, StoreError, Txn, TxnResult};
-use crate::model::{Credentials, Event, Kind, Object, ObjectRef};
+use crate::model::{Container, Credentials, DEFAULT_NAMESPACE, Event, Kind, Object, ObjectRef};
 use crate::plan::clock::Anchor;
 
 /// Below it: everything that is reconciled.
@@ -91,6 +91,16 @@ pub fn list<T: Object>(store: &dyn Store, namespace: &str) -> Result<Vec<Version
 /// All objects of a kind, whatever their namespace.
 pub fn list_all<T: Object>(store: &dyn Store) -> Result<Vec<Versioned<T>>, RecordError> {
     store.list(&format!("{REGISTRY}{}/", T::KIND.plural()))?.0.iter().map(decode).collect()
+}
+
+/// The container of a UUID, if it is there: a pool's bears it as its name, one without pool the name that its user chose.
+pub fn container(store: &dyn Store, uuid: Uuid) -> Result<Option<Versioned<Container>>, RecordError> {
+    let its = |read: &Versioned<Container>| read.object.uuid() == uuid;
+    // Where nearly all of them are.
+    if let Some(read) = get(store, DEFAULT_NAMESPACE, &uuid.to_string())?.filter(its) {
+        return Ok(Some(read));
+    }
+    Ok(list_all(store)?.into_iter().find(its))
 }
 
 /// A container's credentials, if they are there.

@@ -98,9 +98,9 @@ impl Running {
             quit: CancellationToken::new(),
         });
         let run = Uuid::new_v4();
-        let api = Api::new(Arc::clone(&store), Arc::clone(&births), clock, run, DEFAULT_NAMESPACE, POOL);
+        let api = Api::new(Arc::clone(&store), Arc::clone(&births), Arc::clone(&clock), run, DEFAULT_NAMESPACE, POOL);
         let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)));
-        let (bus, stop) = (Arc::new(Bus::default()), operator.quit.clone());
+        let (bus, stop) = (Arc::new(Bus::new(Arc::clone(&clock))), operator.quit.clone());
         let teller = Arc::clone(&bus);
         tokio::spawn(Bus::follow(&*store, stop.clone(), move |event, _| teller.emit(event)));
         tokio::spawn(operator::run(operator));

@@ -10,6 +10,7 @@ use anweddol::server::{Answer, ClientInstance, EventSink, Verbs};
 use anweddol::wire::{Request, Response};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use serde_json::{Map, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -47,6 +48,10 @@ impl Log {
 }
 
 impl EventSink for Log {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
     fn emit(&self, event: Event) {
         self.add(event);
     }

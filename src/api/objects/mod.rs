@@ -21,12 +21,12 @@ mod tests;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::births::{BirthError, Births};
 use crate::manifest::Fault;
 use crate::model::ObjectRef;
+use crate::plan::clock::Clock;
 use crate::store::records::RecordError;
 use crate::store::{Store, StoreError};
 
@@ -36,7 +36,7 @@ pub use read::{Changes, Listed, WatchEvent};
 pub struct Objects {
     store: Arc<dyn Store>,
     births: Arc<Births>,
-    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    clock: Clock,
 }
 
 /// How an object is written.
@@ -157,7 +157,7 @@ fn said(faults: &[Fault]) -> String {
 
 impl Objects {
     /// Over a store; containers without pool are born by `births`.
-    pub fn new(store: Arc<dyn Store>, births: Arc<Births>, clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+    pub fn new(store: Arc<dyn Store>, births: Arc<Births>, clock: Clock) -> Self {
         Objects { store, births, clock }
     }
 }

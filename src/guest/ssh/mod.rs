@@ -86,7 +86,7 @@ impl Shell for SshShell {
 
     fn authorize(&self, at: SocketAddr, who: &Login, key: &str, patience: Patience<'_>) -> Result<(), ShellError> {
         let deadline = Instant::now() + patience.at_most;
-        let command = key::installation(key).map_err(|what| not_run(at, INSTALLATION, what))?;
+        let command = key::installation(key).map_err(|error| not_run(at, INSTALLATION, &error.to_string()))?;
         self.while_wanted(at, patience, async {
             if let Some(mut login) = self.kept.take(who.uuid) {
                 match within(at, deadline, login.run(&command)).await {

@@ -212,7 +212,7 @@ fn a_key_that_is_none_or_cannot_be_installed_is_told() {
     guest.user.store(true, Ordering::SeqCst);
     let at = serve(&runtime, &guest);
     let shell = SshShell::new(runtime.handle().clone());
-    for (key, says) in [("ssh-ed25519 no", "no public key"), (KEY, "ended with status 1")] {
+    for (key, says) in [("ssh-ed25519 no", "the public key is damaged"), (KEY, "ended with status 1")] {
         let error = shell.authorize(at, &who, key, LONG.into()).unwrap_err().to_string();
         assert!(error.contains("the installation of a key") && error.contains(says), "{error}");
     }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -73,7 +72,7 @@ impl ConnectionError {
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     let client = telling::client(peer.ip());
     let closed = CancellationToken::new();
-    let event = telling::about(EventKind::Connection, &client);
+    let event = telling::about(EventKind::Connection, &client, shared.events.now());
     let party = Party::Socket(RawSocket::new(peer, closed.clone()));
     let mut link = match Link::new(stream) {
         Ok(link) => link,
@@ -126,7 +125,7 @@ impl Shared {
             | ConnectionError::Random(_)
             | ConnectionError::Worker(_)
             | ConnectionError::Handler { .. } => {
-                let event = telling::runtime_error("connection", error.name(), &error, Some(client));
+                let event = telling::runtime_error("connection", error.name(), &error, Some(client), self.events.now());
                 let party = instance.map_or(Party::Nobody, |instance| Party::Client(Arc::clone(instance)));
                 self.events.at(Moment { event, party }).await;
             }
@@ -147,7 +146,7 @@ struct Connected(Arc<ClientInstance>);
 impl Connected {
     /// Its end, which is told once, whatever ended it, after the socket was closed.
     async fn end(self, shared: &Shared) {
-        let event = telling::about(EventKind::ClientClosed, self.0.client());
+        let event = telling::about(EventKind::ClientClosed, self.0.client(), shared.events.now());
         shared.events.at(telling::moment(event, &self.0)).await;
     }
 }
@@ -189,10 +188,11 @@ impl Connection<'_> {
             () = shared.stop.cancelled() => return Err(ConnectionError::Stopping),
             done = timeout_at(deadline, self.keys(&mut exchange)) => done.map_err(late)??,
         }
-        let (client, mut sent) = ClientInstance::connected(self.client.clone(), Timestamp::now(), closed.clone());
+        let now = shared.events.now();
+        let (client, mut sent) = ClientInstance::connected(self.client.clone(), now, closed.clone());
         let began = Instant::now();
         self.connected = Some(Connected(client.clone()));
-        shared.events.at(telling::moment(telling::about(EventKind::Client, self.client), &client)).await;
+        shared.events.at(telling::moment(telling::about(EventKind::Client, self.client, now), &client)).await;
         // A handler's time is not the client's.
         let deadline = deadline + began.elapsed();
         let incoming = tokio::select! {
@@ -203,7 +203,7 @@ impl Connection<'_> {
         let handled = match incoming.request {
             Ok(request) => self.handle(&client, &mut sent, request).await?,
             Err(malformed) => {
-                let event = telling::about(EventKind::MalformedRequest, self.client)
+                let event = telling::about(EventKind::MalformedRequest, self.client, shared.events.now())
                     .message(malformed.to_string())
                     .detail("errors", Value::Object(malformed.dictionary()));
                 shared.events.at(telling::moment(event, &client)).await;
@@ -280,7 +280,8 @@ impl Connection<'_> {
         request: Request,
     ) -> Result<Handled<'static>, ConnectionError> {
         let (shared, verb) = (self.shared.clone(), request.verb.clone());
-        let event = telling::about(EventKind::Request, self.client).detail("verb", request.verb.as_str());
+        let event = telling::about(EventKind::Request, self.client, shared.events.now());
+        let event = event.detail("verb", request.verb.as_str());
         client.asked(request.clone());
         let told = shared.events.at(telling::moment(event, client));
         let (verbs, instance) = (shared.verbs.clone(), client.clone());

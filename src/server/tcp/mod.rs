@@ -201,7 +201,8 @@ impl WireServer {
                 // It was gone before it was accepted: its own affair.
                 (Err(error), _) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 (Err(error), _) => {
-                    shared.events.emit(telling::runtime_error("accept", "io::Error", &error, None));
+                    let now = shared.events.now();
+                    shared.events.emit(telling::runtime_error("accept", "io::Error", &error, None, now));
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -22,8 +22,8 @@ pub(super) fn client(ip: IpAddr) -> Client {
 }
 
 /// Something about a client.
-pub(super) fn about(kind: EventKind, client: &Client) -> Event {
-    Event::new(kind, Timestamp::now()).client(client)
+pub(super) fn about(kind: EventKind, client: &Client, now: Timestamp) -> Event {
+    Event::new(kind, now).client(client)
 }
 
 /// Something about a client with a connection.
@@ -32,11 +32,17 @@ pub(super) fn moment(event: Event, client: &Arc<ClientInstance>) -> Moment {
 }
 
 /// A task failed.
-pub(super) fn runtime_error(task: &str, kind: &str, error: &dyn Error, client: Option<&Client>) -> Event {
+pub(super) fn runtime_error(
+    task: &str,
+    kind: &str,
+    error: &dyn Error,
+    client: Option<&Client>,
+    now: Timestamp,
+) -> Event {
     let chain: Vec<Value> = std::iter::successors(Some(error), |&error| error.source())
         .map(|error| Value::from(error.to_string()))
         .collect();
-    let mut event = Event::new(EventKind::RuntimeError, Timestamp::now())
+    let mut event = Event::new(EventKind::RuntimeError, now)
         .message(error.to_string())
         .detail("task", task)
         .detail("error", kind)
