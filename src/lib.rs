@@ -42,7 +42,11 @@
 //! | release | give back everything of a container without pool but its record, which says how it ended |
 //! | anchor | what the daemon's time is counted from, so that a wall clock that jumps moves no deadline ([`plan::clock`]) |
 //! | doubt | a hint that a member may be dead: it is passed over until it was looked at ([`api::Doubts`]) |
+//! | reservation | keeps a member for the client that takes it, while its commit is on the way ([`api::Api`]) |
+//! | room | how many machines more the host would admit ([`plan::admission::room`]) |
 //! | domain | libvirt's word for a machine that runs |
+//! | disk | what a machine writes to, over an image that is never written; it goes with its machine |
+//! | egress | what a machine may open connections to ([`model::Egress`]) |
 //! | mark | what our domains bear in libvirt's metadata; one without it is never touched ([`model::Mark`]) |
 //! | instance | one installation, by the UUID in its store; part of the mark |
 //! | pass | observe, decide, commit, one step: for one object, never two at once |
@@ -59,14 +63,16 @@
 //!
 //! # Reading order
 //!
-//! 1. [`model`], the records; [`plan`], what to do next. Both pure, and most of what there is to understand.
+//! 1. [`model`], the records; [`plan`], what to do next: [`plan::container`], [`plan::pool`], [`plan::claim`], with
+//!    [`plan::placement`], [`plan::lifetime`] and [`plan::admission`]. All pure, and most of what there is to understand.
 //! 2. [`operator`]: the promises, and a pass around a decision.
 //! 3. The traits [`hypervisor::Hypervisor`], [`guest::Shell`], [`guest::Forwarder`], [`host::Host`] and [`store::Store`]; then whoever
 //!    keeps them, as needed.
 //! 4. [`wire`], the protocol without sockets; [`server`], the sockets; [`api`], the rules between them and the store.
 //! 5. [`manifest`], objects as people write them; [`api::objects`], the rules of writing them; [`keeper`], a directory
 //!    of them that is kept applied; [`server::local`], the API over them.
-//! 6. [`daemon`]: the only place that names them all, and the order in which they start and stop.
+//! 6. [`facade`], one run of a server, for programs that embed it; [`cli`] and [`client`], the other end of the line.
+//! 7. [`daemon`]: the only place that names them all, and the order in which they start and stop.
 //!
 //! Who may name whom is kept by `tests/architecture.rs`.
 

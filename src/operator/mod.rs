@@ -4,12 +4,14 @@
 //!
 //! 1. What was acknowledged to a client survives `kill -9`, at any instant.
 //! 2. Without new input the world reaches a fixed point: `decide` gives no step.
-//! 3. No domain, disk, forward, port or credential of ours outlives its record; a container without pool, whose record
-//!    says how it ended, has given them all back by then.
+//! 3. No domain, disk, forward, port or credential of ours outlives its record: a record goes last, when each of them
+//!    was seen to be gone, and what has none is swept away. A container without pool, whose record says how it ended,
+//!    has given them all back by then.
 //! 4. A deleted container is never started again, and a bound claim is never silently given another machine.
 //! 5. Every committed phase change has its events, once and in order.
 //! 6. Two passes for one object never overlap.
-//! 7. Domains without our mark are never touched, and nothing is destroyed on doubt.
+//! 7. Domains without our mark are never touched, and nothing is destroyed on doubt: neither a domain that could not be
+//!    looked for nor a disk whose domain could still run.
 //!
 //! 2, 3, 4, 5 and 7 are checked by `tests::random_histories_converge_and_keep_the_promises` over histories with a
 //! crash at every point, and with everything that claims and lifetimes add by
