@@ -130,6 +130,10 @@ impl View {
             if !matches!(c.status.phase, Phase::Ready | Phase::Bound) || c.metadata.deleting() {
                 faults.push(format!("machine {uuid} rests as {:?}: {}", c.status.phase, c.status.message));
             }
+            let user = sight.domains.get(uuid).and_then(|domain| domain.user.as_ref());
+            if user != self.credentials.get(&c.metadata.name).map(|credentials| &credentials.username) {
+                faults.push(format!("machine {uuid} is {:?} with user {user:?}", c.status.phase));
+            }
         }
         self.check_pools(&mut faults);
         for (name, claim) in &self.claims {

@@ -215,6 +215,10 @@ impl<'a> Draft<'a> {
         }
         self.status.phase = Phase::Booting;
         self.status.started_at.get_or_insert(self.now);
+        if !condition(&self.status.conditions, STARTED) {
+            // A crash came before its start was noted. From here on its end is an end, and not a start that is due.
+            set_condition(&mut self.status.conditions, STARTED, true, "Seen", "", self.now);
+        }
         match &seen.address {
             Seen::Unknown(why) => return self.unknown("its address", why),
             Seen::Absent => return Next::Look(ADDRESS_POLL),

@@ -173,6 +173,19 @@ fn a_guest_that_shuts_down_ends_its_container_and_loses_its_claim() {
     assert_eq!(walk.told, [EventKind::LostClaim, EventKind::ForwardRemoved, EventKind::DestroyedContainer]);
 }
 
+/// A crash came between the start of its domain and the note of it. Started again, it would pass for personalised, and
+/// be published with the account `endpoint` open.
+#[test]
+fn a_machine_that_was_seen_to_run_is_not_started_again_though_nobody_noted_its_start() {
+    let mut walk = Walk::new(false);
+    assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), 1), Next::Step(Step::CreateDomain));
+    let runs = seen(domain(DomainState::Running), Seen::Absent);
+    assert_eq!(walk.decide(&runs, 2), Next::Step(Step::Personalise));
+    walk.note(Step::Personalise, Outcome::Done, 3);
+    assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), 4), Next::Remove);
+    assert_eq!((walk.c.status.phase, walk.c.status.reason.as_str()), (Phase::Failed, "DomainGone"));
+}
+
 #[test]
 fn a_guest_that_never_answers_is_given_up_at_its_deadline() {
     let mut walk = Walk::new(true);
