@@ -23,8 +23,10 @@ mod tests {
 
     #[test]
     fn nothing_but_the_key_itself_becomes_part_of_the_command() {
-        assert_eq!(installation(&format!("{KEY} me@host")), installation(KEY));
-        for bad in [&format!("{KEY}'"), &format!("{KEY} '; reboot #"), &format!("{KEY}\n"), "'; reboot; '"] {
+        for comment in ["me@host", "'; reboot #", "$(reboot)"] {
+            assert_eq!(installation(&format!("{KEY} {comment}")), installation(KEY));
+        }
+        for bad in [&format!("{KEY}'"), &format!("{KEY}\n"), "'; reboot; '"] {
             assert!(installation(bad).is_err(), "{bad:?} was taken");
         }
     }
