@@ -111,7 +111,7 @@ impl Assembly {
         // Whatever fails from here on takes along what was started.
         let guard = quit.clone().drop_guard();
         let teller = Arc::clone(&dispatcher);
-        let told = Bus::follow(&*store, quit.clone(), move |event, ended| teller.committed(event, ended));
+        let told = Bus::follow(Arc::clone(&store), quit.clone(), move |event, ended| teller.committed(event, ended));
         let told = tokio::spawn(told);
         let mut health_address = None;
         if let Some(address) = self.health {

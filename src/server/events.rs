@@ -1,5 +1,6 @@
 //! What happened, as it is told: logged, counted, and passed on to whoever listens.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
@@ -11,7 +12,7 @@ use super::EventSink;
 use crate::model::{Container, Event, EventKind};
 use crate::plan::clock::Clock;
 use crate::store::records::{self, EVENTS, Versioned};
-use crate::store::{Batch, Change, Store, StoreError};
+use crate::store::{Batch, Change, Kv, Store, StoreError};
 
 /// Events a slow listener may be behind before it misses some.
 const BACKLOG: usize = 1024;
@@ -41,12 +42,16 @@ impl Bus {
 
     /// Tells what is committed to the event log, from now on, until cancelled, with the record of a container that
     /// ends in the same commit. Call it before the first pass.
+    ///
+    /// A teller that is slower than the store remembers reads on in the log: it misses no event that is still kept, but
+    /// for those the records that ended with them (`a_teller_that_is_too_slow_reads_on_in_the_log`).
     pub fn follow(
-        store: &dyn Store,
+        store: Arc<dyn Store>,
         cancel: CancellationToken,
         tell: impl Fn(Event, Option<Container>) + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
         let mut log = store.watch("", 0);
+        let mut last = newest(&*store);
         async move {
             loop {
                 let batch = tokio::select! {
@@ -55,10 +60,24 @@ impl Bus {
                     () = cancel.cancelled() => return,
                 };
                 match batch {
-                    Some(Ok(batch)) => batch.changes.iter().for_each(|change| committed(change, &batch, &tell)),
+                    Some(Ok(batch)) => {
+                        let events = batch.changes.iter().filter_map(|change| match change {
+                            Change::Put { kv, .. } if kv.key.starts_with(EVENTS) && kv.key > last => Some(kv.clone()),
+                            Change::Put { .. } | Change::Delete { .. } => None,
+                        });
+                        for kv in events.collect::<Vec<_>>() {
+                            committed(&kv, Some(&batch), &tell);
+                            last = kv.key;
+                        }
+                    }
                     Some(Err(StoreError::Compacted { rev })) => {
-                        tracing::warn!(rev, "the teller of events was too slow and missed some; the log has them");
-                        return;
+                        tracing::warn!(rev, "the teller of events is slow: it reads on in the log");
+                        log = store.watch("", 0);
+                        let listed = store.list(EVENTS).map(|(log, _)| log).unwrap_or_default();
+                        for kv in listed.into_iter().filter(|kv| kv.key > last).collect::<Vec<_>>() {
+                            committed(&kv, None, &tell);
+                            last = kv.key;
+                        }
                     }
                     Some(Err(error)) => {
                         tracing::error!(%error, "events cannot be followed");
@@ -71,14 +90,16 @@ impl Bus {
     }
 }
 
-fn committed(change: &Change, batch: &Batch, tell: &impl Fn(Event, Option<Container>)) {
-    let Change::Put { kv, .. } = change else { return };
-    if !kv.key.starts_with(EVENTS) {
-        return;
-    }
+/// The key of the newest event. Numbers have twenty digits: their order is that of the keys.
+fn newest(store: &dyn Store) -> String {
+    store.list(EVENTS).ok().and_then(|(log, _)| log.into_iter().next_back()).map_or_else(String::new, |kv| kv.key)
+}
+
+fn committed(kv: &Kv, batch: Option<&Batch>, tell: &impl Fn(Event, Option<Container>)) {
     match records::decode::<Event>(kv) {
         Ok(Versioned { object: event, .. }) => {
-            let ended = event.regarding.as_ref().and_then(|about| ended(&records::key(about), batch));
+            let about = event.regarding.as_ref().map(records::key);
+            let ended = about.zip(batch).and_then(|(key, batch)| ended(&key, batch));
             tell(event, ended);
         }
         Err(error) => tracing::warn!(error = crate::error_chain(&error), "event"),
@@ -113,5 +134,39 @@ impl EventSink for Bus {
         }
         // Nobody needs to listen.
         self.listeners.send(event).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::store::{HistoryLimits, Txn, memory_with};
+
+    #[tokio::test]
+    async fn a_teller_that_is_too_slow_reads_on_in_the_log() {
+        let store: Arc<dyn Store> = memory_with(HistoryLimits { revisions: 2, bytes: 1 << 20 });
+        let said = |n: u64| Event::new(EventKind::Started, Timestamp::UNIX_EPOCH).detail("n", n);
+        store.txn(Txn::default().tell(&[said(0)])).await.unwrap();
+        let (told, quit) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
+        let (heard, done) = (Arc::clone(&told), quit.clone());
+        let following = Bus::follow(Arc::clone(&store), quit, move |event, _| {
+            let n = event.details["n"].as_u64().unwrap();
+            heard.lock().unwrap().push(n);
+            if n == 10 {
+                done.cancel();
+            }
+        });
+        // Nobody follows yet, and the store remembers two revisions.
+        for n in 1..=9 {
+            store.txn(Txn::default().tell(&[said(n)])).await.unwrap();
+        }
+        let more = async {
+            tokio::task::yield_now().await;
+            store.txn(Txn::default().tell(&[said(10)])).await.unwrap();
+        };
+        tokio::join!(following, more);
+        assert_eq!(*told.lock().unwrap(), (1..=10).collect::<Vec<_>>());
     }
 }

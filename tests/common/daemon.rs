@@ -80,6 +80,13 @@ impl Home {
         self
     }
 
+    /// The same, with clients that may take five minutes to say what they want.
+    pub(crate) fn patient(self) -> Home {
+        let text = fs::read_to_string(&self.config).unwrap();
+        fs::write(&self.config, text.replacen("server: {", "server: {client_timeout: 300, ", 1)).unwrap();
+        self
+    }
+
     /// The same with another argument.
     pub(crate) fn arg(mut self, arg: impl Into<String>) -> Home {
         self.args.push(arg.into());

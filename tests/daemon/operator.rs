@@ -102,7 +102,7 @@ impl Running {
         let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)));
         let (bus, stop) = (Arc::new(Bus::new(Arc::clone(&clock))), operator.quit.clone());
         let teller = Arc::clone(&bus);
-        tokio::spawn(Bus::follow(&*store, stop.clone(), move |event, _| teller.emit(event)));
+        tokio::spawn(Bus::follow(Arc::clone(&store), stop.clone(), move |event, _| teller.emit(event)));
         tokio::spawn(operator::run(operator));
         Running { world, store, api, births, bus, stop, _dir: dir }
     }
