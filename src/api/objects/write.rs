@@ -218,7 +218,9 @@ trait Writable: Shown {
     fn changed(&self, spec: &Self::Spec) -> Result<Self, Vec<Fault>>;
 
     /// What a change means, besides that it was made.
-    fn events(before: &Self, after: &Self, now: Timestamp) -> Vec<Event>;
+    fn events(_before: &Self, _after: &Self, _now: Timestamp) -> Vec<Event> {
+        vec![]
+    }
 
     /// Whether the operator has nothing to do for its end.
     fn nothing_left(&self, objects: &Objects) -> Result<bool, RecordError>;
@@ -240,10 +242,6 @@ impl Writable for ContainerPool {
 
     fn changed(&self, spec: &PoolSpec) -> Result<Self, Vec<Fault>> {
         Ok(ContainerPool { spec: spec.clone(), ..self.clone() })
-    }
-
-    fn events(_: &Self, _: &Self, _: Timestamp) -> Vec<Event> {
-        vec![]
     }
 
     fn nothing_left(&self, _: &Objects) -> Result<bool, RecordError> {
@@ -276,10 +274,6 @@ impl Writable for Container {
         }
         let message = "a container's template never changes: delete the container and make it anew";
         Err(vec![Fault::new("spec.template", message)])
-    }
-
-    fn events(_: &Self, _: &Self, _: Timestamp) -> Vec<Event> {
-        vec![]
     }
 
     fn nothing_left(&self, _: &Objects) -> Result<bool, RecordError> {
