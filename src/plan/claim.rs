@@ -77,12 +77,9 @@ pub fn decide(claim: &ContainerClaim, queue: Queue, now: Timestamp) -> Decision 
 }
 
 fn pending(claim: &ContainerClaim, queue: Queue, now: Timestamp) -> Decision {
-    let limit = claim.spec.timeout_seconds.map(|timeout| SignedDuration::from_secs(timeout.into()));
-    let left = limit.map(|limit| limit - now.duration_since(claim.metadata.creation_timestamp));
-    if let (Some(limit), Some(left)) = (limit, left)
-        && left <= SignedDuration::ZERO
-    {
-        let message = format!("it was not bound within {} s (timeoutSeconds)", limit.as_secs());
+    let left = time_left(claim, now);
+    if let (Some(limit), Some(SignedDuration::ZERO)) = (claim.spec.timeout_seconds, left) {
+        let message = format!("it was not bound within {limit} s (timeoutSeconds)");
         return failed(claim, &message, now);
     }
     if let (None, Some(key)) = (&claim.status.container, &claim.spec.ssh_public_key)
@@ -109,7 +106,7 @@ fn failed(claim: &ContainerClaim, message: &str, now: Timestamp) -> Decision {
     Decision { status, events: vec![event], next: Next::GiveUp }
 }
 
-/// When a Pending claim has to be looked at again, at the latest.
+/// How long a Pending claim may still wait for a machine; nothing, when its time is over.
 pub fn time_left(claim: &ContainerClaim, now: Timestamp) -> Option<SignedDuration> {
     let limit = SignedDuration::from_secs(claim.spec.timeout_seconds?.into());
     Some((limit - now.duration_since(claim.metadata.creation_timestamp)).max(SignedDuration::ZERO))
