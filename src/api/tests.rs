@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -352,37 +352,6 @@ async fn a_member_that_was_kept_for_a_client_who_went_away_is_given_to_the_next(
         assert!(matches!(second, Err(ApiError::Full { .. })));
     }
     assert!(api.reservations.all().is_empty());
-}
-
-/// What 64 clients wait for when they come at once, and what one waits for alone, on a pool of as many Ready members.
-#[test]
-#[ignore = "a measurement, not a rule: run it with --nocapture"]
-fn measure_clients_at_once_on_a_warm_pool() {
-    const CLIENTS: u32 = 64;
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let disk = tempfile::tempdir().unwrap();
-    let sled = crate::store::open(&disk.path().join("store"), crate::store::Options::default()).unwrap();
-    for (name, store) in [("memory", crate::store::memory()), ("sled", sled)] {
-        let mut bench = bench(2 * CLIENTS, 10_000..=10_255, any);
-        let pool = records::get::<ContainerPool>(&*bench.store, NS, "default").unwrap().unwrap().object;
-        bench.store = store;
-        bench.store.txn(Txn::default().write(&pool)).wait().unwrap();
-        let (births, clock) = (Arc::clone(&bench.api.births), Arc::clone(&bench.api.clock));
-        bench.api = Arc::new(Api::new(Arc::clone(&bench.store), births, clock, Uuid::new_v4(), NS, "default"));
-        bench.warm(CLIENTS + 1);
-        let create = |_| {
-            let api = Arc::clone(&bench.api);
-            runtime.spawn(async move { api.create(&client()).await })
-        };
-        let began = Instant::now();
-        runtime.block_on(create(0)).unwrap().unwrap();
-        let one = began.elapsed();
-        let began = Instant::now();
-        let created = runtime.block_on(futures::future::join_all((0..CLIENTS).map(create)));
-        let all = began.elapsed();
-        assert!(created.into_iter().all(|created| created.unwrap().is_ok()));
-        println!("{name}: one in {one:?}, {CLIENTS} at once in {all:?}");
-    }
 }
 
 #[tokio::test]
