@@ -62,8 +62,10 @@ install() {
 [ -n "$(missing)" ] || exit 0
 echo "installing: $(missing | tr '\n' ' ')"
 # The package lists may be there already, and fresh enough. Where they are not, they are fetched.
-if apt-cache show qemu-system-x86 >/dev/null 2>&1 && install >/dev/null 2>&1; then
-  exit 0
+if ! { apt-cache show qemu-system-x86 >/dev/null 2>&1 && install >/dev/null 2>&1; }; then
+  as_root apt-get update -qq
+  install
 fi
-as_root apt-get update -qq
-install
+# One that was here in a version from elsewhere may have had to make way for the others: it comes back in theirs.
+[ -z "$(missing)" ] || install
+[ -z "$(missing)" ] || { echo "packages: still missing: $(missing | tr '\n' ' ')" >&2; exit 1; }
