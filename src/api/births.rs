@@ -76,6 +76,8 @@ pub struct Births {
     digests: Digests,
     ports: RangeInclusive<u16>,
     is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
+    /// Names new containers of pools.
+    fresh: Arc<dyn Fn() -> Uuid + Send + Sync>,
     host: Arc<dyn Host>,
     /// What the host had when somebody asked how much room there is.
     seen: Mutex<Option<(Instant, Capacity)>>,
@@ -92,12 +94,19 @@ impl Births {
         is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
     ) -> Self {
         let (seen, stopping) = (Mutex::default(), AtomicBool::default());
-        Births { sealer, digests, ports, is_free, host: Arc::new(Unlimited), seen, stopping }
+        let (fresh, host) = (Arc::new(Uuid::new_v4), Arc::new(Unlimited));
+        Births { sealer, digests, ports, is_free, fresh, host, seen, stopping }
     }
 
     /// The same, with machines admitted to this host.
     pub fn on(self, host: Arc<dyn Host>) -> Self {
         Births { host, ..self }
+    }
+
+    /// The same, with other names for new containers: a search that comes to the same state again has to know it again.
+    #[cfg(test)]
+    pub(crate) fn naming(self, fresh: Arc<dyn Fn() -> Uuid + Send + Sync>) -> Self {
+        Births { fresh, ..self }
     }
 
     /// The SHA-256 of an image. Blocks while a file that changed is read.
@@ -119,7 +128,7 @@ impl Births {
         gates: Vec<String>,
         now: Timestamp,
     ) -> Result<Birth, BirthError> {
-        let uuid = Uuid::new_v4();
+        let uuid = (self.fresh)();
         let metadata = ObjectMeta::new(&pool.metadata.namespace, &uuid.to_string(), uuid, now);
         let spec = ContainerSpec {
             pool: Some(pool.metadata.name.clone()),

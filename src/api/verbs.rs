@@ -311,7 +311,7 @@ impl Api {
         }
     }
 
-    fn granted(&self, name: &str, client_token: SecretString) -> Result<Granted, ApiError> {
+    pub(crate) fn granted(&self, name: &str, client_token: SecretString) -> Result<Granted, ApiError> {
         let gone = || ApiError::NotReady { reason: "it ended before it could be told".into() };
         let c = records::get::<Container>(&*self.store, &self.namespace, name)?.ok_or_else(gone)?.object;
         let credentials = records::credentials(&*self.store, &self.namespace, name)?.ok_or_else(gone)?;

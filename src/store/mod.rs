@@ -23,6 +23,8 @@ mod engine;
 pub mod records;
 mod sled;
 
+#[cfg(test)]
+pub(crate) use engine::{Content, Copies};
 pub use engine::{HistoryLimits, LocalStore, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, memory, memory_with};
 pub use records::RecordError;
 pub use sled::{OpenError, Options, open};

@@ -123,6 +123,7 @@ pub struct FakeDomain {
     pub keys: Vec<String>,
 }
 
+#[derive(Clone)]
 pub(crate) struct State {
     pub(crate) domains: BTreeMap<Uuid, FakeDomain>,
     /// Containers that have a disk overlay.

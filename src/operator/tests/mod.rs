@@ -2,6 +2,7 @@
 
 mod bench;
 mod claims;
+mod model;
 mod mortal;
 mod pools;
 

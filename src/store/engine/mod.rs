@@ -16,6 +16,8 @@
 mod apply;
 mod check;
 mod committer;
+#[cfg(test)]
+mod copies;
 mod memory;
 mod published;
 mod watch;
@@ -35,7 +37,11 @@ use super::{Commit, Kv, Store, StoreError, Txn, Watch};
 use committer::Request;
 use published::Published;
 
+#[cfg(test)]
+pub(crate) use apply::Snapshot as Content;
 pub use check::{MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE};
+#[cfg(test)]
+pub(crate) use copies::Copies;
 pub use memory::{memory, memory_with};
 pub use published::HistoryLimits;
 

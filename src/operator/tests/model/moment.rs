@@ -1,0 +1,135 @@
+//! Records and world at one moment, and what of them tells moments apart.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use aws_lc_rs::digest;
+use uuid::Uuid;
+
+use super::super::bench::NS;
+use crate::hypervisor::fake::State as World;
+use crate::model::{Container, ContainerClaim, ContainerPool, Object};
+use crate::store::records::{self, REGISTRY};
+use crate::store::{Content, Kv};
+
+/// Two that are alike in it are alike.
+pub(super) type Print = [u8; 32];
+
+pub(super) fn print<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Print {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part);
+    }
+    context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// What the records say.
+pub(super) struct Facts {
+    pub(super) pool: ContainerPool,
+    pub(super) containers: Vec<Container>,
+    pub(super) claims: Vec<ContainerClaim>,
+}
+
+impl Facts {
+    pub(super) fn container(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().find(|c| c.metadata.name == name)
+    }
+
+    pub(super) fn claim(&self, name: &str) -> Option<&ContainerClaim> {
+        self.claims.iter().find(|claim| claim.metadata.name == name)
+    }
+}
+
+/// What a piece of work can read of a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View<'a> {
+    Everything,
+    /// One container, its claim and the pool.
+    Container(&'a str),
+}
+
+pub(super) struct Moment {
+    pub(super) store: Content,
+    pub(super) world: World,
+    print: OnceLock<Print>,
+    facts: OnceLock<Facts>,
+}
+
+impl Moment {
+    pub(super) fn new(store: Content, world: World) -> Self {
+        Moment { store, world, print: OnceLock::new(), facts: OnceLock::new() }
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        self.facts.get_or_init(|| Facts {
+            pool: self.all().pop().expect("there is a pool"),
+            containers: self.all(),
+            claims: self.all(),
+        })
+    }
+
+    fn all<T: Object>(&self) -> Vec<T> {
+        let prefix = format!("{REGISTRY}{}/{NS}/", T::KIND.plural());
+        self.store.below(&prefix).map(|kv| records::decode(kv).unwrap().object).collect()
+    }
+
+    /// How many keys of a kind there are.
+    pub(super) fn count(&self, of: &str) -> usize {
+        self.store.below(&format!("{REGISTRY}{of}/")).count()
+    }
+
+    pub(super) fn print(&self) -> Print {
+        *self.print.get_or_init(|| self.print_of(View::Everything))
+    }
+
+    /// Revisions are not in it: who holds one holds it against the present, and `Course` tells how that ends. Nor are
+    /// logins, which are random and decide nothing.
+    pub(super) fn print_of(&self, view: View<'_>) -> Print {
+        let of_one = |text: &[u8], name: &str| memmem(text, name.as_bytes());
+        let sees = |kv: &Kv| match view {
+            View::Everything => true,
+            View::Container(name) => {
+                of_one(kv.key.as_bytes(), name) || kv.key.contains("/containerpools/") || {
+                    kv.key.contains("/containerclaims/") && of_one(&kv.value, name)
+                }
+            }
+        };
+        let mut world = self.things();
+        world.retain(|thing| match view {
+            View::Everything => true,
+            View::Container(name) => thing.contains(name),
+        });
+        let seen: Vec<&Kv> = self.store.below(REGISTRY).filter(|kv| sees(kv)).collect();
+        let login = |kv: &Kv| kv.key.contains("/credentials/");
+        let records = seen.iter().flat_map(|kv| [kv.key.as_bytes(), if login(kv) { b"" } else { &kv.value[..] }]);
+        print(records.chain(world.iter().map(String::as_bytes)))
+    }
+
+    /// Everything in the world, a line each.
+    fn things(&self) -> Vec<String> {
+        let World { domains, disks, forwards, .. } = &self.world;
+        let domains = domains.values().map(|domain| {
+            let ours = domain.spec.is_some();
+            format!("domain {} {ours} {:?} {}", domain.uuid, domain.state, domain.user.is_some())
+        });
+        let disks = disks.iter().map(|uuid| format!("disk {uuid}"));
+        domains.chain(disks).chain(forwards.iter().map(|(port, to)| format!("forward {port} {to}"))).collect()
+    }
+
+    /// Our domains, running or not.
+    pub(super) fn domains(&self) -> BTreeSet<Uuid> {
+        self.world.domains.values().filter(|domain| domain.spec.is_some()).map(|domain| domain.uuid).collect()
+    }
+
+    /// Every name that means something: of records, and of what is in the world.
+    pub(super) fn names(&self) -> BTreeSet<Uuid> {
+        let recorded = self.facts().containers.iter().map(Container::uuid);
+        let World { domains, disks, forwards, .. } = &self.world;
+        recorded.chain(domains.keys().copied()).chain(disks.iter().copied()).chain(forwards.values().copied()).collect()
+    }
+}
+
+fn memmem(text: &[u8], what: &[u8]) -> bool {
+    text.windows(what.len()).any(|window| window == what)
+}
