@@ -1,12 +1,14 @@
 //! Records and world at one moment, and what of them tells moments apart.
 
-use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_lc_rs::digest;
 use uuid::Uuid;
 
 use super::super::bench::NS;
+use super::stage::{Blind, Course};
+use super::system::Work;
 use crate::hypervisor::fake::State as World;
 use crate::model::{Container, ContainerClaim, ContainerPool, Object};
 use crate::store::records::{self, REGISTRY};
@@ -53,20 +55,30 @@ pub(super) struct Moment {
     pub(super) store: Content,
     pub(super) world: World,
     print: OnceLock<Print>,
-    facts: OnceLock<Facts>,
+    facts: OnceLock<Arc<Facts>>,
+    /// Work that was begun here: it begins the same way again.
+    pub(super) begun: Mutex<HashMap<(Work, Option<Blind>), Course>>,
 }
 
 impl Moment {
     pub(super) fn new(store: Content, world: World) -> Self {
-        Moment { store, world, print: OnceLock::new(), facts: OnceLock::new() }
+        Moment { store, world, print: OnceLock::new(), facts: OnceLock::new(), begun: Mutex::default() }
     }
 
     pub(super) fn facts(&self) -> &Facts {
-        self.facts.get_or_init(|| Facts {
-            pool: self.all().pop().expect("there is a pool"),
-            containers: self.all(),
-            claims: self.all(),
+        self.facts.get_or_init(|| {
+            let pool = self.all().pop().expect("there is a pool");
+            Arc::new(Facts { pool, containers: self.all(), claims: self.all() })
         })
+    }
+
+    /// The same, known to come after that one: what the records say is read once.
+    pub(super) fn after(self, before: &Moment) -> Moment {
+        if self.store.revision == before.store.revision {
+            before.facts();
+            return Moment { facts: before.facts.clone(), ..self };
+        }
+        self
     }
 
     fn all<T: Object>(&self) -> Vec<T> {
@@ -86,13 +98,15 @@ impl Moment {
     /// Revisions are not in it: who holds one holds it against the present, and `Course` tells how that ends. Nor are
     /// logins, which are random and decide nothing.
     pub(super) fn print_of(&self, view: View<'_>) -> Print {
-        let of_one = |text: &[u8], name: &str| memmem(text, name.as_bytes());
+        let facts = self.facts();
+        let its_claim = |key: &str, name: &str| {
+            let its = |claim: &&ContainerClaim| claim.status.container.as_deref() == Some(name);
+            facts.claims.iter().filter(its).any(|claim| key.ends_with(&claim.metadata.name))
+        };
         let sees = |kv: &Kv| match view {
             View::Everything => true,
             View::Container(name) => {
-                of_one(kv.key.as_bytes(), name) || kv.key.contains("/containerpools/") || {
-                    kv.key.contains("/containerclaims/") && of_one(&kv.value, name)
-                }
+                kv.key.ends_with(name) || kv.key.contains("/containerpools/") || its_claim(&kv.key, name)
             }
         };
         let mut world = self.things();
@@ -128,8 +142,4 @@ impl Moment {
         let World { domains, disks, forwards, .. } = &self.world;
         recorded.chain(domains.keys().copied()).chain(disks.iter().copied()).chain(forwards.values().copied()).collect()
     }
-}
-
-fn memmem(text: &[u8], what: &[u8]) -> bool {
-    text.windows(what.len()).any(|window| window == what)
 }

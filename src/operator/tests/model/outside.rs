@@ -7,6 +7,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::super::bench::NS;
+use super::moment::{Print, print};
 use super::stage::{Blind, Bug, Call, Stage};
 use crate::guest::{Forward, ForwardError, Forwarder, Login, Patience, Shell, ShellError, ShellObserver};
 use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
@@ -21,7 +22,7 @@ pub(super) struct On<T: ?Sized> {
 }
 
 fn named(name: String) -> Call {
-    Call { name, conds: vec![] }
+    Call { name, conds: vec![], writes: Print::default() }
 }
 
 fn ended<T, E: std::fmt::Debug>(answer: &Result<T, E>) -> String {
@@ -29,6 +30,15 @@ fn ended<T, E: std::fmt::Debug>(answer: &Result<T, E>) -> String {
         Ok(_) => "done".into(),
         Err(error) => format!("{error:?}"),
     }
+}
+
+/// All but logins, which are random and decide nothing.
+fn print_of(txn: &Txn) -> Print {
+    print(txn.ops.iter().flat_map(|op| match op {
+        Op::Put { key, .. } if key.contains("/credentials/") => [key.as_bytes(), b""],
+        Op::Put { key, value } | Op::Append { prefix: key, value } => [key.as_bytes(), value],
+        Op::Delete { key } => [key.as_bytes(), b"gone"],
+    }))
 }
 
 /// The stage itself is the store.
@@ -59,7 +69,7 @@ impl Store for Recorded {
     }
     fn txn(&self, txn: Txn) -> Commit {
         let txn = self.seeded(txn);
-        let call = Call { name: "commit".into(), conds: txn.conds.clone() };
+        let call = Call { name: "commit".into(), conds: txn.conds.clone(), writes: print_of(&txn) };
         let said = |answer: &Result<TxnResult, StoreError>| match answer {
             Ok(TxnResult::Committed(_)) => "committed".to_owned(),
             Ok(TxnResult::Conflict { .. }) => "conflict".to_owned(),

@@ -1,6 +1,7 @@
 //! What has to be: in every state, where nothing is left to do, and after a crash in any of them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use uuid::Uuid;
@@ -156,7 +157,8 @@ impl System {
 
     /// What was done since, held against what was before.
     fn account(&self, state: &mut State, by: &Work) -> Result<(), String> {
-        let before = std::mem::replace(&mut state.now, self.stage.moment());
+        let before = Arc::clone(&state.now);
+        state.now = Arc::new(self.stage.moment().after(&before));
         let txns = self.stage.committed()?;
         state.check(self.bounds.most)?;
         state.ledger.note(&txns, by, &before, &state.now)?;

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::moment::Moment;
+use super::moment::{Moment, Print};
 use crate::hypervisor::fake::{self, FakeWorld};
 use crate::model::Network;
 use crate::store::{Cond, Copies, Txn};
 
 /// What cannot be seen: libvirt's domains, the forwards, or the disks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Blind {
     Domains,
     Forwards,
@@ -43,6 +43,8 @@ pub(super) struct Call {
     pub(super) name: String,
     /// Of a transaction.
     pub(super) conds: Vec<Cond>,
+    /// What it writes.
+    pub(super) writes: Print,
 }
 
 /// A call that was made.
@@ -162,8 +164,8 @@ impl Stage {
 
     // --- what is ---
 
-    pub(super) fn moment(&self) -> Arc<Moment> {
-        Arc::new(Moment::new(self.store.take(), self.world.lock().clone()))
+    pub(super) fn moment(&self) -> Moment {
+        Moment::new(self.store.take(), self.world.lock().clone())
     }
 
     /// Puts everything as it was then.
@@ -199,7 +201,11 @@ impl Stage {
             ..Script::default()
         };
         self.go_to(now);
-        self.run(work).ended
+        match self.run(now, work) {
+            // Nothing has changed: the moment is the same.
+            Ran { ended: Ended::At(course), .. } => Ended::At(Course { reads: Arc::clone(now), ..course }),
+            Ran { ended, .. } => ended,
+        }
     }
 
     /// Takes work one call further.
@@ -219,7 +225,7 @@ impl Stage {
             ..Script::default()
         };
         self.go_to(course.moments().next().unwrap());
-        let mut ran = self.run(work);
+        let mut ran = self.run(now, work);
         if let Ended::At(at) = &mut ran.ended {
             let (call, answer, said) = self.script().made.take().expect("work that goes on makes a call");
             at.past = course.past.clone();
@@ -240,12 +246,12 @@ impl Stage {
         script.broken.take().map_or_else(|| Ok(std::mem::take(&mut script.committed)), Err)
     }
 
-    fn run<T>(&self, work: impl FnOnce() -> T) -> Ran<T> {
+    fn run<T>(&self, now: &Moment, work: impl FnOnce() -> T) -> Ran<T> {
         let ended = match catch_unwind(AssertUnwindSafe(work)) {
             Ok(done) => Ended::Done(done),
             Err(still) if still.is::<Still>() => {
                 let next = self.script().next.take().expect("it stands before a call");
-                Ended::At(Course { past: vec![], reads: self.moment(), next })
+                Ended::At(Course { past: vec![], reads: Arc::new(self.moment().after(now)), next })
             }
             Err(other) => resume_unwind(other),
         };

@@ -1,7 +1,8 @@
 //! The whole as a graph: what it can be, what can come next, and what it is then.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, Mutex};
 
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,7 @@ pub(super) struct Left {
 }
 
 /// Something that the daemon does.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Work {
     /// It starts.
     Recover,
@@ -138,7 +139,9 @@ pub(super) struct System {
     pub(super) bounds: Bounds,
     pub(super) operator: Operator,
     births: Arc<Births>,
-    fresh: Arc<std::sync::Mutex<Uuid>>,
+    fresh: Arc<Mutex<Uuid>>,
+    /// Passes that have nothing to do at a moment like this.
+    idle: RefCell<HashSet<(Print, Work, Option<Blind>)>>,
     runtime: tokio::runtime::Runtime,
     _dir: tempfile::TempDir,
 }
@@ -156,7 +159,7 @@ impl System {
         let dir = tempfile::tempdir().unwrap();
         let stage = Arc::new(Stage::new(bounds.network, bug));
         stage.world.add_foreign_domain(FOREIGN);
-        let fresh = Arc::new(std::sync::Mutex::new(Uuid::nil()));
+        let fresh = Arc::new(Mutex::new(Uuid::nil()));
         let named = Arc::clone(&fresh);
         let sealer = Sealer::from_file(&dir.path().join("seal.key")).unwrap();
         let ports = Arc::clone(&stage);
@@ -192,7 +195,7 @@ impl System {
         let pool = ContainerPool { metadata, spec, status: PoolStatus::default() };
         stage.store.apply(Txn::default().write(&pool)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
-        let system = System { stage, bounds, operator, births, fresh, runtime, _dir: dir };
+        let system = System { stage, bounds, operator, births, fresh, idle: RefCell::default(), runtime, _dir: dir };
         let start = system.start();
         (system, start)
     }
@@ -200,7 +203,7 @@ impl System {
     /// The pool is as wished for, and no client has asked.
     fn start(&self) -> State {
         let mut state = State {
-            now: self.stage.moment(),
+            now: Arc::new(self.stage.moment()),
             before: None,
             run: 1,
             tasks: BTreeMap::new(),
@@ -294,7 +297,7 @@ impl System {
                 next.left.kills -= 1;
                 self.stage.free(&state.now);
                 self.stage.world.kill(*uuid);
-                next.now = self.stage.moment();
+                next.now = Arc::new(self.stage.moment().after(&state.now));
                 next.ledger.killed(*uuid);
             }
             Act::Crash => {
@@ -328,14 +331,30 @@ impl System {
     }
 
     fn begin(&self, state: &mut State, work: Work, blind: Option<Blind>) -> bool {
+        // Of a client's work more counts than the moment.
+        let known = matches!(work, Work::Pass(_) | Work::Sweep).then(|| (state.now.print(), work.clone(), blind));
+        if known.as_ref().is_some_and(|known| self.idle.borrow().contains(known)) {
+            return false;
+        }
+        let begun = state.now.begun.lock().unwrap().get(&(work.clone(), blind)).cloned();
+        if let Some(course) = begun {
+            state.tasks.insert(work, Task { course, blind });
+            return true;
+        }
         self.name(state);
         match self.stage.begin(&state.now, blind, self.work(state, &work)) {
-            Ended::Done(done) => self.done(state, &work, &done),
+            Ended::Done(done) => {
+                self.idle.borrow_mut().extend(known);
+                self.done(state, &work, &done)
+            }
             Ended::At(course) => {
                 match &work {
                     Work::Create(number) => state.clients[*number] = Client::Asks,
                     Work::Destroy(number) => state.clients[*number] = Client::Returns(state.machine(*number)),
                     Work::Recover | Work::Sweep | Work::Pass(_) | Work::Withdraw(_) => {}
+                }
+                if known.is_some() {
+                    state.now.begun.lock().unwrap().insert((work.clone(), blind), course.clone());
                 }
                 state.tasks.insert(work, Task { course, blind });
                 true
@@ -349,7 +368,7 @@ impl System {
         let ran = self.stage.go_on(&course, &state.now, blind, self.work(state, work));
         let now = match &ran.ended {
             Ended::At(course) => Arc::clone(&course.reads),
-            Ended::Done(_) => self.stage.moment(),
+            Ended::Done(_) => Arc::new(self.stage.moment().after(&state.now)),
         };
         let before = std::mem::replace(&mut state.now, now);
         if let Some(txn) = &ran.committed {
@@ -450,8 +469,9 @@ impl State {
                 Work::Pass(object) if object.kind == Kind::Container => {
                     parts.push(course.reads.print_of(View::Container(&object.name)).to_vec());
                 }
+                // It commits once and is done, or begins anew.
                 Work::Pass(_) | Work::Create(_) | Work::Withdraw(_) | Work::Destroy(_) => {
-                    parts.push(course.reads.print().to_vec());
+                    parts.push(course.next.writes.to_vec());
                 }
                 // What they read first they act on last.
                 Work::Recover | Work::Sweep => parts.extend(course.moments().map(|moment| moment.print().to_vec())),
