@@ -6,13 +6,12 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::super::bench::NS;
 use super::moment::{Print, print};
 use super::stage::{Blind, Bug, Call, Stage};
 use crate::guest::{Forward, ForwardError, Forwarder, Login, Patience, Shell, ShellError, ShellObserver};
 use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
-use crate::model::{Container, DomainSeen, Mark, Wake};
-use crate::store::records::{self, REGISTRY};
+use crate::model::{DomainSeen, Mark, Wake};
+use crate::store::records::REGISTRY;
 use crate::store::{Commit, Cond, Kv, Op, Store, StoreError, Txn, TxnResult, Watch};
 
 /// Anything that the daemon calls.
@@ -125,11 +124,11 @@ impl Hypervisor for On<dyn Hypervisor> {
     }
     fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
         self.act(format!("start {}", spec.mark.uid), || {
-            let record = records::get::<Container>(&self.stage.store, NS, &spec.mark.name).unwrap();
-            match record {
+            // Its end can be wished for while its start is under way: then the next pass ends it.
+            match self.stage.decided_on(&spec.mark.name) {
                 None => self.stage.forbid(format!("{} is started and has no record", spec.mark.uid)),
-                Some(read) if read.object.metadata.deleting() => {
-                    self.stage.forbid(format!("{} is started though it is deleted", spec.mark.uid));
+                Some(c) if c.metadata.deleting() => {
+                    self.stage.forbid(format!("{} was deleted, and then its start was decided", spec.mark.uid));
                 }
                 Some(_) => {}
             }

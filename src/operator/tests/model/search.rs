@@ -6,7 +6,7 @@ use std::fmt;
 use super::system::{Act, State, System, Work};
 
 /// How it went.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Report {
     /// Different states that were met, and of those how many were gone on from.
     pub(super) states: usize,
@@ -17,7 +17,7 @@ pub(super) struct Report {
     pub(super) durable: usize,
     /// States in which nothing was left to do.
     pub(super) rests: usize,
-    /// Every way of so many steps was gone.
+    /// Every way of fewer steps was gone to its end.
     pub(super) depth: usize,
     /// What is broken, and the way there.
     pub(super) broken: Option<Broken>,
@@ -28,17 +28,20 @@ pub(super) struct Broken {
     pub(super) way: Vec<Act>,
 }
 
-impl fmt::Debug for Broken {
+impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}, after {} steps:", self.what, self.way.len())?;
-        self.way.iter().enumerate().try_for_each(|(number, act)| writeln!(f, "  {:>2}. {act}", number + 1))
+        write!(f, "{}, after {} steps:", self.what, self.way.len())?;
+        self.way.iter().enumerate().try_for_each(|(number, act)| write!(f, "\n  {:>2}. {act}", number + 1))
     }
 }
 
-impl Report {
-    /// Whether there was nothing more to find.
-    pub(super) fn whole(&self) -> bool {
-        self.expanded == self.states
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { states, expanded, steps, durable, rests, depth, broken } = self;
+        let all = if expanded == states { "all there are" } else { "of more" };
+        write!(f, "{states} states ({all}), {steps} steps, depth {depth}; ")?;
+        write!(f, "{durable} crashed in, {rests} at rest")?;
+        broken.iter().try_for_each(|broken| write!(f, "; BROKEN: {broken}"))
     }
 }
 

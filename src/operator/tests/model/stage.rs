@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::moment::{Moment, Print};
 use crate::hypervisor::fake::{self, FakeWorld};
-use crate::model::Network;
+use crate::model::{Container, Network};
 use crate::store::{Cond, Copies, Txn};
 
 /// What cannot be seen: libvirt's domains, the forwards, or the disks.
@@ -183,6 +183,12 @@ impl Stage {
 
     pub(super) fn blind(&self) -> Option<Blind> {
         self.script().blind
+    }
+
+    /// A container as it was when the work decided on the call that it makes now.
+    pub(super) fn decided_on(&self, container: &str) -> Option<Container> {
+        let reads = self.script().reads.clone().unwrap_or_else(|| Arc::new(self.moment()));
+        reads.facts().container(container).cloned()
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
