@@ -7,7 +7,8 @@
 //! 3. No domain, disk, forward, port or credential of ours outlives its record: a record goes last, when each of them
 //!    was seen to be gone, and what has none is swept away. A container without pool, whose record says how it ended,
 //!    has given them all back by then.
-//! 4. A deleted container is never started again, and a bound claim is never silently given another machine.
+//! 4. A deleted container is never started again, and a bound claim is never silently given another machine. A start
+//!    that was decided before its deletion came may still happen; the next pass ends it.
 //! 5. Every committed phase change has its events, once and in order.
 //! 6. Two passes for one object never overlap.
 //! 7. Domains without our mark are never touched, and nothing is destroyed on doubt: neither a domain that could not be
@@ -16,8 +17,9 @@
 //! 2, 3, 4, 5 and 7 are checked by `tests::random_histories_converge_and_keep_the_promises` over histories with a
 //! crash at every point, and with everything that claims and lifetimes add by
 //! `tests::claims::random_histories_of_claims_and_lifetimes_keep_the_promises`; 1 by the store's kill test; 6 by the
-//! queue's `passes_never_overlap_nor_exceed_the_limit_and_no_key_is_lost`; and all but 6 by `tests/crash`, over a daemon
-//! that is killed anywhere and its clients. What a pool keeps besides is in
+//! queue's `passes_never_overlap_nor_exceed_the_limit_and_no_key_is_lost`; all but 6 in every order of steps, crashes and
+//! deaths, in small worlds, by `tests::model::whatever_meets_one_claim_at_any_point_the_promises_hold` and its siblings;
+//! and all but 6 by `tests/crash`, over a daemon that is killed anywhere and its clients. What a pool keeps besides is in
 //! [`crate::plan::pool`], by `random_histories_of_a_pool_come_to_rest_as_wished_for`.
 //!
 //! # A pass

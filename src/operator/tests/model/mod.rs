@@ -8,6 +8,9 @@
 //! changes (`stage`), for others to come between, and a crash can come there; so a search over these steps (`search`)
 //! meets every interleaving of them, up to the number of states that it is given.
 //!
+//! It found that a start that was decided can come after the deletion of its container, which the next pass mends: so
+//! that is what promise 4 says.
+//!
 //! What is left out: two reads with nothing changed between them are one step, but for a sweep's; time stands still but
 //! for what comes to rest after a crash, so lifetimes and waits are the histories' ([`super::claims`]); a guest answers
 //! at once; and no step fails but for a machine that died.
@@ -94,12 +97,18 @@ fn keeps(name: &str, bounds: Bounds, far: Far) {
 #[test]
 fn whatever_meets_one_claim_at_any_point_the_promises_hold() {
     let one = Bounds { clients: 1, warm: 0, most: 1, ..SMALL };
-    let user = Network::User;
     keeps("a crash", Bounds { left: Left { crashes: 1, ..NOTHING }, ..one }, Far::All);
     keeps("a crash and a lost connection", Bounds { left: Left { crashes: 1, cuts: 1, ..NOTHING }, ..one }, Far::All);
-    keeps("two crashes", Bounds { network: user, left: Left { crashes: 2, ..NOTHING }, ..one }, Far::All);
+}
+
+/// The same, with two crashes, and with what the daemon cannot see or loses.
+#[test]
+fn whatever_cannot_be_seen_or_dies_at_any_point_the_promises_hold() {
+    let one = Bounds { clients: 1, warm: 0, most: 1, ..SMALL };
+    keeps("two crashes", Bounds { network: Network::User, left: Left { crashes: 2, ..NOTHING }, ..one }, Far::All);
     keeps("doubt and a lost connection", Bounds { left: Left { doubts: 1, cuts: 1, ..NOTHING }, ..one }, Far::All);
-    keeps("a death and a sweep", Bounds { left: Left { kills: 1, sweeps: 1, ..NOTHING }, ..one }, Far::All);
+    keeps("a death and a crash", Bounds { left: Left { kills: 1, crashes: 1, ..NOTHING }, ..one }, Far::All);
+    keeps("a death and a sweep", Bounds { left: Left { kills: 1, sweeps: 1, ..NOTHING }, at_once: 1, ..one }, Far::All);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Records and world at one moment, and what of them tells moments apart.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_lc_rs::digest;
@@ -12,7 +13,7 @@ use super::system::Work;
 use crate::hypervisor::fake::State as World;
 use crate::model::{Container, ContainerClaim, ContainerPool, Object};
 use crate::store::records::{self, REGISTRY};
-use crate::store::{Content, Kv};
+use crate::store::{Content, Kv, Txn};
 
 /// Two that are alike in it are alike.
 pub(super) type Print = [u8; 32];
@@ -57,12 +58,47 @@ pub(super) struct Moment {
     print: OnceLock<Print>,
     facts: OnceLock<Arc<Facts>>,
     /// Work that was begun here: it begins the same way again.
-    pub(super) begun: Mutex<HashMap<(Work, Option<Blind>), Course>>,
+    pub(super) begun: Mutex<HashMap<(Work, Option<Blind>), Arc<Course>>>,
+    /// Work that went on from here.
+    pub(super) went: Mutex<HashMap<Known, Went>>,
+}
+
+/// One course, and no other one like it.
+pub(super) struct Known(pub(super) Arc<Course>);
+
+impl PartialEq for Known {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Known {}
+
+impl Hash for Known {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+/// What came of one more call.
+#[derive(Clone)]
+pub(super) struct Went {
+    pub(super) now: Arc<Moment>,
+    /// Where the work stands; `None` where it is done.
+    pub(super) next: Option<Arc<Course>>,
+    pub(super) committed: Option<Arc<Txn>>,
 }
 
 impl Moment {
     pub(super) fn new(store: Content, world: World) -> Self {
-        Moment { store, world, print: OnceLock::new(), facts: OnceLock::new(), begun: Mutex::default() }
+        Moment {
+            store,
+            world,
+            print: OnceLock::new(),
+            facts: OnceLock::new(),
+            begun: Mutex::default(),
+            went: Mutex::default(),
+        }
     }
 
     pub(super) fn facts(&self) -> &Facts {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::super::bench::NS;
 use super::ledger::Ledger;
-use super::moment::{Moment, Print, View, print};
+use super::moment::{Known, Moment, Print, View, Went, print};
 use super::outside::{On, Recorded};
 use super::stage::{Blind, Bug, Course, Ended, Stage};
 use crate::api::{Api, ApiError, Births, Digests, Sealer};
@@ -111,7 +111,7 @@ pub(super) enum Client {
 
 #[derive(Clone)]
 pub(super) struct Task {
-    pub(super) course: Course,
+    pub(super) course: Arc<Course>,
     blind: Option<Blind>,
 }
 
@@ -348,13 +348,14 @@ impl System {
                 self.done(state, &work, &done)
             }
             Ended::At(course) => {
+                let course = Arc::new(course);
                 match &work {
                     Work::Create(number) => state.clients[*number] = Client::Asks,
                     Work::Destroy(number) => state.clients[*number] = Client::Returns(state.machine(*number)),
                     Work::Recover | Work::Sweep | Work::Pass(_) | Work::Withdraw(_) => {}
                 }
                 if known.is_some() {
-                    state.now.begun.lock().unwrap().insert((work.clone(), blind), course.clone());
+                    state.now.begun.lock().unwrap().insert((work.clone(), blind), Arc::clone(&course));
                 }
                 state.tasks.insert(work, Task { course, blind });
                 true
@@ -363,23 +364,37 @@ impl System {
     }
 
     fn go_on(&self, state: &mut State, work: &Work) -> Result<(), String> {
-        self.name(state);
         let Task { course, blind } = state.tasks.remove(work).expect("what goes on has begun");
-        let ran = self.stage.go_on(&course, &state.now, blind, self.work(state, work));
-        let now = match &ran.ended {
-            Ended::At(course) => Arc::clone(&course.reads),
-            Ended::Done(_) => Arc::new(self.stage.moment().after(&state.now)),
+        let here = Arc::clone(&state.now);
+        // Where another order came to the same, this was seen. Who makes a machine may have to name it otherwise.
+        let known = matches!(work, Work::Pass(object) if object.kind != Kind::ContainerPool);
+        let went = here.went.lock().unwrap().get(&Known(Arc::clone(&course))).cloned();
+        let (went, done) = match went {
+            Some(went) => (went, Done::Well),
+            None => {
+                self.name(state);
+                let ran = self.stage.go_on(&course, &here, blind, self.work(state, work));
+                ran.broken.map_or(Ok(()), Err)?;
+                let (now, next, done) = match ran.ended {
+                    Ended::At(next) => (Arc::clone(&next.reads), Some(Arc::new(next)), Done::Well),
+                    Ended::Done(done) => (Arc::new(self.stage.moment().after(&here)), None, done),
+                };
+                let went = Went { now, next, committed: ran.committed.map(Arc::new) };
+                if known {
+                    here.went.lock().unwrap().insert(Known(course), went.clone());
+                }
+                (went, done)
+            }
         };
-        let before = std::mem::replace(&mut state.now, now);
-        if let Some(txn) = &ran.committed {
+        state.now = went.now;
+        if let Some(txn) = &went.committed {
             state.check(self.bounds.most)?;
-            state.ledger.note(std::slice::from_ref(txn), work, &before, &state.now)?;
-            state.before = (self.stage.bug == Some(Bug::AcknowledgesTooEarly)).then(|| before.store.clone());
+            state.ledger.note(std::slice::from_ref(&**txn), work, &here, &state.now)?;
+            state.before = (self.stage.bug == Some(Bug::AcknowledgesTooEarly)).then(|| here.store.clone());
         }
-        ran.broken.map_or(Ok(()), Err)?;
-        match ran.ended {
-            Ended::Done(done) => drop(self.done(state, work, &done)),
-            Ended::At(course) => drop(state.tasks.insert(work.clone(), Task { course, blind })),
+        match went.next {
+            Some(course) => drop(state.tasks.insert(work.clone(), Task { course, blind })),
+            None => drop(self.done(state, work, &done)),
         }
         Ok(())
     }
