@@ -52,13 +52,16 @@ pub(super) enum View<'a> {
     Container(&'a str),
 }
 
+/// Work, and what it could not see.
+type Begun = (Work, Option<Blind>);
+
 pub(super) struct Moment {
     pub(super) store: Content,
     pub(super) world: World,
     print: OnceLock<Print>,
     facts: OnceLock<Arc<Facts>>,
     /// Work that was begun here: it begins the same way again.
-    pub(super) begun: Mutex<HashMap<(Work, Option<Blind>), Arc<Course>>>,
+    pub(super) begun: Mutex<HashMap<Begun, Arc<Course>>>,
     /// Work that went on from here.
     pub(super) went: Mutex<HashMap<Known, Went>>,
 }
