@@ -1,6 +1,7 @@
 //! What a store keeps, whatever it is made of, and what the one on disk keeps through crashes.
 
 mod conformance;
+mod damage;
 mod disk;
 mod kill;
 mod model;

@@ -27,6 +27,7 @@ pub(super) fn run(
     mut journal: impl Journal,
     published: &Published,
     told: &watch::Sender<u64>,
+    failure: &watch::Sender<Option<String>>,
 ) {
     let mut broken: Option<StoreError> = None;
     while let Ok(first) = requests.recv() {
@@ -36,8 +37,10 @@ pub(super) fn run(
         } else if let Err(error) = journal.ready() {
             refuse(round, &StoreError::Unavailable { reason: chain(&*error) });
         } else if let Err(error) = commit(round, &mut journal, published, told) {
-            let reason = format!("an earlier write failed: {}", chain(&*error));
-            tracing::error!(error = %chain(&*error), "the store could not write and takes no more writes");
+            let error = chain(&*error);
+            tracing::error!(%error, "the store could not write and takes no more writes");
+            let reason = format!("an earlier write failed: {error}");
+            failure.send_replace(Some(error));
             broken = Some(StoreError::Unavailable { reason });
         }
     }

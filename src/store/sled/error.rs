@@ -62,6 +62,17 @@ pub enum OpenError {
         /// As the system says it.
         source: io::Error,
     },
+    /// Nothing can be written to its file system.
+    #[error(
+        "the file system of {} is read-only: see the kernel's log for why, and mount it for writing again",
+        path.display()
+    )]
+    ReadOnly {
+        /// Which.
+        path: PathBuf,
+        /// As the system says it.
+        source: io::Error,
+    },
     /// Something else with its files.
     #[error("cannot use {}", path.display())]
     Io {
@@ -82,6 +93,7 @@ impl OpenError {
         match source.kind() {
             io::ErrorKind::PermissionDenied => OpenError::Permission { path, source },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::NoSpace { path, source },
+            io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { path, source },
             _ => OpenError::Io { path, source },
         }
     }

@@ -8,6 +8,8 @@
 //! | subscribers block writers and deadlock when dropped | never used: watchers read the engine's history |
 //! | large pages go to files that are never synced | segments so large that no page is ([`SEGMENT`]) |
 //! | a full disk is an error for good, and the store does not open | writes are refused while there is still room |
+//! | on damaged files it errs, panics, or loops | all of it is damage, and said ([`contain`]) |
+//! | a damaged message ends the log as if nothing had come after it | the last revision told is noted ([`told`]) |
 //!
 //! # A round is whole or absent after a crash
 //!
@@ -20,9 +22,11 @@
 //! the totals do not fit the records and the store says so instead of opening with half a round.
 
 mod codec;
+mod contain;
 mod error;
 mod layout;
 mod lock;
+mod told;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +40,9 @@ use std::time::{Duration, Instant};
 use super::engine::{HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
 use super::{Change, Kv};
 use codec::{Entry, Meta};
+use contain::contained;
 use lock::Lock;
+use told::Told;
 
 pub use error::OpenError;
 
@@ -106,19 +112,32 @@ fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Loca
     } else {
         layout::check_format(dir)?;
         layout::remove_partial_snapshots(dir).map_err(|source| OpenError::from_io(dir, source))?;
+        layout::forget_cached(dir).map_err(|source| OpenError::from_io(&layout::log(dir), source))?;
     }
-    let (db, file) = open_sled(dir)?;
-    if new {
-        let empty = Meta::of(&Snapshot::new()).encode();
-        db.insert(codec::META, empty).map_err(|error| OpenError::from_sled(dir, error))?;
+    let noted = if new { None } else { told::read(dir).map_err(|source| OpenError::from_io(dir, source))? };
+    let (db, file, state) = {
+        let dir = dir.to_owned();
+        contained(&dir.clone(), move || {
+            let (db, file) = open_sled(&dir)?;
+            if new {
+                let empty = Meta::of(&Snapshot::new()).encode();
+                db.insert(codec::META, empty).map_err(|error| OpenError::from_sled(&dir, error))?;
+            }
+            let state = load(&dir, &db)?;
+            Ok((db, file, state))
+        })?
+    };
+    if let Some(noted) = noted.filter(|noted| *noted > state.revision) {
+        let what = format!("it should hold revision {noted}, which was told, but ends at revision {}", state.revision);
+        return Err(OpenError::Damaged { dir: dir.into(), source: what.into() });
     }
-    let state = load(dir, &db)?;
     // What a killed process wrote may be readable and still not be on the disk: nobody reads it before it is.
     sync(&db, &file, &*disk).map_err(|error| OpenError::from_sled(dir, error))?;
+    let told = Told::begin(dir, state.revision).map_err(|source| OpenError::from_io(dir, source))?;
     if new {
         layout::finish_new(dir)?;
     }
-    let journal = Sled { db, file, disk, reserve: options.reserve, dir: dir.into(), _lock: lock };
+    let journal = Sled { db, file, disk, told, reserve: options.reserve, dir: dir.into(), _lock: lock };
     LocalStore::start(journal, state, options.history).map_err(|source| OpenError::from_io(dir, source))
 }
 
@@ -137,8 +156,9 @@ fn open_sled(dir: &Path) -> Result<(::sled::Db, File), OpenError> {
             Err(error) => return Err(OpenError::from_sled(dir, error)),
         }
     };
-    let file = File::options().read(true).write(true).open(data.join("db"));
-    Ok((db, file.map_err(|source| OpenError::from_io(&data.join("db"), source))?))
+    let log = layout::log(dir);
+    let file = File::options().read(true).write(true).open(&log);
+    Ok((db, file.map_err(|source| OpenError::from_io(&log, source))?))
 }
 
 /// Reads everything, and makes sure that it is everything.
@@ -170,6 +190,7 @@ struct Sled {
     /// sled's own log file, a second time, to sync it.
     file: File,
     disk: Box<dyn Disk>,
+    told: Told,
     reserve: u64,
     dir: PathBuf,
     /// Let go of last, since fields are dropped in this order.
@@ -206,7 +227,8 @@ impl Journal for Sled {
         }
         batch.insert(codec::META, Meta::of(state).encode());
         self.db.apply_batch(batch)?;
-        Ok(sync(&self.db, &self.file, &*self.disk)?)
+        sync(&self.db, &self.file, &*self.disk)?;
+        Ok(self.told.note(state.revision)?)
     }
 }
 
