@@ -113,9 +113,17 @@ pub enum ServeError {
     /// The key of sealed secrets.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// The store.
-    #[error(transparent)]
+    /// The store cannot be opened.
+    #[error("machines are untouched and run on, but the daemon does not serve without its store")]
     Store(#[from] OpenError),
+    /// The store could not write while the daemon served.
+    #[error(
+        "the store failed while it served ({reason}): machines run on, and another start finds everything that was told"
+    )]
+    StoreFailed {
+        /// Why, as the disk said it.
+        reason: String,
+    },
     /// Records.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -178,7 +186,7 @@ pub fn prepare() {
     libvirt::quiet();
 }
 
-/// Serves until `stop` is cancelled; machines live on.
+/// Serves until `stop` is cancelled, or until the store fails; machines live on.
 pub async fn serve(config: Config, simulate: Option<Simulation>, stop: CancellationToken) -> Result<(), ServeError> {
     let mut plan = Plan::new(config);
     if let Some(simulation) = simulate {
@@ -186,9 +194,9 @@ pub async fn serve(config: Config, simulate: Option<Simulation>, stop: Cancellat
     }
     let running = assembled(plan).await?.launch(Handlers::default()).await?;
     notify(&[sd_notify::NotifyState::Ready]);
-    stop.cancelled().await;
+    let over = running.over(&stop).await;
     notify(&[sd_notify::NotifyState::Stopping]);
-    running.stop(StopMode::Drain).await
+    running.end(over, StopMode::Drain).await
 }
 
 /// Makes everything that a plan names.

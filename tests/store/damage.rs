@@ -66,16 +66,26 @@ fn copy(from: &Path, to: &Path) {
 #[derive(Clone, Debug)]
 enum Damage {
     /// Some bits of a byte. Places count in pages with anything in them, since most of a log's file is not used.
-    Flip { at: prop::sample::Index, bits: u8 },
+    Flip {
+        at: prop::sample::Index,
+        bits: u8,
+    },
     /// A stretch of other bytes.
-    Scribble { at: prop::sample::Index, with: Vec<u8> },
+    Scribble {
+        at: prop::sample::Index,
+        with: Vec<u8>,
+    },
     /// It ends earlier.
-    Truncate { at: prop::sample::Index },
+    Truncate {
+        at: prop::sample::Index,
+    },
     /// Nothing in it.
     Empty,
     Remove,
     /// As it was when another file of the store was in its place.
-    Swap { with: prop::sample::Index },
+    Swap {
+        with: prop::sample::Index,
+    },
 }
 
 fn damage() -> impl Strategy<Value = Damage> {

@@ -81,10 +81,8 @@ pub(super) fn finish_new(dir: &Path) -> Result<(), OpenError> {
         sync_dir(dir)?;
         fs::remove_file(dir.join(CREATING))?;
         sync_dir(dir)?;
-        // The directory's own name. Its parent may not be readable for us; then somebody else made the directory.
-        if let Some(parent) = dir.canonicalize()?.parent() {
-            let _ = sync_dir(parent);
-        }
+        // Its parent may not be readable for us; then somebody else made the directory.
+        let _ = sync_parent(dir);
         Ok(())
     };
     finish().map_err(|source| OpenError::from_io(dir, source))
@@ -134,6 +132,11 @@ pub(super) fn forget_cached(dir: &Path) -> io::Result<()> {
     };
     rustix::fs::fdatasync(&log)?;
     Ok(rustix::fs::fadvise(&log, 0, None, rustix::fs::Advice::DontNeed)?)
+}
+
+/// Brings the directory's own name to the disk.
+pub(super) fn sync_parent(dir: &Path) -> io::Result<()> {
+    dir.canonicalize()?.parent().map_or(Ok(()), sync_dir)
 }
 
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {

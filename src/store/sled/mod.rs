@@ -24,8 +24,10 @@
 mod codec;
 mod contain;
 mod error;
+mod install;
 mod layout;
 mod lock;
+mod salvage;
 mod told;
 
 #[cfg(test)]
@@ -45,6 +47,8 @@ use lock::Lock;
 use told::Told;
 
 pub use error::OpenError;
+pub use install::{Aside, install};
+pub use salvage::{Salvage, salvage};
 
 /// Memory for sled's pages. Reads never come here, so it only has to hold what is being changed.
 const CACHE: u64 = 64 * 1024 * 1024;
