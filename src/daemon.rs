@@ -176,6 +176,16 @@ pub fn key_path(state_dir: &Path) -> PathBuf {
     state_dir.join("server.pem")
 }
 
+/// Where the records are.
+pub fn store_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("store")
+}
+
+/// Where the key of sealed secrets is.
+pub fn seal_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("seal.key")
+}
+
 /// Where the local API answers. A daemon that simulates answers at the same place.
 pub fn socket_path(state_dir: &Path) -> PathBuf {
     state_dir.join(SOCKET)
@@ -221,7 +231,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let (store, owned): (Arc<dyn Store>, _) = match plan.database {
         Some(store) => (store, None),
         None => {
-            let store = store::open(&dir.join("store"), store::Options::default())?;
+            let store = store::open(&store_path(&dir), store::Options::default())?;
             (Arc::clone(&store) as _, Some(store))
         }
     };
@@ -230,7 +240,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         Keys::File(path) => Arc::new(key::load(&path)?),
         Keys::Given(key) => key,
     };
-    let sealer = Sealer::from_file(&dir.join("seal.key"))?;
+    let sealer = Sealer::from_file(&seal_path(&dir))?;
     let mut template = config.template();
     match plan.image {
         Some(image) => template.image = image,
@@ -283,7 +293,7 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 
 /// Others may pass through it (QEMU runs as another user where the daemon is root), but not list it; what is
 /// secret in it has a mode of its own.
-fn make_state_dir(dir: &Path) -> Result<(), ServeError> {
+pub(crate) fn make_state_dir(dir: &Path) -> Result<(), ServeError> {
     let failed = |source| ServeError::StateDir { path: dir.into(), source };
     fs::DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(failed)?;
     let mode = fs::metadata(dir).map_err(failed)?.permissions().mode();

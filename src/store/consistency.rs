@@ -20,8 +20,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::Kv;
 use super::records::{self, ADMISSION, CLOCK, EVENTS, INSTANCE, REGISTRY};
+use super::{Contents, Kv};
 use crate::model::{
     ClaimPhase, Container, ContainerClaim, ContainerPool, Credentials, Event, Kind, Object, ObjectRef, Phase,
 };
@@ -55,6 +55,25 @@ pub fn check(records: &[Kv]) -> Vec<Finding> {
     check.claims(&known);
     check.pools(&known);
     check.events(&known);
+    check.findings.sort();
+    check.findings
+}
+
+/// The same over everything that a store holds: what only it can tell besides is how far it and its logs are.
+pub fn check_all(contents: &Contents) -> Vec<Finding> {
+    let mut check = Check { findings: check(&contents.records) };
+    let revision = contents.revision;
+    for Kv { key, create_rev, mod_rev, .. } in &contents.records {
+        if create_rev > mod_rev || *mod_rev > revision {
+            let wrong = format!("was made at revision {create_rev} and written at {mod_rev}, of {revision}");
+            check.find(key, wrong, "revisions in this order");
+        }
+        let (prefix, number) = key.split_at(key.rfind('/').map_or(0, |at| at + 1));
+        let last = contents.logs.get(prefix).copied().unwrap_or(0);
+        if prefix == EVENTS && number.parse().is_ok_and(|number: u64| number > last) {
+            check.find(key, format!("comes after the log's last number, {last}"), "a number up to that");
+        }
+    }
     check.findings.sort();
     check.findings
 }

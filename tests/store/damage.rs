@@ -11,21 +11,21 @@ use proptest::prelude::*;
 use super::*;
 
 /// A store like a daemon's after some time, and what it told.
-struct Good {
-    dir: TempDir,
-    records: Vec<Kv>,
-    revision: u64,
+pub(super) struct Good {
+    pub(super) dir: TempDir,
+    pub(super) records: Vec<Kv>,
+    pub(super) revision: u64,
 }
 
 /// As an orderly stop leaves it: sled opens it from its snapshot.
-static CLOSED: LazyLock<Good> = LazyLock::new(|| {
+pub(super) static CLOSED: LazyLock<Good> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let (records, revision) = fill(dir.path()).list("").unwrap();
     Good { dir, records, revision }
 });
 
 /// As `kill -9` leaves it: sled reads its log to the end, wherever that seems to be.
-static KILLED: LazyLock<Good> = LazyLock::new(|| {
+pub(super) static KILLED: LazyLock<Good> = LazyLock::new(|| {
     let (alive, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = fill(alive.path());
     copy(alive.path(), dir.path());
@@ -51,7 +51,7 @@ fn fill(dir: &Path) -> Arc<LocalStore> {
 }
 
 /// A copy to damage.
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -64,7 +64,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// What happens to one file of `data/`.
 #[derive(Clone, Debug)]
-enum Damage {
+pub(super) enum Damage {
     /// Some bits of a byte. Places count in pages with anything in them, since most of a log's file is not used.
     Flip {
         at: prop::sample::Index,
@@ -88,7 +88,7 @@ enum Damage {
     },
 }
 
-fn damage() -> impl Strategy<Value = Damage> {
+pub(super) fn damage() -> impl Strategy<Value = Damage> {
     let at = any::<prop::sample::Index>;
     prop_oneof![
         12 => (at(), 1..=255u8).prop_map(|(at, bits)| Damage::Flip { at, bits }),
@@ -106,7 +106,7 @@ fn files(data: &Path) -> Vec<PathBuf> {
 }
 
 /// Does it to a file; which one it was.
-fn inflict(data: &Path, file: prop::sample::Index, damage: &Damage) -> PathBuf {
+pub(super) fn inflict(data: &Path, file: prop::sample::Index, damage: &Damage) -> PathBuf {
     let files = files(data);
     // sled's log is where everything is.
     let log = data.join("db");

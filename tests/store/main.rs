@@ -5,6 +5,7 @@ mod damage;
 mod disk;
 mod kill;
 mod model;
+mod salvage;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -75,13 +75,13 @@ const POOL: &str = "registry/containerpools/default/pool";
 const LOGIN: &str = "registry/credentials/default/box";
 const PORT: &str = "registry/ports/10000";
 
-type Break = fn(&mut BTreeMap<String, Kv>);
+/// What is done to a good store, and which keys are found then, with what.
+type Case = (&'static str, fn(&mut BTreeMap<String, Kv>), &'static [(&'static str, &'static str)]);
 
 #[test]
 fn each_rule_finds_what_breaks_it() {
     assert_eq!(findings(&good()), []);
-    // What is done to a good store, and which keys are found then.
-    let cases: [(&str, Break, &[(&str, &str)]); 17] = [
+    let cases: [Case; 17] = [
         ("a port is lost", |r| drop(r.remove(PORT)), &[(BOX, "not held")]),
         (
             "a port is another's",
@@ -184,4 +184,17 @@ fn what_has_given_everything_back_needs_neither_port_nor_login() {
     object["status"]["conditions"] = released;
     records.insert(BOX.into(), put(BOX, &object));
     assert_eq!(findings(&records), []);
+}
+
+#[test]
+fn a_record_of_later_than_its_store_is_found() {
+    let contents = |revision, last| {
+        let logs = BTreeMap::from([("events/".to_owned(), last)]);
+        check_all(&Contents { revision, records: good().into_values().collect(), logs })
+    };
+    assert_eq!(contents(2, 42), []);
+    assert!(contents(1, 42).iter().all(|finding| finding.wrong.contains("of 1")) && contents(1, 42).len() == 10);
+    let late = contents(2, 41);
+    assert_eq!(late.len(), 1);
+    assert!(late[0].key.ends_with("42") && late[0].wrong.contains("last number, 41"), "{late:?}");
 }
