@@ -3,6 +3,7 @@
 mod conformance;
 mod damage;
 mod disk;
+mod faults;
 mod kill;
 mod model;
 mod salvage;

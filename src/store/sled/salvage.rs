@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use super::codec::{self, Entry, Meta};
@@ -157,57 +156,23 @@ fn last(records: &[Kv]) -> u64 {
 
 type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Every pair that can be read, and what lies between them. Where a page is unreadable, the next one that is not is
-/// looked for, and read from both sides.
+/// Every pair that can be read, from both ends as far as it goes.
 fn pairs(db: &::sled::Db) -> (Pairs, Vec<String>) {
     let (mut found, mut losses) = (Pairs::new(), Vec::new());
-    let mut from = Bound::Unbounded;
-    loop {
-        let mut error = None;
-        for pair in db.range((from.clone(), Bound::Unbounded)) {
-            match pair {
-                Ok((key, value)) => drop(found.insert(key.to_vec(), value.to_vec())),
-                Err(found) => {
-                    error = Some(found);
-                    break;
-                }
+    for pair in db.iter() {
+        match pair {
+            Ok((key, value)) => drop(found.insert(key.to_vec(), value.to_vec())),
+            Err(error) => {
+                losses.push(format!("not all records can be read: {error}"));
+                break;
             }
         }
-        let Some(error) = error else { return (found, losses) };
-        let last = found.last_key_value().map(|(key, _)| key.clone()).unwrap_or_default();
-        let next = beyond(&last).into_iter().find_map(|probe| match db.range(probe..).next() {
-            Some(Ok((key, _))) => Some(Some(key.to_vec())),
-            Some(Err(_)) => None,
-            None => Some(None),
-        });
-        let text = |key: &[u8]| String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();
-        let after = if last.is_empty() { "from the first one on".into() } else { format!("after '{}'", text(&last)) };
-        let Some(next) = next.flatten() else {
-            losses.push(format!("records {after} cannot be read: {error}"));
-            return (found, losses);
-        };
-        let mut first = next.clone();
-        let gap = (Bound::Excluded(last), Bound::Excluded(next.clone()));
-        for (key, value) in db.range(gap).rev().map_while(Result::ok) {
-            first = key.to_vec();
-            found.insert(key.to_vec(), value.to_vec());
-        }
-        losses.push(format!("records {after} and before '{}' cannot be read: {error}", text(&first)));
-        from = Bound::Included(next);
     }
-}
-
-/// Keys after this one, in order and ever farther away; some of them lie on other pages.
-fn beyond(key: &[u8]) -> Vec<Vec<u8>> {
-    let places = ["c", "m", "ra", "rc", "revents/", "ri", "rregistry/containerclaims/", "rregistry/containerpools/"];
-    let more = ["rregistry/containers/", "rregistry/credentials/", "rregistry/ports/", "s"];
-    let mut probes: Vec<Vec<u8>> = places.iter().chain(&more).map(|place| place.as_bytes().to_vec()).collect();
-    for at in (0..key.len()).rev() {
-        probes.extend((key[at]..u8::MAX).map(|byte| [&key[..at], &[byte + 1]].concat()));
+    if !losses.is_empty() {
+        let back = db.iter().rev().map_while(Result::ok);
+        found.extend(back.map(|(key, value)| (key.to_vec(), value.to_vec())));
     }
-    probes.retain(|probe| probe.as_slice() > key);
-    probes.sort();
-    probes
+    (found, losses)
 }
 
 fn said(error: &OpenError) -> String {
