@@ -24,17 +24,6 @@ fn lines(file: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_second_daemon_on_one_state_directory_says_who_holds_it() {
-    let dir = tempdir().unwrap();
-    let home = Home::new(dir.path(), "").with_vectors_key().simulated("");
-    let first = home.start();
-    let text = home.refused();
-    let holder = format!("is held by process {}:", first.pid());
-    assert!(text.contains(&holder) && text.contains("stop that daemon"), "{text}");
-    assert_eq!(first.http("/readyz").0, 200, "the first one was disturbed");
-}
-
-#[test]
 fn a_store_that_fails_ends_the_daemon_with_an_error_and_the_next_start_goes_on() {
     let dir = tempdir().unwrap();
     let home = Home::new(dir.path(), "container: {warm: 1}").with_vectors_key().simulated("boot=1ms").limited();
@@ -75,12 +64,14 @@ fn a_damaged_store_is_refused_checked_saved_and_replaced() {
     assert!(store_command(&home, &["export", &whole.to_string_lossy()]).status.success());
     assert!(!fs::read_to_string(&whole).unwrap().contains(&granted.password), "a password in clear");
     let log = home.simulated_state().join("store/data/db");
-    File::options().write(true).open(&log).unwrap().set_len(100_000).unwrap();
+    let half = fs::metadata(&log).unwrap().len() / 2;
+    File::options().write(true).open(&log).unwrap().set_len(half).unwrap();
 
     let refused = home.refused();
     for says in ["machines are untouched and run on", "is damaged", "'anweddol store check'", "store rebuild"] {
         assert!(refused.contains(says), "{refused}");
     }
+    assert_eq!(home.refused(), refused, "sled mended it, and it is taken for whole");
     let check = store_command(&home, &["check", "-o", "json"]);
     assert_eq!(check.status.code(), Some(1));
     let said: Value = serde_json::from_str(&stdout(&check)).unwrap();
@@ -98,7 +89,7 @@ fn a_damaged_store_is_refused_checked_saved_and_replaced() {
     assert!(!stderr(&imported).contains("warning"), "{}", stderr(&imported));
     let kept = fs::read_dir(home.simulated_state()).unwrap().map(|entry| entry.unwrap().path());
     let kept: Vec<_> = kept.filter(|path| path.to_string_lossy().contains("/store.replaced-2")).collect();
-    assert!(kept.len() == 1 && fs::metadata(kept[0].join("data/db")).unwrap().len() == 100_000, "{kept:?}");
+    assert!(kept.len() == 1 && kept[0].join("data/db").exists(), "{kept:?}");
     assert!(store_command(&home, &["export", &again.to_string_lossy()]).status.success());
     let (whole, again) = (lines(&whole), lines(&again));
     assert_eq!(whole[1..whole.len() - 1], again[1..again.len() - 1], "other records than before");
