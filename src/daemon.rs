@@ -113,9 +113,17 @@ pub enum ServeError {
     /// The key of sealed secrets.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// The store.
-    #[error(transparent)]
+    /// The store cannot be opened.
+    #[error("machines are untouched and run on, but the daemon does not serve without its store")]
     Store(#[from] OpenError),
+    /// The store could not write while the daemon served.
+    #[error(
+        "the store failed while it served ({reason}): machines run on, and another start finds everything that was told"
+    )]
+    StoreFailed {
+        /// Why, as the disk said it.
+        reason: String,
+    },
     /// Records.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -168,6 +176,16 @@ pub fn key_path(state_dir: &Path) -> PathBuf {
     state_dir.join("server.pem")
 }
 
+/// Where the records are.
+pub fn store_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("store")
+}
+
+/// Where the key of sealed secrets is.
+pub fn seal_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("seal.key")
+}
+
 /// Where the local API answers. A daemon that simulates answers at the same place.
 pub fn socket_path(state_dir: &Path) -> PathBuf {
     state_dir.join(SOCKET)
@@ -178,7 +196,7 @@ pub fn prepare() {
     libvirt::quiet();
 }
 
-/// Serves until `stop` is cancelled; machines live on.
+/// Serves until `stop` is cancelled, or until the store fails; machines live on.
 pub async fn serve(config: Config, simulate: Option<Simulation>, stop: CancellationToken) -> Result<(), ServeError> {
     let mut plan = Plan::new(config);
     if let Some(simulation) = simulate {
@@ -186,9 +204,9 @@ pub async fn serve(config: Config, simulate: Option<Simulation>, stop: Cancellat
     }
     let running = assembled(plan).await?.launch(Handlers::default()).await?;
     notify(&[sd_notify::NotifyState::Ready]);
-    stop.cancelled().await;
+    let over = running.over(&stop).await;
     notify(&[sd_notify::NotifyState::Stopping]);
-    running.stop(StopMode::Drain).await
+    running.end(over, StopMode::Drain).await
 }
 
 /// Makes everything that a plan names.
@@ -213,7 +231,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let (store, owned): (Arc<dyn Store>, _) = match plan.database {
         Some(store) => (store, None),
         None => {
-            let store = store::open(&dir.join("store"), store::Options::default())?;
+            let store = store::open(&store_path(&dir), store::Options::default())?;
             (Arc::clone(&store) as _, Some(store))
         }
     };
@@ -222,7 +240,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         Keys::File(path) => Arc::new(key::load(&path)?),
         Keys::Given(key) => key,
     };
-    let sealer = Sealer::from_file(&dir.join("seal.key"))?;
+    let sealer = Sealer::from_file(&seal_path(&dir))?;
     let mut template = config.template();
     match plan.image {
         Some(image) => template.image = image,
@@ -275,7 +293,7 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 
 /// Others may pass through it (QEMU runs as another user where the daemon is root), but not list it; what is
 /// secret in it has a mode of its own.
-fn make_state_dir(dir: &Path) -> Result<(), ServeError> {
+pub(crate) fn make_state_dir(dir: &Path) -> Result<(), ServeError> {
     let failed = |source| ServeError::StateDir { path: dir.into(), source };
     fs::DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(failed)?;
     let mode = fs::metadata(dir).map_err(failed)?.permissions().mode();

@@ -188,8 +188,8 @@ impl Server {
             // Whoever started it waits for this.
             ready.send(Facts::of(&running)).ok();
             drop(ready);
-            asked.cancelled().await;
-            running.stop(mode).await
+            let over = running.over(&asked).await;
+            running.end(over, mode).await
         };
         let thread = std::thread::spawn(move || {
             let ended = runtime.block_on(serve);

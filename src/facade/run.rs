@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -34,6 +34,8 @@ use crate::wire::PrivateKey;
 /// How long containers may take to go when a server stops with [`StopMode::Destroy`]. Their end is recorded: the next
 /// start goes on with it.
 const DESTROY_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server whose store failed may take to stop: whoever waits for a record to change waits in vain.
+const FAILED_PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked whether they are gone.
 const DESTROY_POLL: Duration = Duration::from_millis(50);
 
@@ -163,8 +165,39 @@ impl Assembly {
 }
 
 impl Running {
+    /// Serves until it is asked to stop, or until its store takes no more writes.
+    ///
+    /// A store that failed is not mended while it is open, and a daemon that can record nothing must do nothing. So it
+    /// ends with an error, machines as they are, for whoever supervises it to start it again: that start finds
+    /// everything that was told, or says what is wrong with the disk. Kept by
+    /// `a_store_that_fails_ends_the_daemon_with_an_error_and_the_next_start_goes_on` (tests/daemon).
+    pub(crate) async fn over(&self, asked: &CancellationToken) -> Result<(), ServeError> {
+        let Some(store) = &self.owned else {
+            asked.cancelled().await;
+            return Ok(());
+        };
+        let reason = tokio::select! {
+            () = asked.cancelled() => return Ok(()),
+            reason = store.failed() => reason,
+        };
+        tracing::error!(reason, "the store failed; stopping, machines live on");
+        self.health.store_failed(reason.clone());
+        Err(ServeError::StoreFailed { reason })
+    }
+
+    /// Stops in a mode, once it is over: after a failure no container is ended, since its end could not be recorded.
+    pub(crate) async fn end(self, over: Result<(), ServeError>, mode: StopMode) -> Result<(), ServeError> {
+        let Err(error) = over else { return self.stop(mode).await };
+        match timeout(FAILED_PATIENCE, self.stop(StopMode::Drain)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = crate::error_chain(&error), "stop"),
+            Err(_) => tracing::warn!("something still waits for the store; it is left behind"),
+        }
+        Err(error)
+    }
+
     /// Stops, and returns when it has.
-    pub(crate) async fn stop(self, mode: StopMode) -> Result<(), ServeError> {
+    async fn stop(self, mode: StopMode) -> Result<(), ServeError> {
         self.health.set_ready(false);
         self.stop.cancel();
         self.writers.wait().await;

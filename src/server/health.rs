@@ -1,8 +1,8 @@
 //! `/healthz` and `/readyz`: whether the daemon lives, and whether it can serve.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 /// What readiness is told from.
 pub struct Health {
     ready: AtomicBool,
+    /// What the store failed of.
+    failure: Mutex<Option<String>>,
     simulated: bool,
     hypervisor: String,
 }
@@ -22,7 +24,7 @@ pub struct Health {
 impl Health {
     /// Not ready yet.
     pub fn new(simulated: bool, hypervisor: String) -> Arc<Self> {
-        Arc::new(Health { ready: AtomicBool::new(false), simulated, hypervisor })
+        Arc::new(Health { ready: AtomicBool::new(false), failure: Mutex::default(), simulated, hypervisor })
     }
 
     /// Says whether clients are served.
@@ -30,10 +32,20 @@ impl Health {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
+    /// Says that clients cannot be served any more, since the store failed of this.
+    pub fn store_failed(&self, message: String) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
+        self.set_ready(false);
+    }
+
     fn answer(&self) -> (StatusCode, Json<Value>) {
         let ready = self.ready.load(Ordering::Relaxed);
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let body = json!({ "ready": ready, "simulated": self.simulated, "hypervisor": self.hypervisor });
+        let mut body = json!({ "ready": ready, "simulated": self.simulated, "hypervisor": self.hypervisor });
+        if let Some(message) = &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+            body["reason"] = "StoreFailed".into();
+            body["message"] = message.as_str().into();
+        }
         (status, Json(body))
     }
 }
@@ -52,4 +64,23 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>, cancel: Cancellat
 /// Binds the socket, naming the address when it cannot be had.
 pub async fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(listen).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_failed_is_said() {
+        let health = Health::new(true, "a simulation".into());
+        health.set_ready(true);
+        assert_eq!(health.answer().0, StatusCode::OK);
+        health.store_failed("Input/output error".into());
+        let (status, Json(body)) = health.answer();
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            (&body["ready"], &body["reason"], &body["message"]),
+            (&false.into(), &"StoreFailed".into(), &"Input/output error".into())
+        );
+    }
 }

@@ -14,11 +14,14 @@
 //! are all in memory, and so is the history: after a start, everything up to the current revision counts as
 //! compacted, because whoever watched before has to list again anyway, and a log on disk would double every write.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use futures::Stream;
 use futures::future::BoxFuture;
 
+pub mod consistency;
+pub mod document;
 mod engine;
 pub mod records;
 mod sled;
@@ -27,7 +30,7 @@ mod sled;
 pub(crate) use engine::{Content, Copies};
 pub use engine::{HistoryLimits, LocalStore, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, memory, memory_with};
 pub use records::RecordError;
-pub use sled::{OpenError, Options, open};
+pub use sled::{Aside, OpenError, Options, Salvage, install, open, salvage};
 
 /// A transaction's outcome as it will be: await it, or `wait` for it from a thread that may block.
 pub struct Commit(BoxFuture<'static, Result<TxnResult, StoreError>>);
@@ -63,6 +66,17 @@ pub struct Kv {
     pub create_rev: u64,
     /// The revision that last wrote it.
     pub mod_rev: u64,
+}
+
+/// Everything that a store holds, outside of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// Its revision.
+    pub revision: u64,
+    /// Its records, in the order of their keys.
+    pub records: Vec<Kv>,
+    /// Its logs, by prefix, with the last number of each.
+    pub logs: BTreeMap<String, u64>,
 }
 
 /// What has to hold for a transaction to be done.

@@ -26,7 +26,8 @@ pub const EVENTS: &str = "events/";
 pub const ADMISSION: &str = "admission";
 /// The anchor of the daemon's time.
 pub const CLOCK: &str = "clock";
-const INSTANCE: &str = "instance";
+/// This installation's UUID.
+pub const INSTANCE: &str = "instance";
 
 /// An object and the revision that last wrote it.
 #[derive(Clone, Debug, PartialEq)]

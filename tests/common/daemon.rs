@@ -21,11 +21,15 @@ pub(crate) static VECTORS: LazyLock<Value> =
 
 /// The program with these arguments, and nothing of the environment that it would take for settings.
 pub(crate) fn program<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_anweddol"));
+    let mut command = clean(Command::new(env!("CARGO_BIN_EXE_anweddol")));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn clean(mut command: Command) -> Command {
     for name in ["ANWEDDOL_CONFIG", "ANWEDDOL_SERVER", "ANWEDDOL_LOG", "RUST_LOG", "NOTIFY_SOCKET"] {
         command.env_remove(name);
     }
-    command.args(args).stdin(Stdio::null());
     command
 }
 
@@ -53,6 +57,8 @@ pub(crate) struct Home {
     /// The configuration file.
     pub(crate) config: PathBuf,
     env: Vec<(&'static str, String)>,
+    /// A write beyond a limit of files is an error to it, and not its end.
+    limited: bool,
 }
 
 impl Home {
@@ -63,7 +69,7 @@ impl Home {
         // Any port: tests run at the same time.
         let server = "server: {listen: '127.0.0.1:0', health_listen: '127.0.0.1:0'}";
         fs::write(&file, format!("state_dir: {}\n{server}\n{config}\n", state.display())).unwrap();
-        Home { state, args: vec![], config: file, env: vec![] }
+        Home { state, args: vec![], config: file, env: vec![], limited: false }
     }
 
     /// The same with the documented server key, which the documented clients know, and which need not be made.
@@ -99,6 +105,12 @@ impl Home {
         self
     }
 
+    /// The same, with a daemon to which the system can deny writing.
+    pub(crate) fn limited(mut self) -> Home {
+        self.limited = true;
+        self
+    }
+
     /// The same with another configuration file and these arguments.
     pub(crate) fn with_config(mut self, file: &Path, args: &[&str]) -> Home {
         self.config = file.into();
@@ -117,7 +129,21 @@ impl Home {
     }
 
     fn serve(&self) -> Command {
-        let mut command = program(["serve", "--config"]);
+        let mut command = match self.limited {
+            false => program(["serve", "--config"]),
+            true => {
+                let mut shell = clean(Command::new("sh"));
+                shell.args([
+                    "-c",
+                    "trap '' XFSZ; exec \"$@\"",
+                    "sh",
+                    env!("CARGO_BIN_EXE_anweddol"),
+                    "serve",
+                    "--config",
+                ]);
+                shell
+            }
+        };
         command.arg(&self.config).args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }

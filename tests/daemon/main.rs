@@ -16,3 +16,4 @@ mod health;
 mod life;
 mod operator;
 mod secrets;
+mod store;

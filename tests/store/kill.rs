@@ -53,8 +53,16 @@ fn text(kv: &store::Kv) -> &str {
     std::str::from_utf8(&kv.value).unwrap()
 }
 
-/// Runs the writer, kills it after so many acknowledgements, and notes the last one of every task.
-fn run(dir: &Path, kill_after: usize, acked: &mut BTreeMap<usize, u64>) {
+/// When a writer's time is over, and what is done then; afterwards it is killed.
+pub(super) struct Until<'a> {
+    /// After so many acknowledgements; 0 is while the store is being made or opened.
+    pub(super) acks: usize,
+    /// To its disk, say.
+    pub(super) then: &'a dyn Fn(),
+}
+
+/// Runs the writer until then, and notes the last acknowledgement of every task.
+pub(super) fn run(dir: &Path, until: Until<'_>, acked: &mut BTreeMap<usize, u64>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["kill::writer", "--exact", "--ignored", "--nocapture"])
         .env(DIR, dir)
@@ -62,23 +70,27 @@ fn run(dir: &Path, kill_after: usize, acked: &mut BTreeMap<usize, u64>) {
         .spawn()
         .unwrap();
     let mut seen = 0;
+    let end = |child: &mut std::process::Child| {
+        (until.then)();
+        child.kill().unwrap();
+    };
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
-        if kill_after == 0 && line == "opening" {
-            child.kill().unwrap();
+        if until.acks == 0 && line == "opening" {
+            end(&mut child);
         }
         let Some((task, count)) = line.strip_prefix("ack ").and_then(|ack| ack.split_once(' ')) else { continue };
         acked.insert(task.parse().unwrap(), count.parse().unwrap());
         seen += 1;
-        if seen == kill_after {
-            child.kill().unwrap();
+        if seen == until.acks {
+            end(&mut child);
         }
     }
     let status = child.wait().unwrap();
-    assert!(!status.success() && status.code().is_none(), "the writer ended by itself: {status}");
+    assert!(!status.success(), "the writer came to an end: {status}");
 }
 
-fn verify(dir: &Path, acked: &BTreeMap<usize, u64>) {
+pub(super) fn verify(dir: &Path, acked: &BTreeMap<usize, u64>) {
     let store = open(dir);
     let (log, revision) = store.list("log/").unwrap();
     let keys: Vec<String> = (1..=log.len() as u64).map(|n| number("log/", n)).collect();
@@ -106,7 +118,7 @@ fn acknowledged_writes_survive_kill_9() {
     let dir = tempfile::tempdir().unwrap();
     let mut acked = BTreeMap::new();
     for kill_after in KILLS {
-        run(dir.path(), kill_after, &mut acked);
+        run(dir.path(), Until { acks: kill_after, then: &|| {} }, &mut acked);
         verify(dir.path(), &acked);
     }
     assert_eq!(acked.len(), TASKS);

@@ -1,9 +1,12 @@
 //! What a store keeps, whatever it is made of, and what the one on disk keeps through crashes.
 
 mod conformance;
+mod damage;
 mod disk;
+mod faults;
 mod kill;
 mod model;
+mod salvage;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -25,7 +25,7 @@ use crate::model::*;
 use crate::operator::{Operator, Requeue};
 use crate::plan::container::released;
 use crate::store::records::{self, EVENTS, REGISTRY};
-use crate::store::{Store, Txn};
+use crate::store::{Store, Txn, consistency};
 
 /// The pool's limit.
 pub(super) const MAX: u32 = 4;
@@ -295,6 +295,7 @@ impl Bench {
         assert!(containers.len() <= MAX as usize, "more containers than allowed");
         let domains = self.world.domains();
         assert!(domains.iter().any(|domain| domain.uuid == FOREIGN), "somebody else's domain was touched");
+        assert_eq!(consistency::check(&self.store.list("").unwrap().0), [], "records do not agree");
         self.check_events();
         self.check_updates();
     }

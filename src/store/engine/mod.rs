@@ -26,6 +26,7 @@ mod watch;
 mod tests;
 
 use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -67,6 +68,7 @@ pub(super) trait Journal: Send + 'static {
 pub struct LocalStore {
     published: Arc<Published>,
     revision: signal::Receiver<u64>,
+    failure: signal::Receiver<Option<String>>,
     committer: Mutex<Option<Committer>>,
 }
 
@@ -84,13 +86,35 @@ impl LocalStore {
     ) -> Result<Arc<LocalStore>, std::io::Error> {
         let (queue, requests) = mpsc::sync_channel(QUEUE);
         let (told, revision) = signal::channel(state.revision);
+        let (failed, failure) = signal::channel(None);
         let published = Arc::new(Published::new(state, limits));
         let shared = Arc::clone(&published);
-        let thread = std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || committer::run(requests, journal, &shared, &told))?;
+        let work = move || {
+            let run = AssertUnwindSafe(|| committer::run(requests, journal, &shared, &told, &failed));
+            // What it worked on is dropped with it; only what was published before is seen by anybody.
+            if let Err(panic) = catch_unwind(run) {
+                failed.send_replace(Some("its committer panicked".into()));
+                resume_unwind(panic);
+            }
+        };
+        let thread = std::thread::Builder::new().name("store".into()).spawn(work)?;
         let committer = Mutex::new(Some(Committer { queue, thread }));
-        Ok(Arc::new(LocalStore { published, revision, committer }))
+        Ok(Arc::new(LocalStore { published, revision, failure, committer }))
+    }
+
+    /// Waits until the store can take no more writes, and says why: a write failed, or the committer died. Reads go on.
+    /// It is not mended by waiting: whoever serves from it opens it anew. Never returns for a store that is well, or
+    /// closed in order.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.clone();
+        let reason = match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone(),
+            Err(_) => None,
+        };
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
     }
 
     /// Finishes what is queued, ends every watch and lets go of the disk. Later transactions are

@@ -108,6 +108,7 @@ fn a_failed_write_is_unknown_and_later_ones_are_refused_while_reads_go_on() {
     assert_eq!(store.get("b").unwrap(), (None, 2));
     assert!(watch.next().now_or_never().is_none());
     assert!(hand.writing.try_recv().is_err(), "nothing was tried again");
+    assert_eq!(block_on(store.failed()), "the disk is on fire");
 }
 
 #[test]
@@ -118,6 +119,7 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
     assert!(hand.writing.try_recv().is_err(), "nothing was tried");
     hand.word.send(Ok(())).unwrap();
     assert_eq!(store.txn(put("a")).wait().unwrap(), TxnResult::Committed(2));
+    assert_eq!(store.failed().now_or_never(), None, "a store that only waited for room has not failed");
 }
 
 #[test]
@@ -130,6 +132,7 @@ fn closing_finishes_what_is_queued() {
         commit.now_or_never().expect("answered before close returned").unwrap();
     }
     assert_eq!(store.list("").unwrap().0.len(), 10);
+    assert_eq!(store.failed().now_or_never(), None, "closing is no failure");
 }
 
 #[test]
@@ -147,6 +150,7 @@ fn a_committer_that_dies_leaves_nobody_waiting() {
     let mut watch = store.watch("", 0);
     assert!(matches!(store.txn(put("a")).wait(), Err(StoreError::Unknown { .. })));
     assert!(block_on(watch.next()).is_none());
+    assert_eq!(block_on(store.failed()), "its committer panicked");
     assert!(matches!(store.txn(put("a")).wait(), Err(StoreError::Unavailable { .. } | StoreError::Unknown { .. })));
     assert_eq!(store.get("a").unwrap(), (None, 1));
 }

@@ -31,12 +31,28 @@ pub enum OpenError {
         found: u32,
     },
     /// It is not what was written.
-    #[error("store {} is damaged: restore it from a backup, or move it away to begin with an empty one", dir.display())]
+    #[error(
+        "store {} is damaged ('anweddol store check' says how; 'store export' saves what can be read of it, \
+         'store import --replace' puts a document in its place, 'store rebuild' what the machines that run say)",
+        dir.display()
+    )]
     Damaged {
         /// The store.
         dir: PathBuf,
         /// What is wrong.
         source: Box<dyn Error + Send + Sync>,
+    },
+    /// There is none.
+    #[error("there is no store in {}: name the daemon's state directory with --state", dir.display())]
+    Absent {
+        /// Where it was looked for.
+        dir: PathBuf,
+    },
+    /// There is one where another is to be put.
+    #[error("there is a store in {}: with --replace it is kept aside, and another put in its place", dir.display())]
+    Present {
+        /// Where.
+        dir: PathBuf,
     },
     /// There is something else in its directory.
     #[error("{} holds no store but is not empty ('{found}'): name a new or an empty directory", dir.display())]
@@ -62,6 +78,17 @@ pub enum OpenError {
         /// As the system says it.
         source: io::Error,
     },
+    /// Nothing can be written to its file system.
+    #[error(
+        "the file system of {} is read-only: see the kernel's log for why, and mount it for writing again",
+        path.display()
+    )]
+    ReadOnly {
+        /// Which.
+        path: PathBuf,
+        /// As the system says it.
+        source: io::Error,
+    },
     /// Something else with its files.
     #[error("cannot use {}", path.display())]
     Io {
@@ -82,6 +109,7 @@ impl OpenError {
         match source.kind() {
             io::ErrorKind::PermissionDenied => OpenError::Permission { path, source },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::NoSpace { path, source },
+            io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { path, source },
             _ => OpenError::Io { path, source },
         }
     }
@@ -90,7 +118,12 @@ impl OpenError {
         use ::sled::Error::{CollectionNotFound, Corruption, Io, ReportableBug, Unsupported};
         match error {
             Io(source) => OpenError::from_io(dir, source),
-            error @ (CollectionNotFound(_) | Unsupported(_) | ReportableBug(_) | Corruption { .. }) => {
+            Corruption { at, .. } => {
+                let place = at.map_or_else(String::new, |at| format!(" at {at:?}"));
+                let what = format!("sled finds what it did not write{place}");
+                OpenError::Damaged { dir: dir.into(), source: what.into() }
+            }
+            error @ (CollectionNotFound(_) | Unsupported(_) | ReportableBug(_)) => {
                 OpenError::Damaged { dir: dir.into(), source: error.into() }
             }
         }

@@ -5,6 +5,7 @@
 //! DIR/creating    only until the store is made: what is in data/ then was never acknowledged
 //! DIR/data/       mode 0700: sled's files, and
 //! DIR/data/format the format's number, outside sled so that it is known before sled touches anything
+//! DIR/data/told   the last revision that anybody may know of
 //! ```
 
 use std::fs::{self, DirBuilder, File};
@@ -19,12 +20,18 @@ use super::lock;
 const CREATING: &str = "creating";
 const DATA: &str = "data";
 const FORMAT_FILE: &str = "format";
+/// sled's log.
+const LOG: &str = "db";
 const FORMAT_TEXT: &str = "anweddol store format ";
 /// A format file is one short line.
 const FORMAT_MAX: u64 = 64;
 
 pub(super) fn data(dir: &Path) -> PathBuf {
     dir.join(DATA)
+}
+
+pub(super) fn log(dir: &Path) -> PathBuf {
+    data(dir).join(LOG)
 }
 
 pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
@@ -74,10 +81,8 @@ pub(super) fn finish_new(dir: &Path) -> Result<(), OpenError> {
         sync_dir(dir)?;
         fs::remove_file(dir.join(CREATING))?;
         sync_dir(dir)?;
-        // The directory's own name. Its parent may not be readable for us; then somebody else made the directory.
-        if let Some(parent) = dir.canonicalize()?.parent() {
-            let _ = sync_dir(parent);
-        }
+        // Its parent may not be readable for us; then somebody else made the directory.
+        let _ = sync_parent(dir);
         Ok(())
     };
     finish().map_err(|source| OpenError::from_io(dir, source))
@@ -85,8 +90,8 @@ pub(super) fn finish_new(dir: &Path) -> Result<(), OpenError> {
 
 pub(super) fn check_format(dir: &Path) -> Result<(), OpenError> {
     let path = data(dir).join(FORMAT_FILE);
-    let mut text = String::new();
-    let read = File::open(&path).and_then(|file| file.take(FORMAT_MAX).read_to_string(&mut text));
+    let mut text = Vec::new();
+    let read = File::open(&path).and_then(|file| file.take(FORMAT_MAX).read_to_end(&mut text));
     let damaged =
         |what: &str| OpenError::Damaged { dir: dir.into(), source: format!("{what} its file 'format'").into() };
     match read {
@@ -94,6 +99,7 @@ pub(super) fn check_format(dir: &Path) -> Result<(), OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged("it lacks")),
         Err(error) => return Err(OpenError::from_io(&path, error)),
     }
+    let text = String::from_utf8_lossy(&text);
     match text.strip_prefix(FORMAT_TEXT).and_then(|number| number.trim_end().parse::<u32>().ok()) {
         Some(found) if found > u32::from(FORMAT) => Err(OpenError::NewerFormat { dir: dir.into(), found }),
         Some(found) if found == u32::from(FORMAT) => Ok(()),
@@ -116,6 +122,23 @@ pub(super) fn remove_partial_snapshots(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
+/// What is read from here on is what the disk holds. After a write that failed the kernel may go on to show pages that
+/// never came to the disk, and calls them clean: what a killed process wrote is brought there first, and then
+/// everything is read anew (`what_failed_to_come_to_the_disk_is_not_read_by_the_next_start`, tests/store).
+pub(super) fn forget_cached(dir: &Path) -> io::Result<()> {
+    let log = match File::open(log(dir)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    rustix::fs::fdatasync(&log)?;
+    Ok(rustix::fs::fadvise(&log, 0, None, rustix::fs::Advice::DontNeed)?)
+}
+
+/// Brings the directory's own name to the disk.
+pub(super) fn sync_parent(dir: &Path) -> io::Result<()> {
+    dir.canonicalize()?.parent().map_or(Ok(()), sync_dir)
+}
+
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }

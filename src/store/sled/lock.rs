@@ -26,14 +26,35 @@ impl Lock {
         let io = |source| OpenError::from_io(&path, source);
         let mut file =
             File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(io)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(OpenError::Locked { dir: dir.into(), pid: holder(&mut file) }),
-            Err(error) => return Err(io(error.into())),
-        }
+        lock(&mut file, dir)?;
         // The file stays when the lock is gone: removing it would let two processes lock two files of one name.
         sign(&mut file).map_err(io)?;
         Ok(Lock { _file: file })
+    }
+
+    /// The same for who only reads, where nothing can be written: full and read-only disks can be looked at. Without
+    /// the file nobody has the store open.
+    pub(super) fn hold(dir: &Path) -> Result<Option<Lock>, OpenError> {
+        let path = dir.join(FILE);
+        let writable = File::options().read(true).write(true).open(&path);
+        match writable.or_else(|_| File::open(&path)) {
+            Ok(mut file) => {
+                lock(&mut file, dir)?;
+                // Where that cannot be, somebody else is told an earlier holder.
+                let _ = sign(&mut file);
+                Ok(Some(Lock { _file: file }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(OpenError::from_io(&path, error)),
+        }
+    }
+}
+
+fn lock(file: &mut File, dir: &Path) -> Result<(), OpenError> {
+    match flock(&*file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) => Err(OpenError::Locked { dir: dir.into(), pid: holder(file) }),
+        Err(error) => Err(OpenError::from_io(&dir.join(FILE), error.into())),
     }
 }
 

@@ -8,6 +8,11 @@
 //! | subscribers block writers and deadlock when dropped | never used: watchers read the engine's history |
 //! | large pages go to files that are never synced | segments so large that no page is ([`SEGMENT`]) |
 //! | a full disk is an error for good, and the store does not open | writes are refused while there is still room |
+//! | on damaged files it errs, panics, or loops | all of it is damage, and said ([`contain`]) |
+//! | a damaged message ends the log as if nothing had come after it | the last revision told is noted ([`told`]) |
+//!
+//! `tests/store` cuts the power (`acknowledged_writes_survive_a_power_cut`), fills the disk, turns it read-only, has it
+//! give errors, and damages files at random (`a_damaged_store_opens_with_all_that_was_told_or_says_that_it_is_damaged`).
 //!
 //! # A round is whole or absent after a crash
 //!
@@ -20,9 +25,13 @@
 //! the totals do not fit the records and the store says so instead of opening with half a round.
 
 mod codec;
+mod contain;
 mod error;
+mod install;
 mod layout;
 mod lock;
+mod salvage;
+mod told;
 
 #[cfg(test)]
 mod tests;
@@ -36,9 +45,13 @@ use std::time::{Duration, Instant};
 use super::engine::{HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
 use super::{Change, Kv};
 use codec::{Entry, Meta};
+use contain::contained;
 use lock::Lock;
+use told::Told;
 
 pub use error::OpenError;
+pub use install::{Aside, install};
+pub use salvage::{Salvage, salvage};
 
 /// Memory for sled's pages. Reads never come here, so it only has to hold what is being changed.
 const CACHE: u64 = 64 * 1024 * 1024;
@@ -106,19 +119,32 @@ fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Loca
     } else {
         layout::check_format(dir)?;
         layout::remove_partial_snapshots(dir).map_err(|source| OpenError::from_io(dir, source))?;
+        layout::forget_cached(dir).map_err(|source| OpenError::from_io(&layout::log(dir), source))?;
     }
-    let (db, file) = open_sled(dir)?;
-    if new {
-        let empty = Meta::of(&Snapshot::new()).encode();
-        db.insert(codec::META, empty).map_err(|error| OpenError::from_sled(dir, error))?;
+    let noted = if new { None } else { told::read(dir).map_err(|source| OpenError::from_io(dir, source))? };
+    let (db, file, state) = {
+        let dir = dir.to_owned();
+        contained(&dir.clone(), move || {
+            let (db, file) = open_sled(&dir)?;
+            if new {
+                let empty = Meta::of(&Snapshot::new()).encode();
+                db.insert(codec::META, empty).map_err(|error| OpenError::from_sled(&dir, error))?;
+            }
+            let state = load(&dir, &db)?;
+            Ok((db, file, state))
+        })?
+    };
+    if let Some(noted) = noted.filter(|noted| *noted > state.revision) {
+        let what = format!("it should hold revision {noted}, which was told, but ends at revision {}", state.revision);
+        return Err(OpenError::Damaged { dir: dir.into(), source: what.into() });
     }
-    let state = load(dir, &db)?;
     // What a killed process wrote may be readable and still not be on the disk: nobody reads it before it is.
     sync(&db, &file, &*disk).map_err(|error| OpenError::from_sled(dir, error))?;
+    let told = Told::begin(dir, state.revision).map_err(|source| OpenError::from_io(dir, source))?;
     if new {
         layout::finish_new(dir)?;
     }
-    let journal = Sled { db, file, disk, reserve: options.reserve, dir: dir.into(), _lock: lock };
+    let journal = Sled { db, file, disk, told, reserve: options.reserve, dir: dir.into(), _lock: lock };
     LocalStore::start(journal, state, options.history).map_err(|source| OpenError::from_io(dir, source))
 }
 
@@ -137,8 +163,9 @@ fn open_sled(dir: &Path) -> Result<(::sled::Db, File), OpenError> {
             Err(error) => return Err(OpenError::from_sled(dir, error)),
         }
     };
-    let file = File::options().read(true).write(true).open(data.join("db"));
-    Ok((db, file.map_err(|source| OpenError::from_io(&data.join("db"), source))?))
+    let log = layout::log(dir);
+    let file = File::options().read(true).write(true).open(&log);
+    Ok((db, file.map_err(|source| OpenError::from_io(&log, source))?))
 }
 
 /// Reads everything, and makes sure that it is everything.
@@ -170,6 +197,7 @@ struct Sled {
     /// sled's own log file, a second time, to sync it.
     file: File,
     disk: Box<dyn Disk>,
+    told: Told,
     reserve: u64,
     dir: PathBuf,
     /// Let go of last, since fields are dropped in this order.
@@ -206,7 +234,8 @@ impl Journal for Sled {
         }
         batch.insert(codec::META, Meta::of(state).encode());
         self.db.apply_batch(batch)?;
-        Ok(sync(&self.db, &self.file, &*self.disk)?)
+        sync(&self.db, &self.file, &*self.disk)?;
+        Ok(self.told.note(state.revision)?)
     }
 }
 
