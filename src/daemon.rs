@@ -3,6 +3,9 @@
 //! Start: state directory, store, keys, hypervisor; then what [`crate::facade`] starts, `READY`. Machines are not part of a
 //! daemon's stop: they live on, and the next start takes them over.
 
+mod instance;
+pub mod rebuild;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -38,8 +41,13 @@ use crate::server::tcp::{BindError, WireConfig};
 use crate::store::records::{self, RecordError};
 use crate::store::{self, OpenError, Store, StoreError};
 
+pub use instance::InstanceError;
+
 /// The pool that the wire protocol's CREATE takes machines from.
 pub const DEFAULT_POOL: &str = "default";
+
+/// The directory of the records in the state directory.
+const STORE: &str = "store";
 
 /// How `serve --simulate` behaves: `boot=200ms,fail=0.01`, in any order, all optional.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -119,6 +127,9 @@ pub enum ServeError {
     /// Records.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Which installation this is.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
     /// The image.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -213,9 +224,14 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let (store, owned): (Arc<dyn Store>, _) = match plan.database {
         Some(store) => (store, None),
         None => {
-            let store = store::open(&dir.join("store"), store::Options::default())?;
+            let store = store::open(&dir.join(STORE), store::Options::default())?;
             (Arc::clone(&store) as _, Some(store))
         }
+    };
+    let instance = match owned {
+        Some(_) => instance::of(&*store, &dir)?,
+        // Its owner knows whether it is the one from before.
+        None => records::instance(&*store, Uuid::new_v4())?,
     };
     let key = match plan.keys {
         Keys::StateDir => Arc::new(key::load_or_generate(&key_path)?),
@@ -243,7 +259,6 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let births = Births::new(sealer, digests, ports, Arc::new(move |port| free.is_free(port))).on(host);
     let clock = crate::clock::anchored(&*store)?;
     apply_pool(&*store, config, &template, clock())?;
-    let instance = records::instance(&*store, Uuid::new_v4())?;
     let operator = Operator {
         store,
         hypervisor: world.hypervisor,

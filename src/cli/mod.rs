@@ -14,8 +14,10 @@ mod client;
 mod credentials;
 mod duration;
 mod objects;
+mod rebuild;
 mod serve;
 mod ssh;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,6 +91,9 @@ enum Command {
     /// Write or check the daemon's configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look after the records themselves
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Print the completion script of a shell
     Completion {
         /// Which shell
@@ -293,6 +298,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fingerprint(args) => admin::fingerprint(args),
         Command::Config(ConfigCommand::Init { file }) => admin::config_init(&file),
         Command::Config(ConfigCommand::Check { file }) => admin::config_check(&file),
+        Command::Store(command) => store::store(command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "anweddol", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -130,4 +130,4 @@ fn ascii(json: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -20,6 +20,8 @@ mod tests;
 pub use claim::{ClaimPhase, ClaimSpec, ClaimStatus, ContainerClaim, Origin};
 pub use container::{Container, ContainerSpec, ContainerStatus, Credentials, Machine, Phase};
 pub use event::{Client, Event, EventKind, Wake};
+#[cfg(test)]
+pub(crate) use keepsake::tests::keepsake as keepsake_for_tests;
 pub use keepsake::{Keepsake, KeepsakeError, MAX_KEEPSAKE};
 pub use meta::{
     API_VERSION, CONFIGURED, Condition, DEFAULT_NAMESPACE, Kind, MANAGED_BY, NameError, Object, ObjectMeta, ObjectRef,

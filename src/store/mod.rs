@@ -25,7 +25,7 @@ mod sled;
 
 pub use engine::{HistoryLimits, LocalStore, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, memory, memory_with};
 pub use records::RecordError;
-pub use sled::{OpenError, Options, open};
+pub use sled::{OpenError, Options, Replacement, open};
 
 /// A transaction's outcome as it will be: await it, or `wait` for it from a thread that may block.
 pub struct Commit(BoxFuture<'static, Result<TxnResult, StoreError>>);

@@ -56,6 +56,17 @@ fn records(claimed: bool, words: BTreeMap<String, String>) -> (Container, Option
     (c, claimed.then(|| ContainerClaim { metadata, spec, status }))
 }
 
+/// What a machine in use bears: of this claim, or without pool.
+pub(crate) fn keepsake(uid: Uuid, claim_name: Option<&str>, port: u16) -> Keepsake {
+    let (mut c, mut claim) = records(claim_name.is_some(), BTreeMap::new());
+    (c.metadata.uid, c.metadata.name, c.spec.machine.port) = (uid, uid.to_string(), port);
+    c.spec.claim = claim_name.map(str::to_owned);
+    if let (Some(claim), Some(name)) = (&mut claim, claim_name) {
+        (claim.metadata.name, claim.status.container) = (name.into(), Some(uid.to_string()));
+    }
+    Keepsake::of(&c, claim.as_ref(), credentials())
+}
+
 fn credentials() -> Credentials {
     Credentials { username: "user_12345".into(), sealed_password: "sealed".into() }
 }

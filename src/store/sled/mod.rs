@@ -23,6 +23,7 @@ mod codec;
 mod error;
 mod layout;
 mod lock;
+mod replacement;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ use codec::{Entry, Meta};
 use lock::Lock;
 
 pub use error::OpenError;
+pub use replacement::Replacement;
 
 /// Memory for sled's pages. Reads never come here, so it only has to hold what is being changed.
 const CACHE: u64 = 64 * 1024 * 1024;
