@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{ConfigArgs, Output, OutputArgs, Result, admin};
 use crate::daemon::rebuild::{self, RebuildError, Report, Run, Unreadable, Wish};
 use crate::model::{Keepsake, Mark};
+use crate::plan::lifetime;
 use crate::plan::rebuild::Left;
 
 /// The daemon must not run; machines, and who is logged in to them, are not touched. The old store is moved aside,
@@ -111,11 +112,15 @@ fn as_json(report: &Report, run: Run) -> Value {
 
 fn machine(machine: &Keepsake) -> Value {
     let c = &machine.container;
+    let asked = machine.claim.as_ref().and_then(|claim| claim.spec.ttl_seconds);
+    let since = c.status.bound_at.or(c.status.ready_at);
+    let expires_at = since.and_then(|since| lifetime::deadline(&c.spec.template.lifetime, asked, since));
     json!({
         "namespace": c.metadata.namespace,
         "name": c.metadata.name,
         "uid": c.uuid(),
         "claim": machine.claim.as_ref().map(|claim| &claim.metadata.name),
         "port": c.spec.machine.port,
+        "expiresAt": expires_at,
     })
 }

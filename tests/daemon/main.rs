@@ -15,4 +15,5 @@ mod conversations;
 mod health;
 mod life;
 mod operator;
+mod records;
 mod secrets;

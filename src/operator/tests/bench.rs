@@ -135,6 +135,18 @@ impl Bench {
         }
     }
 
+    /// The systems of all clients confirm what they were told.
+    pub(super) fn delivered(&self) {
+        for c in self.containers() {
+            block_on(self.api.delivered(c.uuid())).unwrap();
+        }
+    }
+
+    pub(super) fn claims_of_clients(&self) -> Vec<ContainerClaim> {
+        let claims = records::list::<ContainerClaim>(&*self.store, NS).unwrap();
+        claims.into_iter().map(|read| read.object).collect()
+    }
+
     pub(super) fn withdraw(&mut self, which: usize) {
         if !self.claims.is_empty() {
             let claim = self.claims.remove(which % self.claims.len());

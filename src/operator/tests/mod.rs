@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use bench::Bench;
 
 use crate::model::Phase;
+use crate::plan::claim::DELIVERED;
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -144,6 +145,27 @@ fn a_restart_withdraws_a_claim_that_nobody_waits_for_and_keeps_a_bound_one() {
     assert_eq!(bench.bound(), 1);
     assert_eq!(bench.world.domains().iter().filter(|domain| domain.spec.is_some()).count(), 1);
     bench.check_settled();
+}
+
+#[test]
+fn a_restart_says_of_a_bound_claim_that_its_client_may_not_know_of_it_unless_that_was_noted() {
+    for noted in [true, false] {
+        let mut bench = Bench::new(false, 0.0);
+        bench.create(false);
+        bench.settle();
+        if noted {
+            bench.delivered();
+        }
+        for _ in 0..2 {
+            bench.restart(None);
+            bench.settle();
+            let claims = bench.claims_of_clients();
+            let doubt = claims[0].status.conditions.iter().find(|condition| condition.kind == DELIVERED);
+            assert_eq!(doubt.map(|condition| condition.status.as_str()), (!noted).then_some("Unknown"));
+            assert_eq!((claims.len(), bench.bound(), claims[0].status.delivered_at.is_some()), (1, 1, noted));
+            bench.check_settled();
+        }
+    }
 }
 
 /// Warm and cold ones: who uses a machine keeps it, and what waited is made again.
