@@ -46,9 +46,6 @@ pub use instance::InstanceError;
 /// The pool that the wire protocol's CREATE takes machines from.
 pub const DEFAULT_POOL: &str = "default";
 
-/// The directory of the records in the state directory.
-const STORE: &str = "store";
-
 /// How `serve --simulate` behaves: `boot=200ms,fail=0.01`, in any order, all optional.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Simulation {
@@ -179,6 +176,11 @@ pub fn key_path(state_dir: &Path) -> PathBuf {
     state_dir.join("server.pem")
 }
 
+/// Where the records are.
+pub fn store_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("store")
+}
+
 /// Where the local API answers. A daemon that simulates answers at the same place.
 pub fn socket_path(state_dir: &Path) -> PathBuf {
     state_dir.join(SOCKET)
@@ -224,7 +226,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let (store, owned): (Arc<dyn Store>, _) = match plan.database {
         Some(store) => (store, None),
         None => {
-            let store = store::open(&dir.join(STORE), store::Options::default())?;
+            let store = store::open(&store_path(&dir), store::Options::default())?;
             (Arc::clone(&store) as _, Some(store))
         }
     };

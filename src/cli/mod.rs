@@ -91,7 +91,7 @@ enum Command {
     /// Write or check the daemon's configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Look after the records themselves
+    /// Look after the daemon's records; it has to be stopped
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Print the completion script of a shell

@@ -13,9 +13,6 @@ use crate::model::{Keepsake, Mark};
 use crate::plan::lifetime;
 use crate::plan::rebuild::Left;
 
-/// The daemon must not run; machines, and who is logged in to them, are not touched. The old store is moved aside,
-/// never removed. The next start of the daemon takes the machines over, and ends those of its own that are not in the
-/// new store: see --dry-run first. Pools made by hand have to be applied again.
 #[derive(Args)]
 pub(super) struct RebuildArgs {
     #[command(flatten)]

@@ -8,6 +8,12 @@
 //! can be behind by what happened in the last moment before the store was lost: a machine given to somebody just then
 //! is not found, and one whose end was asked for just then comes back, for the same client to end again. The log of
 //! events, pools, and claims that wait begin anew.
+//!
+//! That the domain of every machine in use bears its records is kept by the histories in `operator/tests` and by
+//! `tests/crash`; that machines outlive their records by `machines_in_use_outlive_the_store_and_their_claims_still_end_them`
+//! (operator/tests) and, on real guests in both modes, by
+//! `a_session_outlives_the_store_and_its_client_still_extends_and_ends_its_machine` (tests/guest); that a look that fails
+//! and machines that may be in use stop it by the tests here.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +21,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::instance::{self, InstanceError};
-use super::{choose_mode, libvirt_config};
+use super::{choose_mode, libvirt_config, store_path};
 use crate::config::{Config, Mode};
 use crate::hypervisor::libvirt::Libvirt;
 use crate::hypervisor::{Hypervisor, HypervisorError};
@@ -117,18 +123,14 @@ pub fn rebuild(config: &Config, wish: &Wish) -> Result<Report, RebuildError> {
         chosen => chosen,
     };
     // Before libvirt: an embedded one that is a running daemon's would say so less clearly.
-    let replacement = Replacement::begin(&store_dir(&config.state_dir))?;
+    let replacement = Replacement::begin(&store_path(&config.state_dir))?;
     let libvirt = Libvirt::connect(libvirt_config(config, mode))?;
     rebuild_held(replacement, &*libvirt, &config.state_dir, wish)
 }
 
 /// The same with the machines of any hypervisor.
 pub fn rebuild_on(hypervisor: &dyn Hypervisor, state_dir: &Path, wish: &Wish) -> Result<Report, RebuildError> {
-    rebuild_held(Replacement::begin(&store_dir(state_dir))?, hypervisor, state_dir, wish)
-}
-
-fn store_dir(state_dir: &Path) -> PathBuf {
-    state_dir.join(super::STORE)
+    rebuild_held(Replacement::begin(&store_path(state_dir))?, hypervisor, state_dir, wish)
 }
 
 fn rebuild_held(
@@ -153,8 +155,8 @@ fn rebuild_held(
         }
         Unreadable::Refuse | Unreadable::LeaveOut => {}
     }
-    let name = format!("{}.damaged-{}", super::STORE, wish.now.strftime("%Y%m%dT%H%M%SZ"));
-    let aside = state_dir.join(name);
+    // What the store was called says where it is from; the time, which one of several.
+    let aside = state_dir.join(format!("store.damaged-{}", wish.now.strftime("%Y%m%dT%H%M%SZ")));
     let moved = replacement.finish(&aside, |store| write(store, instance, &report.machines))?;
     if let Some(instance) = instance {
         instance::write(state_dir, instance)?;

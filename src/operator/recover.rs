@@ -39,7 +39,8 @@ impl Operator {
     }
 
     /// A wire claim of an earlier run that is Bound stays, because its client may have been told; where nobody knows, it
-    /// says so.
+    /// says so. Kept by
+    /// `a_restart_says_of_a_bound_claim_that_its_client_may_not_know_of_it_unless_that_was_noted` (operator/tests).
     fn doubt_undelivered(&self, run: Uuid) -> Result<(), PassError> {
         for read in records::list_all::<ContainerClaim>(&*self.store)? {
             if let Some(status) = claim::doubted(&read.object, run, self.now()) {

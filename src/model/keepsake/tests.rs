@@ -53,7 +53,7 @@ fn records(claimed: bool, words: BTreeMap<String, String>) -> (Container, Option
         ..ClaimStatus::default()
     };
     let metadata = ObjectMeta::new("default", "wire-1", Uuid::from_u128(8), at(0));
-    (c, claimed.then(|| ContainerClaim { metadata, spec, status }))
+    (c, claimed.then_some(ContainerClaim { metadata, spec, status }))
 }
 
 /// What a machine in use bears: of this claim, or without pool.
