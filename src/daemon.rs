@@ -3,6 +3,9 @@
 //! Start: state directory, store, keys, hypervisor; then what [`crate::facade`] starts, `READY`. Machines are not part of a
 //! daemon's stop: they live on, and the next start takes them over.
 
+mod instance;
+pub mod rebuild;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -37,6 +40,8 @@ use crate::server::local::{LocalError, SOCKET};
 use crate::server::tcp::{BindError, WireConfig};
 use crate::store::records::{self, RecordError};
 use crate::store::{self, OpenError, Store, StoreError};
+
+pub use instance::InstanceError;
 
 /// The pool that the wire protocol's CREATE takes machines from.
 pub const DEFAULT_POOL: &str = "default";
@@ -127,6 +132,9 @@ pub enum ServeError {
     /// Records.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Which installation this is.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
     /// The image.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -235,6 +243,11 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
             (Arc::clone(&store) as _, Some(store))
         }
     };
+    let instance = match owned {
+        Some(_) => instance::of(&*store, &dir)?,
+        // Its owner knows whether it is the one from before.
+        None => records::instance(&*store, Uuid::new_v4())?,
+    };
     let key = match plan.keys {
         Keys::StateDir => Arc::new(key::load_or_generate(&key_path)?),
         Keys::File(path) => Arc::new(key::load(&path)?),
@@ -261,7 +274,6 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let births = Births::new(sealer, digests, ports, Arc::new(move |port| free.is_free(port))).on(host);
     let clock = crate::clock::anchored(&*store)?;
     apply_pool(&*store, config, &template, clock())?;
-    let instance = records::instance(&*store, Uuid::new_v4())?;
     let operator = Operator {
         store,
         hypervisor: world.hypervisor,

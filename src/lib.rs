@@ -48,7 +48,8 @@
 //! | disk | what a machine writes to, over an image that is never written; it goes with its machine |
 //! | egress | what a machine may open connections to ([`model::Egress`]) |
 //! | mark | what our domains bear in libvirt's metadata; one without it is never touched ([`model::Mark`]) |
-//! | instance | one installation, by the UUID in its store; part of the mark |
+//! | keepsake | what the domain of a machine in use bears of its records, to rebuild a lost store from ([`model::Keepsake`]) |
+//! | instance | one installation, by the UUID in its store and beside it; part of the mark |
 //! | pass | observe, decide, commit, one step: for one object, never two at once |
 //! | step | one effect on the world that may be taken again without harm ([`plan::container::Step`]) |
 //! | present, absent, unknown | what an observation can be; only a positive *absent* counts as gone ([`model::Seen`]) |
@@ -72,7 +73,8 @@
 //! 5. [`manifest`], objects as people write them; [`api::objects`], the rules of writing them; [`keeper`], a directory
 //!    of them that is kept applied; [`server::local`], the API over them.
 //! 6. [`facade`], one run of a server, for programs that embed it; [`cli`] and [`client`], the other end of the line.
-//! 7. [`daemon`]: the only place that names them all, and the order in which they start and stop.
+//! 7. [`daemon`]: the only place that names them all, and the order in which they start and stop; [`daemon::rebuild`],
+//!    what to do when the records are lost.
 //!
 //! Who may name whom is kept by `tests/architecture.rs`.
 

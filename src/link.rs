@@ -4,18 +4,24 @@
 //! the other each such turn costs 40 ms, so both are off: `TCP_NODELAY` for good, `TCP_QUICKACK` again after each read,
 //! because the kernel takes it back.
 
+use std::ffi::c_int;
 use std::io;
 use std::time::Duration;
 
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
 /// How much is read at once. Small: an element is at most 64 KiB, and most are a byte.
 const CHUNK: usize = 4096;
 /// How long [`Link::close`] waits for the peer to have read the last word.
 const LINGER: Duration = Duration::from_secs(1);
+/// How soon [`Link::arrived`] looks again, at first: nothing tells when it is confirmed.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+/// Asks how many bytes of a socket are not confirmed (`linux/sockios.h`).
+const SIOCOUTQ: Opcode = 0x5411;
 
 /// A connection.
 pub(crate) struct Link {
@@ -78,6 +84,30 @@ impl Link {
         }
     }
 
+    /// Sends no more, and says whether the peer's system has confirmed all that was sent. `false` says nothing: it may
+    /// be on its way.
+    pub(crate) async fn arrived(&mut self) -> bool {
+        let waits = async {
+            let mut buffer = [0; CHUNK];
+            let mut wait = FIRST_LOOK;
+            if self.stream.shutdown().await.is_err() {
+                return;
+            }
+            while !confirmed(&self.stream) {
+                match timeout(wait, self.stream.read(&mut buffer)).await {
+                    // It sends no more either; what confirms ours can still be on its way.
+                    Ok(Ok(0)) => sleep(wait).await,
+                    Ok(Ok(_)) => continue,
+                    Ok(Err(_)) => return,
+                    Err(_) => {}
+                }
+                wait *= 2;
+            }
+        };
+        let _ = timeout(LINGER, waits).await;
+        confirmed(&self.stream)
+    }
+
     /// Closes so that the last word arrives: a socket closed with unread bytes in it would be reset, and the reset
     /// could overtake what was sent.
     pub(crate) async fn close(mut self) {
@@ -90,6 +120,15 @@ impl Link {
         // Whoever does not read it in time will not.
         let _ = timeout(LINGER, last).await;
     }
+}
+
+/// Whether the peer's system has confirmed all that was sent, by the kernel's count of bytes that it may have to send
+/// again. Where that cannot be read, nothing is said.
+#[allow(unsafe_code)]
+fn confirmed(stream: &TcpStream) -> bool {
+    // SAFETY: SIOCOUTQ writes one int, and nothing else.
+    let left = unsafe { ioctl(stream, Getter::<SIOCOUTQ, c_int>::new()) };
+    left.is_ok_and(|left| left == 0)
 }
 
 /// A hint for speed: a kernel without it is none the worse.

@@ -67,7 +67,7 @@ const RULES: &[Rule] = &[
               touches one is not repeated after a crash.",
     },
     Rule {
-        places: &["api/", "server/", "operator/", "keeper/", "facade/", "daemon.rs"],
+        places: &["api/", "server/", "operator/", "keeper/", "facade/", "daemon.rs", "daemon/"],
         except: &[],
         words: &["Timestamp::now", "SystemTime", "Zoned::now"],
         why: "what is recorded and compared with a deadline is of the daemon's own time, which no jump of the wall clock \
@@ -88,7 +88,7 @@ const RULES: &[Rule] = &[
     Rule {
         places: &[""],
         // An adapter may work with another one: forwards are made by a machine's QEMU.
-        except: &["daemon.rs", "hypervisor/", "guest/", "store/"],
+        except: &["daemon.rs", "daemon/", "hypervisor/", "guest/", "store/"],
         words: &[
             "hypervisor::libvirt",
             "hypervisor::fake",

@@ -50,6 +50,8 @@ impl Api {
     /// Lets the machine that UUID and token name together live so many seconds from now.
     pub async fn extend(&self, uuid: Uuid, token: &str, seconds: u32) -> Result<Deadline, ApiError> {
         let claim = self.authenticate(&uuid.to_string(), token)?;
+        // Whoever has the token was told.
+        self.delivered(uuid).await?;
         self.extend_claim(&self.namespace, &claim.metadata.name, seconds).await
     }
 

@@ -5,6 +5,7 @@
 
 mod births;
 pub(crate) mod claims;
+mod delivery;
 mod doubts;
 mod extend;
 mod images;

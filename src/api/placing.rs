@@ -7,10 +7,11 @@ use jiff::Timestamp;
 
 use super::reservations::{Reservation, Reservations};
 use super::{BirthError, Births, Doubts, claims};
-use crate::model::{Container, ContainerClaim, ContainerPool, EventKind, Object};
+use crate::model::{Container, ContainerClaim, ContainerPool, EventKind, Object, ObjectMeta, PoolSpec, PoolStatus};
 use crate::plan::claim;
 use crate::plan::container::about;
 use crate::plan::placement::{self, Asking, Placement};
+use crate::plan::pool::counted;
 use crate::store::records::{self, RecordError, Versioned};
 use crate::store::{Store, Txn};
 
@@ -114,6 +115,21 @@ impl Places<'_> {
 pub(crate) fn members(store: &dyn Store, pool: &ContainerPool) -> Result<Vec<Versioned<Container>>, RecordError> {
     let all: Vec<Versioned<Container>> = records::list(store, &pool.metadata.namespace)?;
     Ok(all.into_iter().filter(|read| is_member(&read.object, pool)).collect())
+}
+
+/// Makes the record of a pool that is not there, with whatever counts against it already.
+pub(crate) fn make_pool(
+    store: &dyn Store,
+    metadata: ObjectMeta,
+    spec: &PoolSpec,
+) -> Result<(ContainerPool, Txn), RecordError> {
+    let mut pool = ContainerPool { metadata, spec: spec.clone(), status: PoolStatus::default() };
+    let members = members(store, &pool)?;
+    pool.status = counted(members.len());
+    let absent = Txn::default().absent(&records::key(&pool.object_ref()));
+    let as_counted = members.iter().fold(absent, |txn, member| txn.unchanged(member));
+    let txn = as_counted.write(&pool);
+    Ok((pool, txn))
 }
 
 /// Whether a container counts against this pool.

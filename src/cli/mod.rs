@@ -14,6 +14,7 @@ mod client;
 mod credentials;
 mod duration;
 mod objects;
+mod rebuild;
 mod serve;
 mod ssh;
 mod store;
@@ -90,7 +91,7 @@ enum Command {
     /// Write or check the daemon's configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Check the daemon's records, write them down, put others in place; the daemon has to be stopped
+    /// Check, save, restore, rebuild the daemon's records; it has to be stopped
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Print the completion script of a shell

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{ConfigArgs, Output, OutputArgs, Result, admin};
+use super::{ConfigArgs, Output, OutputArgs, Result, admin, rebuild};
 use crate::daemon;
 use crate::store::consistency::{Finding, check_all};
 use crate::store::{Aside, Salvage, document, install, salvage};
@@ -28,6 +28,12 @@ pub(super) enum StoreCommand {
     /// Put what a document holds in place of the store, all of it or nothing. Revisions and the numbers of events go on
     /// from there, and machines that run are taken over by the next start
     Import(ImportArgs),
+    /// Write a lost or damaged store anew from what the domains of its machines bear
+    ///
+    /// The daemon must not run; machines, and who is logged in to them, are not touched. The old store is moved aside,
+    /// never removed. The next start of the daemon takes the machines over, and ends those of its own that are not in
+    /// the new store: see --dry-run first. Pools made by hand have to be applied again.
+    Rebuild(rebuild::RebuildArgs),
 }
 
 #[derive(Args)]
@@ -63,6 +69,7 @@ pub(super) fn store(command: StoreCommand) -> Result<ExitCode> {
         StoreCommand::Check(args) => check(&args),
         StoreCommand::Export(args) => export(&args),
         StoreCommand::Import(args) => import(&args),
+        StoreCommand::Rebuild(args) => rebuild::rebuild(&args),
     }
 }
 

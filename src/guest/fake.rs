@@ -219,7 +219,8 @@ impl Forwarder for FakeForwarder {
 
     fn withdraw(&self, forward: &Forward) -> Result<(), ForwardError> {
         self.call(Call::Withdraw, forward.port, |state| {
-            if state.forwards.get(&forward.port) == Some(&forward.uuid) {
+            let whoevers = forward.uuid == Forward::of_port(forward.port).uuid;
+            if whoevers || state.forwards.get(&forward.port) == Some(&forward.uuid) {
                 state.forwards.remove(&forward.port);
             }
             Ok(())

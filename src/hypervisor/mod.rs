@@ -31,6 +31,14 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// or none, it is [`HypervisorError::NotOurs`].
     fn destroy(&self, mark: &Mark) -> Result<(), HypervisorError>;
 
+    /// Writes what a domain bears of its records, instead of what it bore before. If there is no such domain, there is
+    /// nothing to remember and that is success; if it bears another mark or none, it is [`HypervisorError::NotOurs`].
+    fn remember(&self, mark: &Mark, digest: &str, text: &str) -> Result<(), HypervisorError>;
+
+    /// What a domain bears of its records, as [`Hypervisor::remember`] wrote it: `Ok(None)` if it bears nothing, or is
+    /// not there. Whoever may change domains can have written something else.
+    fn recall(&self, uuid: Uuid) -> Result<Option<String>, HypervisorError>;
+
     /// The address of a domain's card: `Ok(None)` as long as there is none.
     fn address(&self, uuid: Uuid, mac: &str) -> Result<Option<std::net::Ipv4Addr>, HypervisorError>;
 

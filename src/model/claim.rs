@@ -137,7 +137,11 @@ pub struct ClaimStatus {
     /// When its login was read through the API: that works once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_read_at: Option<Timestamp>,
-    /// `Ready`: it is bound and its machine can be used.
+    /// When the system of the client that asked for it confirmed that all of CREATE's answer arrived there. Only of
+    /// wire claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_at: Option<Timestamp>,
+    /// `Ready`: it is bound and its machine can be used. `Delivered`, only where that is in doubt: its client was told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

@@ -167,7 +167,22 @@ pub fn set_condition(
     message: &str,
     now: Timestamp,
 ) {
-    let status = if status { "True" } else { "False" };
+    put_condition(conditions, kind, if status { "True" } else { "False" }, reason, message, now);
+}
+
+/// Sets a condition to `Unknown`: neither can be said. The rest as [`set_condition`].
+pub fn set_unknown(conditions: &mut Vec<Condition>, kind: &str, reason: &str, message: &str, now: Timestamp) {
+    put_condition(conditions, kind, "Unknown", reason, message, now);
+}
+
+fn put_condition(
+    conditions: &mut Vec<Condition>,
+    kind: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) {
     match conditions.iter_mut().find(|c| c.kind == kind) {
         Some(found) => {
             if found.status != status {

@@ -6,6 +6,7 @@
 mod claim;
 mod container;
 mod event;
+mod keepsake;
 mod meta;
 mod observed;
 mod pool;
@@ -19,9 +20,12 @@ mod tests;
 pub use claim::{ClaimPhase, ClaimSpec, ClaimStatus, ContainerClaim, Origin};
 pub use container::{Container, ContainerSpec, ContainerStatus, Credentials, Machine, Phase};
 pub use event::{Client, Event, EventKind, Wake};
+#[cfg(test)]
+pub(crate) use keepsake::tests::keepsake as keepsake_for_tests;
+pub use keepsake::{Keepsake, KeepsakeError, MAX_KEEPSAKE};
 pub use meta::{
     API_VERSION, CONFIGURED, Condition, DEFAULT_NAMESPACE, Kind, MANAGED_BY, NameError, Object, ObjectMeta, ObjectRef,
-    TEMPLATE_HASH, condition, set_condition, valid_name,
+    TEMPLATE_HASH, condition, set_condition, set_unknown, valid_name,
 };
 pub use observed::{DomainSeen, DomainState, Mark, Observed, Seen};
 pub use pool::{ContainerPool, PoolSpec, PoolStatus, Refill, RefillWindow, UpdateKind, UpdateStrategy};

@@ -60,6 +60,8 @@ pub struct DomainSeen {
     pub mark: Option<Mark>,
     /// Its state.
     pub state: DomainState,
+    /// The digest of the [`Keepsake`](super::Keepsake) that it bears, if it bears one.
+    pub keepsake: Option<String>,
 }
 
 /// Everything a pass for a container looked at.

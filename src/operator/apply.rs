@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use crate::guest::{ForwardError, Login, Patience, ShellError};
 use crate::hypervisor::{DomainSpec, HypervisorError};
-use crate::model::{Container, ContainerClaim};
+use crate::model::{Container, ContainerClaim, Keepsake};
 use crate::plan::container::{Outcome, Step};
 use crate::store::records::{self, RecordError};
 
@@ -29,6 +29,7 @@ impl Operator {
             Step::Publish => self.forwarder.publish(&forward(c)).map_or_else(forward_outcome, done),
             Step::Authorize => self.authorize(c),
             Step::RemoveDisk => self.hypervisor.remove_disk(c.uuid()).map_or_else(hypervisor_outcome, done),
+            Step::Remember => self.remember(c),
             Step::Withdraw => self.forwarder.withdraw(&forward(c)).map_or_else(forward_outcome, done),
         }
     }
@@ -81,6 +82,26 @@ impl Operator {
         };
         let wanted = || self.still_wanted(c);
         shell_outcome(self.shell.authorize(at, &login, &key, Patience { at_most: AUTHORIZE, wanted: &wanted }))
+    }
+
+    /// Has its domain bear what its records say.
+    fn remember(&self, c: &Container) -> Outcome {
+        let (namespace, name) = (&c.metadata.namespace, &c.metadata.name);
+        let records = || -> Result<_, RecordError> {
+            let claim = match &c.spec.claim {
+                Some(claim) => records::get::<ContainerClaim>(&*self.store, namespace, claim)?,
+                None => None,
+            };
+            Ok((claim.map(|read| read.object), records::credentials(&*self.store, namespace, name)?))
+        };
+        let (claim, credentials) = match records() {
+            Ok((claim, Some(credentials))) => (claim, credentials),
+            Ok((_, None)) => return Outcome::Failed("its credentials are not recorded".into()),
+            Err(error) => return Outcome::Failed(error.to_string()),
+        };
+        let text = Keepsake::of(c, claim.as_ref(), credentials).text();
+        let digest = Keepsake::digest(c, claim.as_ref());
+        self.hypervisor.remember(&self.mark(c), &digest, &text).map_or_else(hypervisor_outcome, done)
     }
 
     fn key(&self, c: &Container) -> Result<Option<String>, RecordError> {

@@ -23,6 +23,9 @@
 //! `tests/crash`, over a daemon that is killed anywhere and its clients. What a pool keeps besides is in
 //! [`crate::plan::pool`], by `random_histories_of_a_pool_come_to_rest_as_wished_for`.
 //!
+//! The records of machines in use outlive the store itself: their domains bear them ([`crate::daemon::rebuild`] writes
+//! them anew).
+//!
 //! # A pass
 //!
 //! ```text

@@ -8,6 +8,7 @@ use super::{Operator, PassError};
 use crate::api::claims;
 use crate::guest::Forward;
 use crate::model::{ClaimPhase, Container, ContainerClaim, DomainState, Event, EventKind, Origin, Phase};
+use crate::plan::claim;
 use crate::plan::container::{about, released};
 use crate::store::Txn;
 use crate::store::records::{self, Versioned};
@@ -16,6 +17,7 @@ impl Operator {
     /// Runs once before the first pass. `run` is this run of the daemon.
     pub fn recover(&self, run: Uuid) -> Result<(), PassError> {
         self.withdraw_unawaited(run)?;
+        self.doubt_undelivered(run)?;
         self.tell_adoptions()?;
         self.sweep()
     }
@@ -32,6 +34,19 @@ impl Operator {
                 continue;
             }
             self.store.txn(claims::withdrawal(&*self.store, &claim, self.now())?).wait()?;
+        }
+        Ok(())
+    }
+
+    /// A wire claim of an earlier run that is Bound stays, because its client may have been told; where nobody knows, it
+    /// says so. Kept by
+    /// `a_restart_says_of_a_bound_claim_that_its_client_may_not_know_of_it_unless_that_was_noted` (operator/tests).
+    fn doubt_undelivered(&self, run: Uuid) -> Result<(), PassError> {
+        for read in records::list_all::<ContainerClaim>(&*self.store)? {
+            if let Some(status) = claim::doubted(&read.object, run, self.now()) {
+                let doubted = ContainerClaim { status, ..read.object.clone() };
+                self.store.txn(Txn::default().unchanged(&read).write(&doubted)).wait()?;
+            }
         }
         Ok(())
     }

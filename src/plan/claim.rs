@@ -10,14 +10,20 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use uuid::Uuid;
+
 use super::public_key;
-use crate::model::{ClaimPhase, ClaimStatus, ContainerClaim, Event, EventKind, Object, set_condition};
+use crate::model::{
+    ClaimPhase, ClaimStatus, ContainerClaim, Event, EventKind, Object, Origin, set_condition, set_unknown,
+};
 
 /// How long the record of a wire claim says what became of it: longer than anybody looks into it while it is fresh,
 /// and short enough that a busy server does not collect them.
 pub const KEPT: SignedDuration = SignedDuration::from_mins(10);
 /// The condition of a claim whose machine can be used.
 pub const READY: &str = "Ready";
+/// The condition of a claim that its client may not have been told of.
+pub const DELIVERED: &str = "Delivered";
 
 /// What a pass for a claim commits, and does then.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,6 +143,41 @@ pub fn held(before: &ClaimStatus, reason: &str, message: &str, now: Timestamp) -
     status
 }
 
+/// Its status once it is known that its client was told; nothing, if that changes nothing.
+pub fn delivered(claim: &ContainerClaim, now: Timestamp) -> Option<ClaimStatus> {
+    if claim.status.phase != ClaimPhase::Bound || claim.status.delivered_at.is_some() {
+        return None;
+    }
+    let mut status = ClaimStatus { delivered_at: Some(now), ..claim.status.clone() };
+    if status.conditions.iter().any(|condition| condition.kind == DELIVERED) {
+        set_condition(&mut status.conditions, DELIVERED, true, "TokenUsed", "its client has used its token", now);
+    }
+    Some(status)
+}
+
+/// The status of a claim that an earlier run than this one may not have told its client of; nothing, if that is not so,
+/// or is said already. It stays: promise 1 holds for who was told.
+pub fn doubted(claim: &ContainerClaim, run: Uuid, now: Timestamp) -> Option<ClaimStatus> {
+    let earlier = match &claim.spec.origin {
+        Origin::Wire { run: made_by, .. } => *made_by != run,
+        // Nobody waits for an answer.
+        Origin::Embedder | Origin::Object => false,
+    };
+    let said = claim.status.conditions.iter().any(|condition| condition.kind == DELIVERED);
+    let bound = claim.status.phase == ClaimPhase::Bound && !claim.metadata.deleting();
+    if !earlier || !bound || said || claim.status.delivered_at.is_some() {
+        return None;
+    }
+    let mut status = claim.status.clone();
+    let message = format!(
+        "the daemon ended before the client's system confirmed that it had the answer: the client may have the login of \
+         this machine, or nobody has. If nobody uses it: anweddol delete claim {}",
+        claim.metadata.name
+    );
+    set_unknown(&mut status.conditions, DELIVERED, "DaemonEnded", &message, now);
+    Some(status)
+}
+
 /// Its status once a machine was chosen that is not its own yet.
 pub fn promised(before: &ClaimStatus, container: &str, now: Timestamp) -> ClaimStatus {
     let mut status = held(before, "Starting", "", now);
@@ -172,8 +213,6 @@ pub fn ended(before: &ClaimStatus, phase: ClaimPhase, message: &str, now: Timest
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::model::{ClaimSpec, ObjectMeta, Origin};
 
@@ -243,6 +282,37 @@ mod tests {
                 assert_eq!(decide(&claim, Queue::First, at(102)).next, Next::Withdraw);
             }
         }
+    }
+
+    #[test]
+    fn a_bound_claim_that_an_earlier_run_may_not_have_told_of_says_so_once_until_its_token_is_used() {
+        let (earlier, this) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let client = crate::model::Client { ip: [127, 0, 0, 1].into(), id: "1234567".into() };
+        let mut wire = claim(Origin::Wire { client, run: earlier });
+        assert_eq!(doubted(&wire, this, at(5)), None, "it is withdrawn: nobody waits for it");
+        wire.status = bound(&wire.status, "machine", None, at(1));
+        assert_eq!(doubted(&wire, earlier, at(5)), None, "its answer is on its way");
+        let mut deleted = wire.clone();
+        deleted.metadata.deletion_timestamp = Some(at(4));
+        assert_eq!((doubted(&deleted, this, at(5)), delivered(&claim(Origin::Object), at(5))), (None, None));
+        for origin in [Origin::Object, Origin::Embedder] {
+            let mut other = claim(origin);
+            other.status = wire.status.clone();
+            assert_eq!(doubted(&other, this, at(5)), None);
+        }
+
+        let mut told = wire.clone();
+        told.status = delivered(&wire, at(2)).unwrap();
+        assert_eq!((told.status.delivered_at, told.status.conditions.len()), (Some(at(2)), 1));
+        assert_eq!((delivered(&told, at(3)), doubted(&told, this, at(5))), (None, None));
+
+        wire.status = doubted(&wire, this, at(5)).unwrap();
+        let condition = wire.status.conditions.iter().find(|condition| condition.kind == DELIVERED).unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("Unknown", "DaemonEnded"));
+        assert!(condition.message.contains("delete claim c"), "{}", condition.message);
+        assert_eq!((doubted(&wire, this, at(6)), wire.status.phase), (None, ClaimPhase::Bound));
+        wire.status = delivered(&wire, at(7)).unwrap();
+        assert!(crate::model::condition(&wire.status.conditions, DELIVERED));
     }
 
     #[test]

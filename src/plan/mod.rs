@@ -10,3 +10,4 @@ pub mod lifetime;
 pub mod placement;
 pub mod pool;
 pub mod public_key;
+pub mod rebuild;

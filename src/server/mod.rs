@@ -36,17 +36,19 @@ pub trait Verbs: Send + Sync + 'static {
     fn handle(&self, client: Arc<ClientInstance>, request: Request) -> BoxFuture<'static, Answer>;
 }
 
-/// A response, and what to do if it does not reach its client.
+/// A response, and what to do when it has reached its client, or has not. Where neither is sure, neither is done.
 pub struct Answer {
     /// What is sent.
     pub response: Response,
     /// Run when sending failed.
     pub undelivered: Option<Box<dyn FnOnce() + Send>>,
+    /// Run when the client's system has confirmed that all of it is there.
+    pub delivered: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl From<Response> for Answer {
     fn from(response: Response) -> Self {
-        Answer { response, undelivered: None }
+        Answer { response, undelivered: None, delivered: None }
     }
 }
 

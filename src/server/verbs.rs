@@ -104,13 +104,21 @@ impl ApiVerbs {
         self.events.at(Moment { event, party: Party::Client(Arc::clone(client)) }).await;
     }
 
-    /// If the answer does not arrive, nobody knows the password: the grant is taken back.
+    /// If the answer does not arrive, nobody knows the password: the grant is taken back. If it does, that is noted.
     fn answer(&self, granted: &Granted) -> Answer {
         let (api, uuid) = (Arc::clone(&self.api), granted.uuid);
         let undelivered = Box::new(move || {
             tokio::spawn(async move {
                 if let Err(error) = api.revoke(uuid).await {
                     tracing::warn!(container = %uuid, error = crate::error_chain(&error), "revoke");
+                }
+            });
+        });
+        let api = Arc::clone(&self.api);
+        let delivered = Box::new(move || {
+            tokio::spawn(async move {
+                if let Err(error) = api.delivered(uuid).await {
+                    tracing::warn!(container = %uuid, error = crate::error_chain(&error), "its delivery is not noted");
                 }
             });
         });
@@ -123,7 +131,7 @@ impl ApiVerbs {
             "container_listen_port": granted.port,
         }));
         data.extend(granted.deadline.iter().flat_map(deadline));
-        Answer { response: Response::ok(data), undelivered: Some(undelivered) }
+        Answer { response: Response::ok(data), undelivered: Some(undelivered), delivered: Some(delivered) }
     }
 }
 

@@ -30,7 +30,7 @@ mod sled;
 pub(crate) use engine::{Content, Copies};
 pub use engine::{HistoryLimits, LocalStore, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, memory, memory_with};
 pub use records::RecordError;
-pub use sled::{Aside, OpenError, Options, Salvage, install, open, salvage};
+pub use sled::{Aside, OpenError, Options, Replacement, Salvage, install, open, salvage};
 
 /// A transaction's outcome as it will be: await it, or `wait` for it from a thread that may block.
 pub struct Commit(BoxFuture<'static, Result<TxnResult, StoreError>>);
@@ -77,6 +77,14 @@ pub struct Contents {
     pub records: Vec<Kv>,
     /// Its logs, by prefix, with the last number of each.
     pub logs: BTreeMap<String, u64>,
+}
+
+impl Contents {
+    /// Everything in a store that has no logs yet.
+    pub fn of(store: &dyn Store) -> Result<Contents, StoreError> {
+        let (records, revision) = store.list("")?;
+        Ok(Contents { revision, records, logs: BTreeMap::new() })
+    }
 }
 
 /// What has to hold for a transaction to be done.

@@ -122,6 +122,11 @@ pub fn anchor(store: &dyn Store) -> Result<Option<Anchor>, RecordError> {
     Ok(store.get(CLOCK)?.0.map(|kv| decode(&kv)).transpose()?.map(|versioned| versioned.object))
 }
 
+/// This installation's UUID, if it was chosen.
+pub fn known_instance(store: &dyn Store) -> Result<Option<Uuid>, RecordError> {
+    Ok(store.get(INSTANCE)?.0.map(|kv| decode(&kv)).transpose()?.map(|versioned| versioned.object))
+}
+
 /// This installation's UUID, made on first use.
 pub fn instance(store: &dyn Store, fresh: Uuid) -> Result<Uuid, RecordError> {
     let first = Txn::default().absent(INSTANCE).put(INSTANCE, &fresh);

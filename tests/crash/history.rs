@@ -219,6 +219,9 @@ impl History {
         if stranded.len() > cut_off {
             self.fail(&[format!("{cut_off} requests were cut off, and nobody was told of {stranded:?}")]);
         }
+        if let Some(claim) = stranded.iter().find(|claim| !view.doubts(claim)) {
+            self.fail(&[format!("claim '{claim}' does not say that its client may not know of it")]);
+        }
         for claim in &stranded {
             let answer = http::ask(&self.plan.state, "DELETE", &format!("containerclaims/{claim}"), &Value::Null);
             assert!(matches!(answer, Ok((200 | 202, _))), "{answer:?}");

@@ -27,6 +27,12 @@ pub(crate) enum Ask {
     Find(Uuid),
     Create(Spec),
     Destroy(Mark),
+    Remember {
+        mark: Mark,
+        digest: String,
+        text: String,
+    },
+    Recall(Uuid),
     Address {
         uuid: Uuid,
         mac: String,
@@ -91,6 +97,7 @@ pub(crate) struct Domain {
     name: String,
     mark: Option<Mark>,
     running: Option<bool>,
+    keepsake: Option<String>,
 }
 
 /// A [`Forward`].
@@ -146,7 +153,7 @@ impl From<DomainSeen> for Domain {
             DomainState::Paused => Some(false),
             DomainState::Off => None,
         };
-        Domain { uuid: seen.uuid, name: seen.name, mark: seen.mark, running }
+        Domain { uuid: seen.uuid, name: seen.name, mark: seen.mark, running, keepsake: seen.keepsake }
     }
 }
 
@@ -157,7 +164,7 @@ impl From<Domain> for DomainSeen {
             Some(false) => DomainState::Paused,
             None => DomainState::Off,
         };
-        DomainSeen { uuid: domain.uuid, name: domain.name, mark: domain.mark, state }
+        DomainSeen { uuid: domain.uuid, name: domain.name, mark: domain.mark, state, keepsake: domain.keepsake }
     }
 }
 

@@ -14,11 +14,12 @@ use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 
 /// Calls to the world.
-const CALLS: [&str; 16] = [
+const CALLS: [&str; 17] = [
     "list",
     "find",
     "create",
     "destroy",
+    "remember",
     "address",
     "has-disk",
     "disks",

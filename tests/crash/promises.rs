@@ -6,9 +6,11 @@ use std::path::Path;
 
 use anweddol::api::Sealer;
 use anweddol::model::{
-    ClaimPhase, Container, ContainerClaim, ContainerPool, Credentials, DomainState, Event, EventKind, Image, Kind,
-    ObjectRef, Origin, Phase, TEMPLATE_HASH,
+    ClaimPhase, Container, ContainerClaim, ContainerPool, Credentials, DomainState, Event, EventKind, Image, Keepsake,
+    Kind, ObjectRef, Origin, Phase, TEMPLATE_HASH,
 };
+use anweddol::plan::claim::DELIVERED;
+use anweddol::plan::container::in_use;
 use anweddol::store::records;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
@@ -82,6 +84,13 @@ impl View {
         bound.filter(|(_, claim)| !known(claim)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// Whether a claim says that its client may not know of it, and not that it does.
+    pub(crate) fn doubts(&self, claim: &str) -> bool {
+        let status = &self.claims[claim].status;
+        let doubt = status.conditions.iter().any(|c| c.kind == DELIVERED && c.status == "Unknown");
+        doubt && status.delivered_at.is_none()
+    }
+
     /// What has to hold at every moment: in the middle of anything, and right after a start.
     pub(crate) fn always(&self, sight: &Sight, ledger: &Ledger, state: &Path) -> Faults {
         let mut faults = ledger.breaches.clone();
@@ -135,6 +144,7 @@ impl View {
                 faults.push(format!("machine {uuid} is {:?} with user {user:?}", c.status.phase));
             }
         }
+        self.check_remembered(sight, &mut faults);
         self.check_pools(&mut faults);
         for (name, claim) in &self.claims {
             let wire = matches!(claim.spec.origin, Origin::Wire { .. });
@@ -154,6 +164,21 @@ impl View {
             }
         }
         faults
+    }
+
+    /// Every machine in use would be found again by its domain, if the records were lost.
+    fn check_remembered(&self, sight: &Sight, faults: &mut Faults) {
+        for (uuid, c) in self.containers.iter().filter(|(_, c)| in_use(c)) {
+            let Some(domain) = sight.domains.get(uuid) else { continue };
+            let claim = c.spec.claim.as_ref().and_then(|name| self.claims.get(name));
+            let credentials = self.credentials.get(&c.metadata.name).cloned();
+            let records = credentials.map(|credentials| Keepsake::of(c, claim, credentials));
+            let kept = domain.spec.as_ref().zip(domain.keepsake.as_ref());
+            let borne = kept.map(|(spec, kept)| Keepsake::read(&kept.text, &spec.mark));
+            if !matches!((&borne, &records), (Some(Ok(borne)), Some(records)) if borne == records) {
+                faults.push(format!("machine {uuid}: its domain bears {borne:?}, and recorded is {records:?}"));
+            }
+        }
     }
 
     fn check_counters(&self, faults: &mut Faults) {

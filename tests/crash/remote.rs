@@ -75,6 +75,15 @@ impl Hypervisor for Remote {
         destroyed.map_err(|refusal| refusal.of_hypervisor("end", mark.uid))
     }
 
+    fn remember(&self, mark: &Mark, digest: &str, text: &str) -> Result<(), HypervisorError> {
+        let ask = Ask::Remember { mark: mark.clone(), digest: digest.into(), text: text.into() };
+        self.call("remember", &ask).map_err(|refusal| refusal.of_hypervisor("keepsake", mark.uid))
+    }
+
+    fn recall(&self, uuid: Uuid) -> Result<Option<String>, HypervisorError> {
+        self.call("recall", &Ask::Recall(uuid)).map_err(|refusal| refusal.of_hypervisor("keepsake", uuid))
+    }
+
     fn address(&self, uuid: Uuid, mac: &str) -> Result<Option<Ipv4Addr>, HypervisorError> {
         let address = self.call("address", &Ask::Address { uuid, mac: mac.into() });
         address.map_err(|refusal| refusal.of_hypervisor("address", uuid))

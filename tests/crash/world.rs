@@ -148,6 +148,8 @@ impl World {
             Ask::Find(uuid) => told(self.hypervisor.find(uuid).map(|seen| seen.map(Domain::from))),
             Ask::Create(spec) => told(self.hypervisor.create(&spec.into())),
             Ask::Destroy(mark) => told(self.hypervisor.destroy(&mark)),
+            Ask::Remember { mark, digest, text } => told(self.hypervisor.remember(&mark, &digest, &text)),
+            Ask::Recall(uuid) => told(self.hypervisor.recall(uuid)),
             Ask::Address { uuid, mac } => told(self.hypervisor.address(uuid, &mac)),
             Ask::HasDisk(uuid) => told(self.hypervisor.has_disk(uuid)),
             Ask::Disks => told(self.hypervisor.disks()),

@@ -15,5 +15,6 @@ mod conversations;
 mod health;
 mod life;
 mod operator;
+mod records;
 mod secrets;
 mod store;

@@ -18,6 +18,7 @@ mod host;
 mod life;
 mod lifetimes;
 mod pool;
+mod rebuild;
 mod refused;
 mod restart;
 mod user;

@@ -63,6 +63,38 @@ fn only_domains_with_our_mark_are_listed_and_ended() {
 }
 
 #[test]
+fn a_domain_bears_what_is_remembered_beside_its_mark_and_the_last_counts() {
+    let libvirt = Libvirt::connect(config(URI)).unwrap();
+    let connect = Connect::open(Some(URI)).unwrap();
+    let (ours, theirs) = (mark(), Uuid::new_v4());
+    start(&connect, ours.uid, Some(&ours));
+    start(&connect, theirs, None);
+    assert_eq!((libvirt.recall(ours.uid).unwrap(), libvirt.recall(Uuid::new_v4()).unwrap()), (None, None));
+    let odd = r#"{"a":"<&'\">]]> \u00e9 ${x} %s","b":[1,  2]}"#;
+    for (digest, text) in [("one", "{}"), ("two", odd)] {
+        libvirt.remember(&ours, digest, text).unwrap();
+        let seen = libvirt.find(ours.uid).unwrap().unwrap();
+        assert_eq!((seen.mark.as_ref(), seen.keepsake.as_deref()), (Some(&ours), Some(digest)));
+        assert_eq!(libvirt.recall(ours.uid).unwrap().as_deref(), Some(text));
+    }
+    // As somebody with virsh would.
+    let domain = connect.lookup_domain_by_uuid(ours.uid).unwrap();
+    let space = "https://anweddol.io/records/1";
+    let element = virt::sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
+    domain.set_metadata(element, Some("<records digest='x'>{}</records>"), Some("q"), Some(space), 0).unwrap();
+    assert_eq!(libvirt.find(ours.uid).unwrap().unwrap().keepsake, None);
+    libvirt.remember(&ours, "three", odd).unwrap();
+    assert_eq!(libvirt.recall(ours.uid).unwrap().as_deref(), Some(odd));
+
+    for wrong in [Mark { uid: theirs, ..ours.clone() }, Mark { instance: Uuid::from_u128(2), ..ours.clone() }] {
+        assert!(matches!(libvirt.remember(&wrong, "d", "{}"), Err(HypervisorError::NotOurs { .. })), "{wrong:?}");
+    }
+    libvirt.destroy(&ours).unwrap();
+    libvirt.remember(&ours, "d", "{}").unwrap();
+    assert_eq!(libvirt.recall(ours.uid).unwrap(), None);
+}
+
+#[test]
 fn a_domains_start_and_end_are_told() {
     let libvirt = Libvirt::connect(config(URI)).unwrap();
     let connect = Connect::open(Some(URI)).unwrap();

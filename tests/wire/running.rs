@@ -103,10 +103,15 @@ impl Verbs for TestVerbs {
                 "BIG" => {
                     data.insert("big".into(), "x".repeat(20_000_000).into());
                 }
+                "LARGE" => {
+                    data.insert("large".into(), "x".repeat(400_000).into());
+                }
                 _ => {}
             }
+            let other = log.clone();
             let undelivered: Box<dyn FnOnce() + Send> = Box::new(move || log.add(done("undelivered")));
-            Answer { response: Response::ok(data), undelivered: Some(undelivered) }
+            let delivered: Box<dyn FnOnce() + Send> = Box::new(move || other.add(done("delivered")));
+            Answer { response: Response::ok(data), undelivered: Some(undelivered), delivered: Some(delivered) }
         }
         .boxed()
     }

@@ -10,7 +10,7 @@ use anweddol::wire::{Generation, Response};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::running::{Log, Running, TestVerbs, did, kinds};
@@ -38,7 +38,7 @@ async fn both_generations_are_answered_in_kind_and_their_events_told_in_order() 
             assert!(events.iter().all(|event| event.kind == EventKind::Adopted || event.client.is_some()));
             let event = events.iter().find(|event| event.kind == EventKind::Request).unwrap();
             assert_eq!(event.details["verb"], asked["verb"]);
-            assert!(!did(&events, "undelivered"));
+            assert!(did(&events, "delivered") && !did(&events, "undelivered"));
         }
     }
 }
@@ -278,7 +278,7 @@ async fn an_answer_that_is_not_accepted_is_undone() {
         }
         drop(client);
         let events = server.log.count(EventKind::ClientClosed, 1).await;
-        assert!(did(&events, "undelivered"));
+        assert!(did(&events, "undelivered") && !did(&events, "delivered"));
         let event = events.iter().find(|event| event.kind == EventKind::RuntimeError).unwrap();
         assert!(error.contains(event.details["error"].as_str().unwrap()), "{event:?}");
     }
@@ -294,6 +294,25 @@ async fn an_answer_that_is_not_accepted_is_undone() {
     client.send(Generation::First, r#"{"verb": "BIG", "parameters": {}}"#).await;
     client.stream.write_all(b"1").await.unwrap();
     server.log.until(|events| events.iter().filter(|event| event.message == "undelivered").count() == 2).await;
+}
+
+/// It was written, and that is all that anybody knows: the client may have read it.
+#[tokio::test]
+async fn an_answer_that_nobody_confirmed_is_neither_undone_nor_counted_as_delivered() {
+    let server = Running::start().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    // Smaller than the answer, which waits in the server's system for the rest of it.
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = RawClient::on(socket.connect(server.address).await.unwrap()).await;
+    client.send(Generation::First, r#"{"verb": "LARGE", "parameters": {}}"#).await;
+    read(&mut client.stream, 8).await;
+    client.stream.write_all(b"1").await.unwrap();
+    read(&mut client.stream, 2048).await;
+    drop(client);
+    let events = server.log.count(EventKind::ClientClosed, 1).await;
+    assert!(did(&events, "dropped"));
+    assert!(!did(&events, "delivered") && !did(&events, "undelivered"), "{events:?}");
+    assert!(!kinds(&events).contains(&EventKind::RuntimeError), "it was not written: {events:?}");
 }
 
 #[tokio::test]

@@ -75,7 +75,11 @@ pub(crate) struct RawClient {
 
 impl RawClient {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(address).await.expect("connect");
+        RawClient::on(TcpStream::connect(address).await.expect("connect")).await
+    }
+
+    /// On a connection that is there.
+    pub(crate) async fn on(mut stream: TcpStream) -> Self {
         stream.write_all(text("/client/size_header").as_bytes()).await.expect("1");
         assert_eq!(read(&mut stream, 1).await, b"1", "2");
         stream.write_all(text("/client/public_pem").as_bytes()).await.expect("3");

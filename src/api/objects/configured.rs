@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::api::images::hex;
+use crate::api::placing;
 use crate::manifest::keep::CONFIGURATION;
-use crate::model::{CONFIGURED, ContainerPool, MANAGED_BY, ObjectMeta, PoolSpec, PoolStatus};
+use crate::model::{CONFIGURED, ContainerPool, MANAGED_BY, ObjectMeta, PoolSpec};
 use crate::store::records::{self, RecordError};
 use crate::store::{Store, Txn, TxnResult};
 
@@ -56,8 +57,7 @@ pub fn apply(
                 let mut metadata = ObjectMeta::new(namespace, name, Uuid::new_v4(), now);
                 metadata.annotations.insert(MANAGED_BY.into(), CONFIGURATION.into());
                 metadata.annotations.insert(CONFIGURED.into(), hash.clone());
-                let pool = ContainerPool { metadata, spec: spec.clone(), status: PoolStatus::default() };
-                Txn::default().absent(&records::key(&crate::model::Object::object_ref(&pool))).write(&pool)
+                placing::make_pool(store, metadata, spec)?.1
             }
         };
         if let TxnResult::Committed(_) = store.txn(txn).wait()? {

@@ -5,11 +5,12 @@ use uuid::Uuid;
 
 use super::view::{self, Shown};
 use super::{Mode, ObjectError, Objects, Outcome, Terms, Written};
+use crate::api::placing;
 use crate::manifest::keep::CONFIGURATION;
 use crate::manifest::{Fault, Manifest, RESERVED, Spec, rules};
 use crate::model::{
     ClaimPhase, ClaimSpec, ClaimStatus, Container, ContainerClaim, ContainerPool, Event, EventKind, Kind, MANAGED_BY,
-    Object, ObjectMeta, ObjectRef, PoolSpec, PoolStatus, Template,
+    Object, ObjectMeta, ObjectRef, PoolSpec, Template,
 };
 use crate::store::records::{self, RecordError, Versioned};
 use crate::store::{Txn, TxnResult};
@@ -230,14 +231,12 @@ impl Writable for ContainerPool {
     type Spec = PoolSpec;
 
     async fn make(
-        _: &Objects,
+        objects: &Objects,
         metadata: ObjectMeta,
         spec: &PoolSpec,
         _: Timestamp,
     ) -> Result<(Self, Txn), ObjectError> {
-        let pool = ContainerPool { metadata, spec: spec.clone(), status: PoolStatus::default() };
-        let txn = Txn::default().absent(&records::key(&pool.object_ref())).write(&pool);
-        Ok((pool, txn))
+        Ok(placing::make_pool(&*objects.store, metadata, spec)?)
     }
 
     fn changed(&self, spec: &PoolSpec) -> Result<Self, Vec<Fault>> {

@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::{Call, FakeDomain, FakeWorld, State, When};
-use crate::hypervisor::xml::{self, Accelerator, Attachment, Host};
+use crate::hypervisor::xml::{self, Accelerator, Attachment, Host, Kept};
 use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError, domain_name};
 use crate::model::{DomainSeen, DomainState, Egress, Image, Mark, Network, Wake};
 
@@ -36,6 +36,7 @@ impl FakeHypervisor {
             Call::Find => "look-up",
             Call::Create => "start",
             Call::Destroy => "end",
+            Call::Remember | Call::Recall => "keepsake",
             Call::Address => "address",
             Call::LookAtDisks | Call::RemoveDisk => "disk",
             Call::Personalise | Call::Authorize => "guest",
@@ -65,6 +66,7 @@ fn see(world: &FakeWorld, state: &State, domain: &FakeDomain) -> Option<DomainSe
         name: domain_name(domain.uuid),
         mark: domain.spec.as_ref().map(|spec| spec.mark.clone()),
         state: domain.state,
+        keepsake: domain.keepsake.as_ref().map(|kept| kept.digest.clone()),
     })
 }
 
@@ -121,6 +123,7 @@ impl Hypervisor for FakeHypervisor {
                 answers: state.new_guests_answer,
                 user: None,
                 keys: Vec::new(),
+                keepsake: None,
             };
             match spec.image {
                 Image::Disk { .. } => drop(state.disks.insert(uuid)),
@@ -143,6 +146,28 @@ impl Hypervisor for FakeHypervisor {
                 world.end(state, uuid);
                 Ok(())
             }
+        })
+    }
+
+    fn remember(&self, mark: &Mark, digest: &str, text: &str) -> Result<(), HypervisorError> {
+        let uuid = mark.uid;
+        xml::keepsake(digest, text)?;
+        self.call(Call::Remember, uuid, |_, state| match state.domains.get_mut(&uuid) {
+            None => Ok(()),
+            Some(there) if there.spec.as_ref().map(|spec| &spec.mark) != Some(mark) => {
+                Err(HypervisorError::NotOurs { uuid })
+            }
+            Some(there) => {
+                there.keepsake = Some(Kept { digest: digest.into(), text: text.into() });
+                Ok(())
+            }
+        })
+    }
+
+    fn recall(&self, uuid: Uuid) -> Result<Option<String>, HypervisorError> {
+        self.call(Call::Recall, uuid, |_, state| {
+            let kept = state.domains.get(&uuid).and_then(|domain| domain.keepsake.as_ref());
+            Ok(kept.map(|kept| kept.text.clone()))
         })
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::DomainSpec;
+use super::xml::Kept;
 use crate::model::{DomainState, Network, Wake};
 
 mod domains;
@@ -65,6 +66,10 @@ pub enum Call {
     Create,
     /// [`crate::hypervisor::Hypervisor::destroy`].
     Destroy,
+    /// [`crate::hypervisor::Hypervisor::remember`].
+    Remember,
+    /// [`crate::hypervisor::Hypervisor::recall`].
+    Recall,
     /// [`crate::hypervisor::Hypervisor::address`].
     Address,
     /// [`crate::guest::Shell::personalise`].
@@ -121,6 +126,8 @@ pub struct FakeDomain {
     pub user: Option<String>,
     /// Public keys that may log in.
     pub keys: Vec<String>,
+    /// What it keeps of its records.
+    pub keepsake: Option<Kept>,
 }
 
 #[derive(Clone)]
@@ -243,6 +250,7 @@ impl FakeWorld {
             answers: false,
             user: None,
             keys: Vec::new(),
+            keepsake: None,
         };
         state.domains.insert(uuid, domain);
     }
@@ -323,9 +331,9 @@ impl FakeWorld {
             return Some(format!("injected {when:?} {call:?}").to_lowercase());
         }
         let changes = match call {
-            Call::Create | Call::Destroy | Call::RemoveDisk => true,
+            Call::Create | Call::Destroy | Call::Remember | Call::RemoveDisk => true,
             Call::Personalise | Call::Authorize | Call::Admin | Call::Publish | Call::Withdraw => true,
-            Call::List | Call::Find | Call::Address | Call::LookAtForwards | Call::LookAtDisks => false,
+            Call::List | Call::Find | Call::Recall | Call::Address | Call::LookAtForwards | Call::LookAtDisks => false,
         };
         if !changes || when == When::After || self.options.failure_rate <= 0.0 {
             return None;

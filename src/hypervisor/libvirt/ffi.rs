@@ -1,4 +1,5 @@
-//! The few calls that `virt` does not wrap, or wraps with a leak. The only unsafe code of the product.
+//! The few calls that `virt` does not wrap, or wraps with a leak. The only unsafe code of the product, but
+//! for one number that [`crate::link`] reads from a socket.
 
 #![allow(unsafe_code)]
 

@@ -32,7 +32,7 @@ use virt::error::{Error, ErrorNumber};
 
 use super::accel::{self, Device};
 use super::account::Account;
-use super::xml::{self, Attachment, Host};
+use super::xml::{self, Attachment, Bears, Host};
 use super::{DomainSpec, Hypervisor, HypervisorError, domain_name};
 use crate::model::{DomainSeen, DomainState, DomainType, Image, Mark, Network, Wake};
 use disks::Disks;
@@ -344,6 +344,27 @@ impl Hypervisor for Libvirt {
         Ok(())
     }
 
+    fn remember(&self, mark: &Mark, digest: &str, text: &str) -> Result<(), HypervisorError> {
+        let (uuid, text) = (mark.uid, xml::keepsake(digest, text)?);
+        let write = |domain: &Domain| {
+            if domain_mark(domain)?.as_ref() != Some(mark) {
+                return Ok(Err(HypervisorError::NotOurs { uuid }));
+            }
+            let (element, live) = (virt::sys::VIR_DOMAIN_METADATA_ELEMENT, virt::sys::VIR_DOMAIN_AFFECT_LIVE);
+            let (prefix, namespace) = (xml::KEEPSAKE_PREFIX, xml::KEEPSAKE_NAMESPACE);
+            domain.set_metadata(element as i32, Some(&text), Some(prefix), Some(namespace), live)?;
+            Ok(Ok(()))
+        };
+        let written = self.on_domain(uuid, write).map_err(|error| failed("remembering the records", uuid, error))?;
+        written.transpose().map(|_| ())
+    }
+
+    fn recall(&self, uuid: Uuid) -> Result<Option<String>, HypervisorError> {
+        let read = |domain: &Domain| Ok(xml::bears(&domain.xml_desc(0)?).keepsake.map(|kept| kept.text));
+        let read = self.on_domain(uuid, read).map_err(|error| failed("recalling the records", uuid, error))?;
+        Ok(read.flatten())
+    }
+
     fn address(&self, uuid: Uuid, mac: &str) -> Result<Option<Ipv4Addr>, HypervisorError> {
         let subnet = match &self.config.mode {
             // User networking gives every guest the same address, which leads nowhere.
@@ -386,7 +407,9 @@ fn see(domain: &Domain) -> Result<DomainSeen, Error> {
         Enum::Known(Raw::Paused | Raw::PMSuspended) => DomainState::Paused,
         Enum::Known(Raw::NoState | Raw::Shutdown | Raw::Shutoff | Raw::Crashed) | Enum::Unknown(_) => DomainState::Off,
     };
-    Ok(DomainSeen { uuid: domain.uuid()?, name: domain.name()?, mark: domain_mark(domain)?, state })
+    let Bears { mark, keepsake } = xml::bears(&domain.xml_desc(0)?);
+    let keepsake = keepsake.map(|kept| kept.digest);
+    Ok(DomainSeen { uuid: domain.uuid()?, name: domain.name()?, mark, state, keepsake })
 }
 
 fn domain_mark(domain: &Domain) -> Result<Option<Mark>, Error> {

@@ -1,4 +1,4 @@
-//! Domain XML, both ways: written from a [`DomainSpec`], and our mark read back from a live domain.
+//! Domain XML, both ways: written from a [`DomainSpec`], and what a live domain bears of ours read back.
 //!
 //! Pure. Everything is written by a writer that escapes, never pasted, and whatever could not survive the way
 //! through XML unchanged (control characters, relative paths) is refused before: a name or a path can be odd, but
@@ -11,19 +11,20 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use quick_xml::events::{BytesText, Event};
-use quick_xml::name::{Namespace, ResolveResult};
-use quick_xml::{NsReader, Writer, XmlVersion};
+use quick_xml::Writer;
+use quick_xml::events::BytesText;
 use uuid::Uuid;
 
 use super::{DomainSpec, HypervisorError};
-use crate::model::{DiskFormat, DomainType, Egress, Image, Mark, Network};
+use crate::model::{DiskFormat, DomainType, Egress, Image, Network};
+
+mod metadata;
 
 #[cfg(test)]
 mod tests;
 
-/// The namespace of our element in a domain's metadata.
-pub const MARK_NAMESPACE: &str = "https://anweddol.io/domain/1";
+use metadata::write_mark;
+pub use metadata::{Bears, KEEPSAKE_NAMESPACE, KEEPSAKE_PREFIX, Kept, MARK_NAMESPACE, bears, keepsake, mark};
 
 /// The namespace of libvirt's way to hand arguments to QEMU.
 const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
@@ -228,21 +229,6 @@ fn empty(w: &mut Out, name: &str, attributes: &[(&str, &str)]) -> io::Result<()>
     Ok(())
 }
 
-fn write_mark(w: &mut Out, mark: &Mark) -> io::Result<()> {
-    let (instance, uid) = (mark.instance.to_string(), mark.uid.to_string());
-    empty(
-        w,
-        "anw:container",
-        &[
-            ("xmlns:anw", MARK_NAMESPACE),
-            ("instance", &instance),
-            ("namespace", &mark.namespace),
-            ("name", &mark.name),
-            ("uid", &uid),
-        ],
-    )
-}
-
 fn write_boot(w: &mut Out, image: &Image, accelerator: Accelerator) -> io::Result<()> {
     w.create_element("os").write_inner_content(|w| {
         w.create_element("type")
@@ -387,39 +373,4 @@ fn write_user_network(w: &mut Out, mac: &str, egress: Egress) -> io::Result<()> 
         arguments.iter().try_for_each(|argument| empty(w, "qemu:arg", &[("value", argument)]))
     })?;
     Ok(())
-}
-
-/// Reads our mark from a domain's XML: `None` if it bears none, or none that can be read in full.
-///
-/// Only `/domain/metadata/container` of our namespace counts, wherever else a guest or its owner might write one.
-pub fn mark(xml: &str) -> Option<Mark> {
-    let mut reader = NsReader::from_str(xml);
-    let mut path: Vec<String> = Vec::new();
-    loop {
-        let (namespace, event) = reader.read_resolved_event().ok()?;
-        let ours = matches!(namespace, ResolveResult::Bound(Namespace(uri)) if uri == MARK_NAMESPACE);
-        match event {
-            Event::Start(element) | Event::Empty(element)
-                if ours && path == ["domain", "metadata"] && element.local_name().as_ref() == "container" =>
-            {
-                let read = |key: &str| -> Option<String> {
-                    let attribute = element.try_get_attribute(key).ok()??;
-                    Some(attribute.normalized_value(XmlVersion::Implicit1_0).ok()?.into_owned())
-                };
-                return Some(Mark {
-                    instance: Uuid::parse_str(&read("instance")?).ok()?,
-                    namespace: read("namespace")?,
-                    name: read("name")?,
-                    uid: Uuid::parse_str(&read("uid")?).ok()?,
-                });
-            }
-            Event::Start(element) => path.push(element.name().as_ref().to_owned()),
-            Event::End(_) => {
-                path.pop();
-            }
-            Event::Eof => return None,
-            // Texts, comments, declarations and other empty elements hold no mark.
-            _ => {}
-        }
-    }
 }

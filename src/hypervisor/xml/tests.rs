@@ -1,10 +1,11 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use quick_xml::Reader;
+use quick_xml::events::Event;
+use quick_xml::{Reader, XmlVersion};
 
 use super::*;
-use crate::model::{Memory, NetworkSpec};
+use crate::model::{MAX_KEEPSAKE, Mark, Memory, NetworkSpec};
 
 fn host() -> Host {
     Host { auto: Accelerator::Tcg, attachment: Attachment::User, disks: "/disks".into() }
@@ -247,5 +248,56 @@ fn a_mark_counts_only_in_its_place_and_namespace() {
         String::new(),
     ] {
         assert_eq!(mark(&elsewhere), None, "{elsewhere}");
+    }
+}
+
+/// A domain as libvirt makes it of a mark and a keepsake that was set later.
+fn bearing(spec: &DomainSpec, digest: &str, text: &str) -> String {
+    let kept = keepsake(digest, text).unwrap();
+    let named = format!("<k:records xmlns:k=\"{KEEPSAKE_NAMESPACE}\" ");
+    domain(spec, &host()).unwrap().replacen(
+        "</metadata>",
+        &format!("{}</metadata>", kept.replacen("<records ", &named, 1)),
+        1,
+    )
+}
+
+#[test]
+fn a_keepsake_counts_only_in_its_place_and_namespace_and_takes_nothing_from_the_mark() {
+    let spec = spec(Image::Iso("/i.iso".into()));
+    let there = bearing(&spec, "d", r#"{"a":"<&'> ]]>"}"#);
+    let bears_it = bears(&there);
+    assert_eq!(bears_it.keepsake, Some(Kept { digest: "d".into(), text: r#"{"a":"<&'> ]]>"}"#.into() }));
+    assert_eq!(bears_it.mark, Some(spec.mark.clone()));
+    for elsewhere in [
+        there.replace("records/1", "records/2"),
+        there.replace("k:records", "k:other"),
+        there.replace("<k:records", "<x><k:records").replace("</metadata>", "</x></metadata>"),
+        there.replace("json=", "text="),
+        there.replace("digest=\"d\"", &format!("digest=\"{}\"", "d".repeat(65))),
+        there.replace("json=\"", &format!("json=\"{}", "x".repeat(MAX_KEEPSAKE))),
+        // What is broken ends the reading; what was read before counts.
+        there.replace("<k:records", "<k:records <"),
+    ] {
+        let found = bears(&elsewhere);
+        assert_eq!((found.mark.as_ref(), found.keepsake), (Some(&spec.mark), None));
+    }
+    // Two, of which somebody else wrote one.
+    let twice = there.replace(
+        "</metadata>",
+        &format!("<o:records xmlns:o=\"{KEEPSAKE_NAMESPACE}\" digest=\"e\" json=\"\"/></metadata>"),
+    );
+    assert_eq!(bears(&twice).keepsake.unwrap().digest, "d");
+    assert!(keepsake("d", "a\nb").is_err() && keepsake("d", "\u{fffe}").is_err());
+}
+
+proptest! {
+    /// Also when what follows is not XML.
+    #[test]
+    fn any_text_comes_back_from_a_domain_or_is_refused(text in "\\PC{0,40}", rest in ".{0,40}") {
+        let spec = spec(Image::Iso("/i.iso".into()));
+        let xml = bearing(&spec, "d", &text);
+        prop_assert_eq!(bears(&xml).keepsake.unwrap().text, text);
+        let _ = bears(&format!("{}{rest}", &xml[..xml.len() / 2]));
     }
 }

@@ -23,7 +23,8 @@ use crate::hypervisor::fake::{self, FakeHypervisor, FakeWorld};
 use crate::hypervisor::{DomainSpec, Hypervisor};
 use crate::model::*;
 use crate::operator::{Operator, Requeue};
-use crate::plan::container::released;
+use crate::plan::container::{in_use, released};
+use crate::plan::rebuild::{Found, Rebuilt, rebuild};
 use crate::store::records::{self, EVENTS, REGISTRY};
 use crate::store::{Store, Txn, consistency};
 
@@ -132,6 +133,18 @@ impl Bench {
             }
             Err(error) => self.around.check_refusal(&error),
         }
+    }
+
+    /// The systems of all clients confirm what they were told.
+    pub(super) fn delivered(&self) {
+        for c in self.containers() {
+            block_on(self.api.delivered(c.uuid())).unwrap();
+        }
+    }
+
+    pub(super) fn claims_of_clients(&self) -> Vec<ContainerClaim> {
+        let claims = records::list::<ContainerClaim>(&*self.store, NS).unwrap();
+        claims.into_iter().map(|read| read.object).collect()
     }
 
     pub(super) fn withdraw(&mut self, which: usize) {
@@ -340,6 +353,50 @@ impl Bench {
         }
     }
 
+    /// What domains bear is what a lost store is rebuilt from: every machine in use, with its records as they are.
+    pub(super) fn check_remembered(&self) {
+        let rebuilt = self.rebuilt();
+        assert!(!rebuilt.left.iter().any(|left| left.why.in_use()), "{:?}", rebuilt.left);
+        let used: Vec<Keepsake> = self.containers().iter().filter(|c| in_use(c)).map(|c| self.keepsake(c)).collect();
+        assert_eq!(rebuilt.machines.len(), used.len());
+        for keepsake in used {
+            assert!(rebuilt.machines.contains(&keepsake), "its domain bears something else: {keepsake:#?}");
+        }
+    }
+
+    fn rebuilt(&self) -> Rebuilt {
+        let found = self.world.domains().into_iter().map(|domain| {
+            let (mark, kept) = (domain.spec.map(|spec| spec.mark), domain.keepsake.as_ref());
+            let (uuid, state, keepsake) = (domain.uuid, domain.state, kept.map(|kept| kept.digest.clone()));
+            let domain = DomainSeen { uuid, name: String::new(), mark, state, keepsake };
+            Found { domain, text: kept.map(|kept| kept.text.clone()) }
+        });
+        rebuild(INSTANCE, found.collect())
+    }
+
+    fn keepsake(&self, c: &Container) -> Keepsake {
+        let claim = c.spec.claim.as_ref().map(|name| records::get(&*self.store, NS, name).unwrap().unwrap().object);
+        let credentials = records::credentials(&*self.store, NS, &c.metadata.name).unwrap().unwrap();
+        Keepsake::of(c, claim.as_ref(), credentials)
+    }
+
+    /// All records are gone, and are written anew from what the domains bear; then the pool is made again.
+    pub(super) fn lose_the_store(&mut self) {
+        let (all, _) = self.store.list(REGISTRY).unwrap();
+        let gone = all.iter().fold(Txn::default(), |txn, kv| txn.delete(&kv.key));
+        self.store.txn(gone).wait().unwrap();
+        for Keepsake { container, claim, credentials } in &self.rebuilt().machines {
+            let name = &container.metadata.name;
+            let txn = Txn::default().write(container).put(&records::credentials_key(NS, name), credentials);
+            let txn = txn.put(&records::port_key(container.spec.machine.port), &container.uuid());
+            self.store.txn(claim.iter().fold(txn, |txn, claim| txn.write(claim))).wait().unwrap();
+        }
+        let spec = PoolSpec::of(0, MAX, Template::of(Image::Iso(self.around.image.clone())));
+        let metadata = ObjectMeta::new(NS, "default", Uuid::new_v4(), now(&self.millis));
+        let made = crate::api::placing::make_pool(&*self.store, metadata, &spec).unwrap();
+        self.store.txn(made.1).wait().unwrap();
+    }
+
     /// At the fixed point.
     pub(super) fn check_settled(&mut self) {
         self.check_always();
@@ -358,6 +415,7 @@ impl Bench {
         assert_eq!(count("credentials"), containers.len(), "credentials were left");
         assert_eq!(count("ports"), containers.len(), "ports were left");
         assert_eq!(count("containerclaims"), self.bound(), "claims were left");
+        self.check_remembered();
         let wished = self.pool().spec.replicas.min(MAX - self.bound() as u32);
         assert_eq!(self.ready() as u32, wished, "the pool is not as wished");
         self.check_pool_settled();

@@ -390,5 +390,6 @@ fn a_login_is_told_once_when_there_is_one() {
     assert!(matches!(refused(&bench, &wire.object.object_ref()), LoginError::NoLogin { .. }));
     let nobody = ObjectRef { name: "nobody".into(), ..claim };
     assert!(matches!(refused(&bench, &nobody), LoginError::NotFound { .. }));
+    bench.settle();
     bench.check_claims_settled();
 }

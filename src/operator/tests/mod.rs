@@ -10,6 +10,9 @@ use proptest::prelude::*;
 
 use bench::Bench;
 
+use crate::model::Phase;
+use crate::plan::claim::DELIVERED;
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Act {
@@ -143,6 +146,57 @@ fn a_restart_withdraws_a_claim_that_nobody_waits_for_and_keeps_a_bound_one() {
     assert_eq!(bench.bound(), 1);
     assert_eq!(bench.world.domains().iter().filter(|domain| domain.spec.is_some()).count(), 1);
     bench.check_settled();
+}
+
+#[test]
+fn a_restart_says_of_a_bound_claim_that_its_client_may_not_know_of_it_unless_that_was_noted() {
+    for noted in [true, false] {
+        let mut bench = Bench::new(false, 0.0);
+        bench.create(false);
+        bench.settle();
+        if noted {
+            bench.delivered();
+        }
+        for _ in 0..2 {
+            bench.restart(None);
+            bench.settle();
+            let claims = bench.claims_of_clients();
+            let doubt = claims[0].status.conditions.iter().find(|condition| condition.kind == DELIVERED);
+            assert_eq!(doubt.map(|condition| condition.status.as_str()), (!noted).then_some("Unknown"));
+            assert_eq!((claims.len(), bench.bound(), claims[0].status.delivered_at.is_some()), (1, 1, noted));
+            bench.check_settled();
+        }
+    }
+}
+
+/// Warm and cold ones: who uses a machine keeps it, and what waited is made again.
+#[test]
+fn machines_in_use_outlive_the_store_and_their_claims_still_end_them() {
+    for nat in [false, true] {
+        let mut bench = Bench::new(nat, 0.0);
+        bench.create(false);
+        bench.scale(1);
+        bench.settle();
+        bench.create(false);
+        bench.settle();
+        let before = bench.containers();
+        assert_eq!((bench.bound(), bench.ready()), (2, 1));
+        bench.lose_the_store();
+        bench.restart(None);
+        bench.settle();
+        let after = bench.containers();
+        assert_eq!(after.len(), 2, "what waited was ended");
+        for c in &after {
+            let same = before.iter().find(|old| old.uuid() == c.uuid()).unwrap();
+            assert_eq!((&c.spec, c.status.bound_at, c.status.phase), (&same.spec, same.status.bound_at, Phase::Bound));
+        }
+        assert_eq!((bench.world.forwards().len(), bench.pool().status.containers), (2, 2));
+        bench.check_remembered();
+        bench.withdraw(0);
+        bench.withdraw(0);
+        bench.settle();
+        assert_eq!((bench.containers().len(), bench.pool().status.containers, bench.world.forwards().len()), (0, 0, 0));
+    }
 }
 
 #[test]

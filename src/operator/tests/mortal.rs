@@ -98,6 +98,13 @@ impl Hypervisor for Mortal<dyn Hypervisor> {
         self.fuse.burn();
         self.inner.destroy(mark)
     }
+    fn remember(&self, mark: &Mark, digest: &str, text: &str) -> Result<(), HypervisorError> {
+        self.fuse.burn();
+        self.inner.remember(mark, digest, text)
+    }
+    fn recall(&self, uuid: Uuid) -> Result<Option<String>, HypervisorError> {
+        self.inner.recall(uuid)
+    }
     fn address(&self, uuid: Uuid, mac: &str) -> Result<Option<Ipv4Addr>, HypervisorError> {
         self.inner.address(uuid, mac)
     }

@@ -18,6 +18,8 @@
 //! - A claim that came to an end stays as it ended, and its machine ends with it.
 //! - A container without pool is not removed before it is deleted: it ends as Failed, with nothing left of it but its
 //!   record, or a manifest that still names it would make another machine.
+//! - The domain of a machine in use bears what its records say ([`Keepsake`](crate::model::Keepsake)); that it cannot be written there ends no
+//!   machine and delays no deadline.
 //! - At the fixed point there is no step: deciding again on the same input changes nothing.
 
 mod stay;
@@ -279,11 +281,13 @@ impl<'a> Draft<'a> {
                     }
                     // What these did is told when it is seen.
                     Step::Withdraw | Step::DestroyDomain | Step::RemoveDisk => {}
+                    // Looked at when something changes, or with everything else: whoever writes another one into it
+                    // keeps nobody busy.
+                    Step::Remember => return self.time_left(),
                 }
                 Next::Look(SignedDuration::ZERO)
             }
-            // A machine that was Ready and does not answer now is no machine that still boots.
-            Outcome::NotYet(why) if step != Step::Authorize => {
+            Outcome::NotYet(why) if !step.on_ready() => {
                 self.status.message = why.clone();
                 Next::Look(ADDRESS_POLL)
             }
@@ -291,8 +295,12 @@ impl<'a> Draft<'a> {
                 self.status.failures += 1;
                 let wait = backoff::after(self.status.failures);
                 self.status.retry_at = Some(self.now + wait);
-                self.status.message = why.clone();
                 self.runtime_error(step, why);
+                // Nothing is wrong with a machine whose records are not remembered, and its time goes on.
+                if step == Step::Remember {
+                    return sooner(Next::Look(wait), self.time_left());
+                }
+                self.status.message = why.clone();
                 if step.going_up() && self.still_rising() && self.status.failures >= MOST_FAILURES {
                     self.give_up(step, why);
                     return Next::Look(SignedDuration::ZERO);
@@ -395,6 +403,16 @@ impl<'a> Draft<'a> {
 
     fn event(&self, kind: EventKind) -> Event {
         about(self.c, self.claim, kind, self.now)
+    }
+}
+
+/// Of two times to look again, the one that comes first.
+fn sooner(one: Next, other: Next) -> Next {
+    match (one, other) {
+        (Next::Look(one), Next::Look(other)) => Next::Look(one.min(other)),
+        (Next::Rest, look @ Next::Look(_)) => look,
+        // A step is taken now, and after it there is another look.
+        (one, _) => one,
     }
 }
 

@@ -3,9 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::{AUTHORIZED, EXPIRING};
-use super::{Draft, Next, Step};
+use super::{Draft, Next, Step, in_use, sooner};
 use crate::model::{
-    ClaimPhase, ContainerClaim, DomainState, EventKind, Lifetime, Mark, Observed, Phase, Seen, condition, set_condition,
+    ClaimPhase, Container, ContainerClaim, DomainState, EventKind, Keepsake, Lifetime, Mark, Observed, Phase, Seen,
+    condition, set_condition,
 };
 use crate::plan::{claim, lifetime};
 
@@ -50,8 +51,21 @@ impl Draft<'_> {
         match self.reckon(seen) {
             // The next pass ends it.
             Some(_) => Next::Look(SignedDuration::ZERO),
-            None => self.time_left(),
+            None if self.remembered(seen) => self.time_left(),
+            None => sooner(self.step(Step::Remember), self.time_left()),
         }
+    }
+
+    /// Whether its domain bears what the records say from this pass on, as far as it has to: a machine that nobody
+    /// uses is none that has to be found again.
+    fn remembered(&self, seen: &Observed) -> bool {
+        let Seen::Present(domain) = &seen.domain else { return true };
+        let c = Container { status: self.status.clone(), ..self.c.clone() };
+        let claim = self.claim.map(|claim| {
+            let status = self.claim_status.clone().unwrap_or_else(|| claim.status.clone());
+            ContainerClaim { status, ..claim.clone() }
+        });
+        !in_use(&c) || domain.keepsake.as_ref() == Some(&Keepsake::digest(&c, claim.as_ref()))
     }
 
     fn bind(&mut self, claim: &ContainerClaim) {
@@ -127,7 +141,7 @@ impl Draft<'_> {
     }
 
     /// When to look again, so that nothing waits for anybody's tick.
-    fn time_left(&self) -> Next {
+    pub(super) fn time_left(&self) -> Next {
         let Some(since) = self.used_since() else { return Next::Rest };
         let end = self.end(since);
         let moments = end.into_iter().flat_map(|end| [end.announced_at(), end.at]);

@@ -13,6 +13,8 @@ pub enum Step {
     Publish,
     /// Let the claim's public key log in.
     Authorize,
+    /// Have its domain bear what its records say now.
+    Remember,
     /// Close the port.
     Withdraw,
     /// End the domain.
@@ -29,6 +31,7 @@ impl Step {
             Step::Personalise => "personalise",
             Step::Publish => "publish",
             Step::Authorize => "authorize key",
+            Step::Remember => "remember records",
             Step::Withdraw => "withdraw",
             Step::DestroyDomain => "destroy domain",
             Step::RemoveDisk => "remove disk",
@@ -39,6 +42,16 @@ impl Step {
     pub(super) fn going_up(self) -> bool {
         match self {
             Step::CreateDomain | Step::Personalise | Step::Publish | Step::Authorize => true,
+            Step::Remember | Step::Withdraw | Step::DestroyDomain | Step::RemoveDisk => false,
+        }
+    }
+
+    /// Whether it works on a machine that is Ready already, so that one that is not ready for it is no machine that
+    /// still boots.
+    pub(super) fn on_ready(self) -> bool {
+        match self {
+            Step::Authorize | Step::Remember => true,
+            Step::CreateDomain | Step::Personalise | Step::Publish => false,
             Step::Withdraw | Step::DestroyDomain | Step::RemoveDisk => false,
         }
     }

@@ -3,7 +3,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::{
-    ClaimSpec, ClaimStatus as Claimed, ContainerSpec, DomainSeen, Image, Lifetime, Machine, ObjectMeta, Template,
+    ClaimSpec, ClaimStatus as Claimed, ContainerSpec, DomainSeen, Image, Keepsake, Lifetime, Machine, ObjectMeta,
+    Template,
 };
 
 fn at(second: i64) -> Timestamp {
@@ -47,11 +48,12 @@ fn mark() -> Mark {
 }
 
 fn domain(state: DomainState) -> Seen<DomainSeen> {
-    Seen::Present(DomainSeen { uuid: Uuid::from_u128(7), name: "d".into(), mark: Some(mark()), state })
+    Seen::Present(DomainSeen { uuid: Uuid::from_u128(7), name: "d".into(), mark: Some(mark()), state, keepsake: None })
 }
 
 fn foreign() -> Seen<DomainSeen> {
-    Seen::Present(DomainSeen { uuid: Uuid::from_u128(7), name: "d".into(), mark: None, state: DomainState::Running })
+    let (uuid, state) = (Uuid::from_u128(7), DomainState::Running);
+    Seen::Present(DomainSeen { uuid, name: "d".into(), mark: None, state, keepsake: None })
 }
 
 fn seen(domain: Seen<DomainSeen>, forward: Seen<()>) -> Observed {
@@ -67,11 +69,13 @@ struct Walk {
     c: Container,
     claim: Option<ContainerClaim>,
     told: Vec<EventKind>,
+    /// What its domain bears of its records.
+    kept: Option<String>,
 }
 
 impl Walk {
     fn new(claimed: bool) -> Self {
-        Walk { c: container(claimed), claim: claimed.then(claim), told: Vec::new() }
+        Walk { c: container(claimed), claim: claimed.then(claim), told: Vec::new(), kept: None }
     }
 
     fn take(&mut self, d: Decision) -> Next {
@@ -83,9 +87,26 @@ impl Walk {
         d.next
     }
 
+    /// What comes, once its domain bears what its records say.
     fn decide(&mut self, seen: &Observed, now: i64) -> Next {
-        let d = decide(&self.c, self.claim.as_ref(), &mark(), seen, at(now));
+        match self.decide_once(seen, now) {
+            Next::Step(Step::Remember) => self.remember(now),
+            next => next,
+        }
+    }
+
+    fn decide_once(&mut self, seen: &Observed, now: i64) -> Next {
+        let mut seen = seen.clone();
+        if let Seen::Present(domain) = &mut seen.domain {
+            domain.keepsake = self.kept.clone();
+        }
+        let d = decide(&self.c, self.claim.as_ref(), &mark(), &seen, at(now));
         self.take(d)
+    }
+
+    fn remember(&mut self, now: i64) -> Next {
+        self.kept = Some(Keepsake::digest(&self.c, self.claim.as_ref()));
+        self.note(Step::Remember, Outcome::Done, now)
     }
 
     fn note(&mut self, step: Step, outcome: Outcome, now: i64) -> Next {
@@ -404,6 +425,61 @@ fn a_container_without_pool_is_used_from_ready_on_and_stays_as_it_ended_until_it
         assert_eq!(walk.decide(&well(Seen::Present(None)), 101), Next::Remove);
         assert_eq!(walk.told.len(), told, "its end was told already");
     }
+}
+
+#[test]
+fn a_domain_in_use_bears_what_its_records_say_and_is_written_again_only_when_they_change() {
+    for (claimed, standalone) in [(true, false), (false, true)] {
+        let mut walk = Walk::new(claimed);
+        walk.c.spec.pool = walk.c.spec.pool.filter(|_| !standalone);
+        walk.c.spec.template.lifetime = lifetime(Some(400), Some(40));
+        walk.up_to(secs(10));
+        let (busy, idle) = (well(Seen::Present(Some(1))), well(Seen::Present(Some(0))));
+        for (now, seen) in [(5, &busy), (6, &idle), (12, &busy), (350, &busy)] {
+            assert!(matches!(walk.decide_once(seen, now), Next::Look(_)), "nothing changed that lasts, at {now}");
+        }
+        assert!(condition(&walk.c.status.conditions, conditions::EXPIRING));
+        match &mut walk.claim {
+            Some(claim) => claim.spec.ttl_seconds = Some(390),
+            None => walk.c.metadata.labels = [("a".into(), "b".into())].into(),
+        }
+        assert_eq!(walk.decide_once(&busy, 351), Next::Step(Step::Remember));
+        walk.remember(351);
+        assert!(matches!(walk.decide_once(&busy, 351), Next::Look(_)));
+    }
+    let mut member = Walk::new(false);
+    member.up();
+    assert_eq!(member.kept, None, "nobody uses it");
+}
+
+#[test]
+fn records_that_cannot_be_remembered_end_no_machine_and_move_no_deadline() {
+    let mut walk = Walk::new(true);
+    walk.c.spec.template.lifetime = lifetime(Some(1000), None);
+    walk.up_to(secs(940));
+    walk.kept = None;
+    let well = well(Seen::Present(None));
+    let outcomes = ["not yet", "failed", "impossible"].into_iter().cycle();
+    let mut now = 10;
+    for outcome in outcomes.take(20) {
+        assert_eq!(walk.decide_once(&well, now), Next::Step(Step::Remember));
+        let next = walk.note(
+            Step::Remember,
+            match outcome {
+                "not yet" => Outcome::NotYet(outcome.into()),
+                "failed" => Outcome::Failed(outcome.into()),
+                _ => Outcome::Impossible(outcome.into()),
+            },
+            now,
+        );
+        assert!(matches!(next, Next::Look(wait) if wait >= backoff::FIRST), "{next:?}: tried again at once");
+        assert!(matches!(walk.decide_once(&well, now), Next::Look(_)), "it did not wait");
+        assert_eq!((walk.c.status.phase, walk.c.status.message.as_str()), (Phase::Bound, ""));
+        now += backoff::LONGEST.as_secs();
+    }
+    walk.c.status.retry_at = Some(at(1020));
+    assert_eq!(walk.decide_once(&well, 995), secs(9), "it is looked at when its time is over");
+    assert_eq!(walk.decide_once(&well, 1004), Next::Step(Step::Withdraw));
 }
 
 #[test]

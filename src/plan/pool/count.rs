@@ -6,6 +6,12 @@ use super::{MINUTE, hash, left};
 use crate::model::{Container, ContainerStatus, Phase, PoolSpec, PoolStatus, RefillWindow};
 use crate::plan::backoff;
 
+/// The status of a pool that is made. Usually nothing counts against it; but a machine in use can be older than its pool's
+/// record, after the store was lost.
+pub fn counted(members: usize) -> PoolStatus {
+    PoolStatus { containers: u32::try_from(members).unwrap_or(u32::MAX), ..PoolStatus::default() }
+}
+
 /// A member is begun.
 pub fn count_in(status: &mut PoolStatus, spec: &PoolSpec, now: Timestamp) {
     status.containers += 1;

@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::backoff;
 use crate::model::{Container, ContainerPool, Event, EventKind, Object, Phase, PoolStatus, RefillWindow, UpdateKind};
 
-pub use count::{count_in, count_out};
+pub use count::{count_in, count_out, counted};
 pub use hash::template_hash;
 
 /// How soon a pool that something outside hinders looks again: nobody tells it of a file or of free memory.

@@ -91,12 +91,18 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
     };
     let connected = connection.connected.take();
     closed.cancel();
-    if let Err(error) = ended {
-        if let ConnectionError::Protocol(error) = &error {
-            // It may be gone, or listen to nothing: then it need not know.
-            let _ = timeout(shared.config.answer_timeout, link.send(error.reply())).await;
+    let confirm = match ended {
+        Ok(confirm) => confirm,
+        Err(error) => {
+            shared.failed(&client, connected.as_ref(), &mut link, error).await;
+            None
         }
-        shared.tell(&client, connected.as_ref().map(|connected| &connected.0), error).await;
+    };
+    if let Some(confirm) = confirm {
+        tokio::select! {
+            arrived = link.arrived() => if arrived { confirm() },
+            () = shared.abandon.cancelled() => {}
+        }
     }
     tokio::select! {
         () = link.close() => {}
@@ -113,6 +119,15 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
 }
 
 impl Shared {
+    /// Tells why a connection ended, the client first.
+    async fn failed(&self, client: &Client, connected: Option<&Connected>, link: &mut Link, error: ConnectionError) {
+        if let ConnectionError::Protocol(error) = &error {
+            // It may be gone, or listen to nothing: then it need not know.
+            let _ = timeout(self.config.answer_timeout, link.send(error.reply())).await;
+        }
+        self.tell(client, connected.map(|connected| &connected.0), error).await;
+    }
+
     async fn tell(&self, client: &Client, instance: Option<&Arc<ClientInstance>>, error: ConnectionError) {
         match error {
             // No failures: we ended it ourselves, or somebody only looked whether the port is open.
@@ -163,6 +178,9 @@ impl Drop for Undelivered {
     }
 }
 
+/// To be run once the client has its answer.
+type Confirm = Box<dyn FnOnce() + Send>;
+
 /// What is sent, and what is left to be done then.
 struct Handled<'a> {
     answer: Answer,
@@ -177,7 +195,7 @@ impl From<Answer> for Handled<'_> {
 }
 
 impl Connection<'_> {
-    async fn converse(&mut self, closed: &CancellationToken) -> Result<(), ConnectionError> {
+    async fn converse(&mut self, closed: &CancellationToken) -> Result<Option<Confirm>, ConnectionError> {
         let shared = self.shared;
         let limit = shared.config.client_timeout;
         let late = |_| ConnectionError::TooSlow(limit);
@@ -214,7 +232,9 @@ impl Connection<'_> {
         let mut undelivered = Undelivered(handled.answer.undelivered);
         let delivered = timeout(limit, self.deliver(&handled.answer.response, incoming.answering)).await;
         delivered.map_err(|_| ConnectionError::NotAccepted(limit))??;
+        // From here on it may arrive, whatever becomes of this connection.
         undelivered.0 = None;
+        let confirm = handled.answer.delivered;
         if let Some(delivered) = handled.delivered {
             // It need not wait for it.
             delivered.send(()).ok();
@@ -222,7 +242,7 @@ impl Connection<'_> {
         if let Some(rest) = handled.rest {
             rest.await;
         }
-        Ok(())
+        Ok(confirm)
     }
 
     /// Exchanges keys.
@@ -295,7 +315,7 @@ impl Connection<'_> {
         let handled = tokio::select! {
             biased;
             Some(sending) = sent.recv() => {
-                let answer = Answer { response: sending.response, undelivered: None };
+                let answer = Answer::from(sending.response);
                 let rest = work.map(|ended| {
                     if let Ok(Some(Answer { undelivered: Some(undo), .. })) = ended {
                         undo();

@@ -9,9 +9,12 @@
 //! The accept loop waits for nobody. What a client can take from us is bounded: connections by `max_connections` (a
 //! surplus is closed at once), RSA work by the number of cores, memory by [`Limits`], time by one deadline for all
 //! that it sends up to its request, not one for each byte. A handler may take as long as it takes; it is dropped when
-//! its client goes away, and its work undone when its answer cannot be delivered ([`Answer::undelivered`]).
+//! its client goes away, and its work undone when its answer cannot be delivered ([`Answer::undelivered`]). That it was
+//! is known when the client's system has confirmed all of it ([`Answer::delivered`]). In between it may have been, and
+//! nothing is done: `an_answer_that_nobody_confirmed_is_neither_undone_nor_counted_as_delivered` (tests/wire).
 //!
 //! [`Answer::undelivered`]: super::Answer
+//! [`Answer::delivered`]: super::Answer
 
 mod connection;
 mod telling;

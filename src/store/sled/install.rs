@@ -26,38 +26,67 @@ pub enum Aside {
     As(String),
 }
 
-/// Puts a store of these contents in `dir`. It is made beside it, on the disk, and takes its name in one step, so that
-/// at any time there is the old store or the new one there; says where the old one is now. Blocks.
-pub fn install(dir: &Path, contents: &Contents, aside: &Aside) -> Result<Option<PathBuf>, OpenError> {
-    let making = dir.with_extension("importing");
-    let there = dir.exists();
-    // Nobody has it open while it is exchanged.
-    let _lock = there.then(|| Lock::take(dir)).transpose()?;
-    let empty = !there || layout::is_new(dir)?;
-    let kept = match (empty, aside) {
-        (true, _) => None,
-        (false, Aside::Nowhere) => return Err(OpenError::Present { dir: dir.into() }),
-        (false, Aside::As(name)) => Some(dir.with_file_name(name)),
-    };
-    make(&making, contents)?;
-    let exchange = || -> io::Result<()> {
-        match &kept {
-            None if !there => renameat_with(CWD, &making, CWD, dir, RenameFlags::NOREPLACE)?,
-            None => {
-                renameat_with(CWD, &making, CWD, dir, RenameFlags::EXCHANGE)?;
-                fs::remove_dir_all(&making)?;
-            }
-            // It gets the old one's future name first: whenever this ends, no store lies under a name that the next
-            // attempt would clear away.
-            Some(kept) => {
-                renameat_with(CWD, &making, CWD, kept, RenameFlags::NOREPLACE)?;
-                renameat_with(CWD, kept, CWD, dir, RenameFlags::EXCHANGE)?;
-            }
+/// A store that is going to be replaced, whatever state it is in: nobody can open it meanwhile.
+///
+/// The other one is made beside it, whole and on the disk, and then the two change places in one step: at any time there
+/// is the old one or the new one.
+pub struct Replacement {
+    dir: PathBuf,
+    _lock: Lock,
+}
+
+impl Replacement {
+    /// Takes the store in `dir`, which need not be one, nor be there.
+    pub fn begin(dir: &Path) -> Result<Replacement, OpenError> {
+        layout::make_dir(dir)?;
+        Ok(Replacement { dir: dir.into(), _lock: Lock::take(dir)? })
+    }
+
+    /// Puts a store of these contents there, and says where the old one is now, if there was one. If anything fails, all
+    /// is as it was. Blocks.
+    pub fn finish(self, contents: &Contents, aside: &Aside) -> Result<Option<PathBuf>, OpenError> {
+        let dir = &self.dir;
+        let kept = match aside {
+            Aside::Nowhere if layout::is_new(dir)? => None,
+            Aside::Nowhere => return Err(OpenError::Present { dir: dir.clone() }),
+            Aside::As(_) if layout::is_new(dir).unwrap_or(false) => None,
+            Aside::As(name) => Some(dir.with_file_name(name)),
+        };
+        // One that was left by a process that was killed is begun again.
+        let making = dir.with_extension("making");
+        let done = make(&making, contents).and_then(|()| {
+            exchange(dir, &making, kept.as_deref()).map_err(|source| {
+                let path = kept.as_ref().filter(|kept| kept.exists()).unwrap_or(dir);
+                OpenError::from_io(path, source)
+            })
+        });
+        if done.is_err() {
+            // Of no use to anybody.
+            let _ = fs::remove_dir_all(&making);
         }
-        layout::sync_parent(dir)
-    };
-    exchange().map_err(|source| OpenError::from_io(dir, source))?;
-    Ok(kept)
+        done.map(|()| kept)
+    }
+}
+
+/// [`Replacement`] for who has the contents already.
+pub fn install(dir: &Path, contents: &Contents, aside: &Aside) -> Result<Option<PathBuf>, OpenError> {
+    Replacement::begin(dir)?.finish(contents, aside)
+}
+
+fn exchange(dir: &Path, making: &Path, kept: Option<&Path>) -> io::Result<()> {
+    match kept {
+        None => {
+            renameat_with(CWD, making, CWD, dir, RenameFlags::EXCHANGE)?;
+            fs::remove_dir_all(making)?;
+        }
+        // It gets the old one's future name first: whenever this ends, no store lies under a name that the next attempt
+        // would clear away.
+        Some(kept) => {
+            renameat_with(CWD, making, CWD, kept, RenameFlags::NOREPLACE)?;
+            renameat_with(CWD, kept, CWD, dir, RenameFlags::EXCHANGE)?;
+        }
+    }
+    layout::sync_parent(dir)
 }
 
 fn make(dir: &Path, contents: &Contents) -> Result<(), OpenError> {
@@ -86,4 +115,68 @@ fn make(dir: &Path, contents: &Contents) -> Result<(), OpenError> {
     // What sled wrote when it was closed.
     RealDisk.sync(&file).map_err(|source| OpenError::from_io(dir, source))?;
     layout::finish_new(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Options, Store, Txn, memory, open};
+
+    fn write(store: &dyn Store, key: &str) {
+        store.txn(Txn::default().put(key, &1)).wait().unwrap();
+    }
+
+    fn filled(dir: &Path, aside: &Path) -> Result<Option<PathBuf>, OpenError> {
+        let store = memory();
+        write(&*store, "new");
+        let aside = aside.file_name().unwrap().to_str().unwrap().into();
+        install(dir, &Contents::of(&*store).unwrap(), &Aside::As(aside))
+    }
+
+    fn keys(dir: &Path) -> Vec<String> {
+        let store = open(dir, Options::default()).unwrap();
+        store.list("").unwrap().0.into_iter().map(|kv| kv.key).collect()
+    }
+
+    #[test]
+    fn a_damaged_store_is_moved_aside_as_it_is_and_another_is_in_its_place() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (dir, aside) = (tmp.path().join("store"), tmp.path().join("aside"));
+        write(&*open(&dir, Options::default()).unwrap(), "old");
+        fs::write(dir.join("data/format"), "damage").unwrap();
+        assert!(open(&dir, Options::default()).is_err());
+        // As one that was killed leaves it.
+        fs::create_dir_all(tmp.path().join("store.making/data")).unwrap();
+        assert_eq!(filled(&dir, &aside).unwrap(), Some(aside.clone()));
+        assert_eq!(keys(&dir), ["new"]);
+        assert_eq!(fs::read(aside.join("data/format")).unwrap(), b"damage");
+        assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 2, "nothing else is left");
+    }
+
+    #[test]
+    fn where_there_was_none_nothing_is_moved() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (dir, aside) = (tmp.path().join("store"), tmp.path().join("aside"));
+        assert_eq!(filled(&dir, &aside).unwrap(), None);
+        assert_eq!(keys(&dir), ["new"]);
+        assert!(!aside.exists());
+    }
+
+    #[test]
+    fn one_that_is_open_or_whose_replacement_fails_stays_as_it_is() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (dir, aside) = (tmp.path().join("store"), tmp.path().join("aside"));
+        let store = open(&dir, Options::default()).unwrap();
+        write(&*store, "old");
+        assert!(matches!(filled(&dir, &aside), Err(OpenError::Locked { pid: Some(_), .. })));
+        store.close();
+        drop(store);
+        let held = Replacement::begin(&dir).unwrap();
+        assert!(matches!(open(&dir, Options::default()), Err(OpenError::Locked { .. })), "it is not held");
+        drop(held);
+        fs::create_dir(&aside).unwrap();
+        assert!(filled(&dir, &aside).is_err(), "what is aside already is replaced");
+        assert_eq!(keys(&dir), ["old"]);
+        assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 2, "something is left");
+    }
 }

@@ -50,7 +50,7 @@ use lock::Lock;
 use told::Told;
 
 pub use error::OpenError;
-pub use install::{Aside, install};
+pub use install::{Aside, Replacement, install};
 pub use salvage::{Salvage, salvage};
 
 /// Memory for sled's pages. Reads never come here, so it only has to hold what is being changed.

@@ -237,6 +237,7 @@ impl Bench {
                 assert_eq!(self.ready_members(), 0, "it waits in vain: {claim:#?}");
             }
         }
+        self.check_remembered();
         self.wait(1000);
         let before = self.revision();
         self.round();

@@ -138,6 +138,12 @@ impl Hypervisor for On<dyn Hypervisor> {
     fn destroy(&self, mark: &Mark) -> Result<(), HypervisorError> {
         self.act(format!("end {}", mark.uid), || self.inner.destroy(mark))
     }
+    fn remember(&self, mark: &Mark, digest: &str, text: &str) -> Result<(), HypervisorError> {
+        self.act(format!("remember {}", mark.uid), || self.inner.remember(mark, digest, text))
+    }
+    fn recall(&self, uuid: Uuid) -> Result<Option<String>, HypervisorError> {
+        self.look(Blind::Domains, || self.inner.recall(uuid))
+    }
     fn address(&self, uuid: Uuid, mac: &str) -> Result<Option<Ipv4Addr>, HypervisorError> {
         self.inner.address(uuid, mac)
     }
