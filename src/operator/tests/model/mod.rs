@@ -93,20 +93,26 @@ fn keeps(name: &str, bounds: Bounds, far: Far) {
     assert!(report.rests > 0, "{name}: nothing ever comes to rest");
 }
 
-/// Everything that can happen to a claim with a cold machine: each once, at any point.
+/// A claim with a cold machine, and what can happen to it at any point.
 #[test]
 fn whatever_meets_one_claim_at_any_point_the_promises_hold() {
     let one = Bounds { clients: 1, warm: 0, most: 1, ..SMALL };
     keeps("a crash", Bounds { left: Left { crashes: 1, ..NOTHING }, ..one }, Far::All);
     keeps("a crash and a lost connection", Bounds { left: Left { crashes: 1, cuts: 1, ..NOTHING }, ..one }, Far::All);
+    keeps("two crashes", Bounds { network: Network::User, left: Left { crashes: 2, ..NOTHING }, ..one }, Far::All);
 }
 
-/// The same, with two crashes, and with what the daemon cannot see or loses.
+/// The same, where the daemon does not see what there is.
 #[test]
-fn whatever_cannot_be_seen_or_dies_at_any_point_the_promises_hold() {
+fn whatever_cannot_be_seen_at_any_point_the_promises_hold() {
     let one = Bounds { clients: 1, warm: 0, most: 1, ..SMALL };
-    keeps("two crashes", Bounds { network: Network::User, left: Left { crashes: 2, ..NOTHING }, ..one }, Far::All);
     keeps("doubt and a lost connection", Bounds { left: Left { doubts: 1, cuts: 1, ..NOTHING }, ..one }, Far::All);
+}
+
+/// The same, where machines die.
+#[test]
+fn whatever_dies_at_any_point_the_promises_hold() {
+    let one = Bounds { clients: 1, warm: 0, most: 1, ..SMALL };
     keeps("a death and a crash", Bounds { left: Left { kills: 1, crashes: 1, ..NOTHING }, ..one }, Far::All);
     keeps("a death and a sweep", Bounds { left: Left { kills: 1, sweeps: 1, ..NOTHING }, at_once: 1, ..one }, Far::All);
 }
