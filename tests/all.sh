@@ -55,6 +55,7 @@ run crashes env "ANWEDDOL_CRASH_SECONDS=${ANWEDDOL_CRASH_SECONDS:-60}" \
   cargo nextest run --locked --profile crash --no-capture --test crash
 run 'documentation examples' cargo test --locked --doc
 run 'image, on QEMU' cargo nextest run --locked --profile lab --test image --run-ignored only
+run 'disks that fail' "${embedded[@]}" "${real[@]}" --test store faults
 run 'libvirt, system' "${lab[@]}" "${real[@]}" --test libvirt system
 run 'libvirt, embedded' "${embedded[@]}" "${real[@]}" --test libvirt embedded
 run 'guests, system' "${lab[@]}" "${real[@]}" --profile lab --test guest

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use anweddol::facade::{ServerError, StopMode, Virtualization};
-use anweddol::hypervisor::fake::FakeWorld;
+use anweddol::facade::{ServeError, ServerError, StopMode, Virtualization};
+use anweddol::hypervisor::fake::{Call, FakeWorld};
+use anweddol::store::OpenError;
 use anweddol::wire::{CREATE, Request};
 
 use crate::support::{Bench, machines, until};
@@ -88,6 +89,27 @@ fn a_drained_server_finds_its_containers_again() {
     assert_eq!(world.domains().len(), 1);
     bench.server.start_background().unwrap();
     assert_eq!(bench.containers().len(), 1);
+    bench.destroy(&granted);
+    assert_eq!(world.domains().len(), 0);
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_keeps_the_server_from_starting_and_machines_untouched() {
+    let (world, bench) = outlived(StopMode::Drain);
+    bench.server.start_background().unwrap();
+    let granted = bench.create();
+    bench.server.stop().unwrap();
+    let calls = [Call::Create, Call::Destroy, Call::List, Call::Withdraw, Call::Publish];
+    let before = (world.domains().len(), world.forwards(), calls.map(|call| world.calls(call)));
+    let log = bench.dir.path().join("state/store/data/db");
+    let whole = std::fs::read(&log).unwrap();
+    std::fs::write(&log, &whole[..whole.len() / 2]).unwrap();
+    let refused = bench.server.start_background();
+    assert!(matches!(refused, Err(ServerError::Serve(ServeError::Store(OpenError::Damaged { .. })))), "{refused:?}");
+    assert_eq!((world.domains().len(), world.forwards(), calls.map(|call| world.calls(call))), before);
+    // With its store it goes on with them.
+    std::fs::write(&log, &whole).unwrap();
+    bench.server.start_background().unwrap();
     bench.destroy(&granted);
     assert_eq!(world.domains().len(), 0);
 }

@@ -1,4 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use futures::{FutureExt, StreamExt};
 
 use super::*;
 use crate::store::{Op, Store, StoreError, Txn, TxnResult};
@@ -87,6 +90,73 @@ fn writes_are_refused_while_space_is_low_and_taken_again_after() {
 
     free.store(64 * MIB, Ordering::SeqCst);
     assert_eq!(store.txn(put("a", vec![1])).wait().unwrap(), TxnResult::Committed(2));
+}
+
+/// A disk that takes its time: until the test has a word for it.
+struct SlowDisk {
+    syncing: Sender<()>,
+    word: Receiver<io::Result<()>>,
+}
+
+impl Disk for SlowDisk {
+    fn free(&self, _: &File) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
+    fn sync(&self, _: &File) -> io::Result<()> {
+        let _ = self.syncing.send(());
+        self.word.recv().unwrap_or(Ok(()))
+    }
+}
+
+#[test]
+fn on_a_slow_disk_nothing_is_told_early_and_reading_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((syncing, begun), (word, hears)) = (channel(), channel());
+    word.send(Ok(())).unwrap();
+    let disk = SlowDisk { syncing, word: hears };
+    let store = open_on(Box::new(disk), &dir.path().join("store"), Options::default()).unwrap();
+    begun.recv().unwrap();
+
+    word.send(Ok(())).unwrap();
+    store.txn(put("a", vec![1])).wait().unwrap();
+    begun.recv().unwrap();
+    let mut watch = store.watch("", 0);
+    let mut commits: Vec<_> = (0..100).map(|i| store.txn(put(&format!("k{i}"), vec![i]))).collect();
+    // It is written, and not yet on the disk: a copy of the files would have it already.
+    begun.recv().unwrap();
+    for _ in 0..1000 {
+        assert_eq!(store.list("").unwrap().0.len(), 1);
+    }
+    assert!(commits.iter_mut().all(|commit| commit.now_or_never().is_none()) && watch.next().now_or_never().is_none());
+    assert_eq!(told::read(&dir.path().join("store")).unwrap(), Some(2), "noted before it is durable");
+    drop(word);
+    let last = commits.into_iter().map(|commit| commit.wait().unwrap()).next_back();
+    assert_eq!(last, Some(TxnResult::Committed(102)));
+    assert_eq!(told::read(&dir.path().join("store")).unwrap(), Some(102));
+}
+
+#[test]
+fn a_disk_that_gives_an_error_ends_writing_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((syncing, _begun), (word, hears)) = (channel(), channel());
+    for result in [Ok(()), Ok(()), Err(io::Error::from_raw_os_error(5))] {
+        word.send(result).unwrap();
+    }
+    let disk = SlowDisk { syncing, word: hears };
+    let path = dir.path().join("store");
+    let store = open_on(Box::new(disk), &path, Options::default()).unwrap();
+    store.txn(put("a", vec![1])).wait().unwrap();
+    assert!(
+        matches!(store.txn(put("a", vec![2])).wait(), Err(StoreError::Unknown { reason }) if reason.contains("os error 5"))
+    );
+    assert!(matches!(store.txn(put("a", vec![3])).wait(), Err(StoreError::Unavailable { .. })));
+    assert!(futures::executor::block_on(store.failed()).contains("os error 5"));
+    assert_eq!(store.get("a").unwrap().1, 2);
+    drop(store);
+    // What was told is there, and what was not known to be done is or is not.
+    let (kv, revision) = open(&path, Options::default()).unwrap().get("a").unwrap();
+    assert!(matches!((&*kv.unwrap().value, revision), ([1], 2) | ([2], 3)));
 }
 
 #[test]
