@@ -15,9 +15,9 @@
 //!
 //! 2, 3, 4, 5 and 7 are checked by `tests::random_histories_converge_and_keep_the_promises` over histories with a
 //! crash at every point, and with everything that claims and lifetimes add by
-//! `tests::claims::random_histories_of_claims_and_lifetimes_keep_the_promises`; 1 by the store's kill test; 6 by the
-//! queue's `passes_never_overlap_nor_exceed_the_limit_and_no_key_is_lost`; and all but 6 by `tests/crash`, over a daemon
-//! that is killed anywhere and its clients. What a pool keeps besides is in
+//! `tests::claims::random_histories_of_claims_and_lifetimes_keep_the_promises`; 1 by the store's tests of kills and of power
+//! cuts; 6 by the queue's `passes_never_overlap_nor_exceed_the_limit_and_no_key_is_lost`; and all but 6 by `tests/crash`,
+//! over a daemon that is killed anywhere and its clients. What a pool keeps besides is in
 //! [`crate::plan::pool`], by `random_histories_of_a_pool_come_to_rest_as_wished_for`.
 //!
 //! # A pass

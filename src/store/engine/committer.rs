@@ -30,11 +30,16 @@ pub(super) fn run(
     failure: &watch::Sender<Option<String>>,
 ) {
     let mut broken: Option<StoreError> = None;
+    let mut refusing = false;
     while let Ok(first) = requests.recv() {
         let round = gather(first, &requests);
         if let Some(error) = &broken {
             refuse(round, error);
-        } else if let Err(error) = journal.ready() {
+            continue;
+        }
+        let room = journal.ready();
+        told_once(&mut refusing, &room);
+        if let Err(error) = room {
             refuse(round, &StoreError::Unavailable { reason: chain(&*error) });
         } else if let Err(error) = commit(round, &mut journal, published, told) {
             let error = chain(&*error);
@@ -44,6 +49,19 @@ pub(super) fn run(
             broken = Some(StoreError::Unavailable { reason });
         }
     }
+}
+
+/// Says when writes begin to be refused for want of room, and when they are taken again: whoever is refused only knows
+/// of his own.
+fn told_once(refusing: &mut bool, room: &Result<(), JournalError>) {
+    match room {
+        Err(error) if !*refusing => {
+            tracing::warn!(error = chain(&**error), "the store takes no writes for now; it goes on by itself");
+        }
+        Ok(()) if *refusing => tracing::info!("the store takes writes again"),
+        Ok(()) | Err(_) => {}
+    }
+    *refusing = room.is_err();
 }
 
 fn gather(first: Request, requests: &Receiver<Request>) -> Vec<Request> {

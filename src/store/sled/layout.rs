@@ -124,7 +124,7 @@ pub(super) fn remove_partial_snapshots(dir: &Path) -> io::Result<()> {
 
 /// What is read from here on is what the disk holds. After a write that failed the kernel may go on to show pages that
 /// never came to the disk, and calls them clean: what a killed process wrote is brought there first, and then
-/// everything is read anew.
+/// everything is read anew (`what_failed_to_come_to_the_disk_is_not_read_by_the_next_start`, tests/store).
 pub(super) fn forget_cached(dir: &Path) -> io::Result<()> {
     let log = match File::open(log(dir)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

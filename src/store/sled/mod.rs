@@ -11,6 +11,9 @@
 //! | on damaged files it errs, panics, or loops | all of it is damage, and said ([`contain`]) |
 //! | a damaged message ends the log as if nothing had come after it | the last revision told is noted ([`told`]) |
 //!
+//! `tests/store` cuts the power (`acknowledged_writes_survive_a_power_cut`), fills the disk, turns it read-only, has it
+//! give errors, and damages files at random (`a_damaged_store_opens_with_all_that_was_told_or_says_that_it_is_damaged`).
+//!
 //! # A round is whole or absent after a crash
 //!
 //! Read in sled's source: `Tree::apply_batch` reserves a `BatchManifest` message in the log before the batch's first
