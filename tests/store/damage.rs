@@ -156,7 +156,7 @@ fn check(good: &Good, file: prop::sample::Index, damage: &Damage) -> Result<(), 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
     fn a_damaged_store_opens_with_all_that_was_told_or_says_that_it_is_damaged(

@@ -78,7 +78,7 @@ fn without_its_snapshots_and_settings_a_log_is_still_read() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
 
     /// Salvage never invents: what it reads was in the store once, and what it does not read, it says.
     #[test]
