@@ -5,6 +5,7 @@
 
 mod births;
 pub(crate) mod claims;
+mod doctor;
 mod doubts;
 mod extend;
 mod images;
@@ -21,6 +22,7 @@ mod wishes;
 mod tests;
 
 pub use births::{BirthError, Births, random_text};
+pub use doctor::{Cure, Doctor};
 pub use doubts::Doubts;
 pub use extend::{Deadline, ExtendError};
 pub use images::{Digests, ImageError};
