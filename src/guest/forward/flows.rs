@@ -25,9 +25,10 @@ pub(super) fn established(port: u16, guest: Ipv4Addr) -> Result<u32, ChildError>
 
 /// The guests' addresses that the kernel remembers connections of.
 pub(super) fn guests(subnet: Subnet) -> Result<BTreeSet<Ipv4Addr>, ChildError> {
-    let mut found = BTreeSet::new();
-    for side in ["--orig-src", "--reply-src"] {
-        let text = CONNTRACK.run(&["-L", side, &subnet.to_string()], "")?;
+    let (mut found, subnet_text) = (BTreeSet::new(), subnet.to_string());
+    // From a guest, to it, and through a forward: the tool takes no subnet for where answers come from.
+    for filter in [&["--orig-src", &subnet_text][..], &["--orig-dst", &subnet_text], &["--dst-nat"]] {
+        let text = CONNTRACK.run(&[&["-L"], filter].concat(), "")?;
         found.extend(sources(&text).filter(|address| subnet.has_guest(*address)));
     }
     Ok(found)
