@@ -135,7 +135,7 @@ fn check_system() {
     let flows = sh("conntrack -L 2>/dev/null");
     assert!(!flows.contains("192.168.127.78") && flows.contains("192.168.128.78"), "{flows}");
     sh(&format!(
-        "virsh -q undefine --managed-save {}; virsh -q undefine {}; ip link delete {}; nft delete table ip anweddol2",
+        "rm /var/lib/libvirt/qemu/save/{0}.save; virsh -q undefine {0}; virsh -q undefine {1}; ip link delete {2}; nft delete table ip anweddol2",
         domain_name(THEIRS),
         domain_name(Uuid::from_u128(5)),
         xml::card("anw0", THEIRS)
