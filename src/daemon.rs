@@ -107,6 +107,12 @@ pub enum ServeError {
         /// Its mode.
         mode: u32,
     },
+    /// There are no records to compare with.
+    #[error("there are no records in '{path}': no daemon ever ran there; say where with --state or --config")]
+    NoRecords {
+        /// Where they would be.
+        path: PathBuf,
+    },
     /// The server key.
     #[error(transparent)]
     Key(#[from] KeyFileError),
@@ -196,7 +202,10 @@ pub async fn serve(config: Config, simulate: Option<Simulation>, stop: Cancellat
 pub fn doctor(config: &Config, runtime: tokio::runtime::Handle) -> Result<Inventory, ServeError> {
     let dir = config.state_dir.join("store");
     // Opening one that is not there would make it.
-    fs::metadata(&dir).map_err(|source| ServeError::StateDir { path: dir.clone(), source })?;
+    let there = fs::exists(&dir).map_err(|source| ServeError::StateDir { path: dir.clone(), source })?;
+    if !there {
+        return Err(ServeError::NoRecords { path: dir });
+    }
     let store: Arc<dyn Store> = store::open(&dir, store::Options::default())?;
     let clock = crate::clock::anchored(&*store)?;
     let instance = records::instance(&*store, Uuid::new_v4())?;

@@ -128,10 +128,11 @@ impl Inventory {
             let again = leftovers.iter().any(|trace| trace.kind == TraceKind::Domain);
             for trace in leftovers {
                 let failed = self.remove(&trace).err();
-                if let Some(why) = &failed {
-                    tracing::warn!(kind = %trace.kind, name = trace.name, why, "what has no record stays");
-                } else {
-                    tracing::info!(kind = %trace.kind, name = trace.name, "removed what had no record");
+                let (kind, name) = (trace.kind, &trace.name);
+                match &failed {
+                    Some(why) => tracing::warn!(%kind, name, why, "what has no record stays"),
+                    None if follows(kind) => tracing::debug!(%kind, name, "removed what a machine left"),
+                    None => tracing::info!(%kind, name, "removed what had no record"),
                 }
                 let Trace { kind, name, .. } = trace;
                 removed.insert((kind, name.clone()), Removal { kind, name, failed });
@@ -201,6 +202,15 @@ impl Inventory {
         let counted = format!("{} pools, {} containers, {} claims", pools.len(), containers.len(), claims.len());
         let good = |name: &str, seen: String| Check { name: name.into(), outcome: Outcome::Good(seen) };
         vec![good("records can be read", counted), good("machines run on", self.hypervisor.describe())]
+    }
+}
+
+/// Whether every machine leaves some of this kind, that goes when its record has gone.
+fn follows(kind: TraceKind) -> bool {
+    match kind {
+        TraceKind::Log | TraceKind::Lease | TraceKind::Element | TraceKind::Flow | TraceKind::Socket => true,
+        TraceKind::Domain | TraceKind::Disk | TraceKind::Save | TraceKind::Tap | TraceKind::Forward => false,
+        TraceKind::Credentials | TraceKind::Port | TraceKind::File => false,
     }
 }
 

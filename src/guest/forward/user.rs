@@ -386,6 +386,15 @@ mod tests {
     }
 
     #[test]
+    fn a_port_alone_is_enough_to_withdraw_it_from_whichever_machine() {
+        let (forwarder, _) = forwarder(Ipv4Addr::LOCALHOST);
+        forwarder.publish(&forward(1, 10001)).unwrap();
+        forwarder.publish(&forward(2, 10002)).unwrap();
+        forwarder.withdraw(&Forward::of_port(10002)).unwrap();
+        assert_eq!(forwarder.list().unwrap(), [10001]);
+    }
+
+    #[test]
     fn a_machine_that_is_gone_has_no_forward() {
         let (forwarder, _) = forwarder(Ipv4Addr::LOCALHOST);
         let gone = forward(9, 10009);

@@ -56,7 +56,7 @@ pub const BEGINNING: usize = 10;
 /// What records own.
 #[derive(Debug, Default)]
 pub struct Owners {
-    machines: HashMap<Uuid, String>,
+    machines: HashSet<Uuid>,
     beginnings: HashSet<String>,
     ports: HashMap<u16, Uuid>,
     cards: HashSet<String>,
@@ -86,12 +86,11 @@ impl Owners {
         for c in containers.into_iter().filter(|c| !released(c)) {
             let (uuid, machine) = (c.uuid(), &c.spec.machine);
             let name = (c.metadata.namespace.clone(), c.metadata.name.clone());
-            let title = format!("container {}/{}", name.0, name.1);
             if matches!(c.status.phase, Phase::Ready | Phase::Bound) && !c.metadata.deleting() {
-                let (title, name) = (title.clone(), name.clone());
-                owners.used.push(Used { uuid, port: machine.port, title, name });
+                let title = format!("container {}/{}", name.0, name.1);
+                owners.used.push(Used { uuid, port: machine.port, title, name: name.clone() });
             }
-            owners.machines.insert(uuid, title);
+            owners.machines.insert(uuid);
             owners.beginnings.insert(beginning(uuid));
             owners.ports.insert(machine.port, uuid);
             owners.cards.insert(machine.mac.to_ascii_lowercase());
@@ -103,12 +102,12 @@ impl Owners {
 
     fn own(&self, trace: &Trace) -> bool {
         match &trace.whose {
-            Whose::Marked(mark) => self.machines.contains_key(&mark.uid),
+            Whose::Marked(mark) => self.machines.contains(&mark.uid),
             // The port of one that holds another port now is not held by it.
             Whose::Machine(uuid) if trace.kind == TraceKind::Port => {
                 self.ports.iter().any(|(port, holder)| holder == uuid && trace.name == port.to_string())
             }
-            Whose::Machine(uuid) => self.machines.contains_key(uuid),
+            Whose::Machine(uuid) => self.machines.contains(uuid),
             Whose::Beginning(digits) => self.beginnings.contains(digits),
             Whose::Port(port) => self.ports.contains_key(port),
             Whose::Card(mac) => self.cards.contains(&mac.to_ascii_lowercase()),
@@ -227,44 +226,36 @@ pub fn compare(instance: Uuid, owners: &Owners, listings: &[Listing]) -> Compari
 impl Owners {
     /// What machines that can be used need and do not have.
     fn missing(&self, kind: TraceKind, there: &BTreeSet<&Trace>) -> Vec<Drift> {
-        let lacks = |used: &Used| -> Option<String> {
-            let (is_its, name): (Box<dyn Fn(&Trace) -> bool>, String) = match kind {
-                TraceKind::Domain => {
-                    let uuid = used.uuid;
-                    let is_its = move |trace: &Trace| matches!(&trace.whose, Whose::Marked(mark) if mark.uid == uuid);
-                    (Box::new(is_its), uuid.to_string())
-                }
-                TraceKind::Forward => {
-                    let port = used.port;
-                    (Box::new(move |trace| trace.whose == Whose::Port(port)), port.to_string())
-                }
-                TraceKind::Port => {
-                    let (uuid, port) = (used.uuid, used.port.to_string());
-                    let name = port.clone();
-                    (Box::new(move |trace| trace.whose == Whose::Machine(uuid) && trace.name == port), name)
-                }
-                TraceKind::Credentials => {
-                    let whose = Whose::Container(used.name.0.clone(), used.name.1.clone());
-                    (Box::new(move |trace| trace.whose == whose), used.uuid.to_string())
-                }
-                // They come and go while a machine is used, or are no machine's needs.
-                TraceKind::Disk
-                | TraceKind::Save
-                | TraceKind::Log
-                | TraceKind::Socket
-                | TraceKind::Tap
-                | TraceKind::Lease
-                | TraceKind::Element
-                | TraceKind::Flow
-                | TraceKind::File => return None,
-            };
-            (!there.iter().any(|trace| is_its(trace))).then_some(name)
-        };
         let drift = |used: &Used| {
+            let name = used.needs(kind).filter(|_| !there.iter().any(|trace| used.has(trace)))?;
             let right = format!("{} needs it: its next pass mends that, or takes the machine down", used.title);
-            lacks(used).map(|name| Drift { kind, name, wrong: Wrong::Missing, right })
+            Some(Drift { kind, name, wrong: Wrong::Missing, right })
         };
         self.used.iter().filter_map(drift).collect()
+    }
+}
+
+impl Used {
+    /// What it needs of a kind, as it would be called.
+    fn needs(&self, kind: TraceKind) -> Option<String> {
+        match kind {
+            TraceKind::Domain | TraceKind::Credentials => Some(self.uuid.to_string()),
+            TraceKind::Forward | TraceKind::Port => Some(self.port.to_string()),
+            // They come and go while a machine is used, or are no machine's needs.
+            TraceKind::Disk | TraceKind::Save | TraceKind::Log | TraceKind::Socket | TraceKind::Tap => None,
+            TraceKind::Lease | TraceKind::Element | TraceKind::Flow | TraceKind::File => None,
+        }
+    }
+
+    /// Whether this is what it needs of its kind.
+    fn has(&self, trace: &Trace) -> bool {
+        match &trace.whose {
+            Whose::Marked(mark) => mark.uid == self.uuid,
+            Whose::Machine(uuid) => *uuid == self.uuid && trace.name == self.port.to_string(),
+            Whose::Port(port) => *port == self.port,
+            Whose::Container(namespace, name) => (namespace, name) == (&self.name.0, &self.name.1),
+            Whose::Beginning(_) | Whose::Card(_) | Whose::Address(_) | Whose::Nobody | Whose::Others(_) => false,
+        }
     }
 }
 
@@ -308,10 +299,8 @@ impl Domains {
             }
             Whose::Marked(mark) if trace.kind == TraceKind::Save => self.has(|uuid| *uuid == mark.uid),
             // A port is closed before its machine is ended; records and files are no part of a machine.
-            Whose::Marked(_) | Whose::Port(_) | Whose::Address(_) | Whose::Container(..) | Whose::Nobody => {
-                return leftover();
-            }
-            Whose::Card(_) => return leftover(),
+            Whose::Marked(_) | Whose::Port(_) | Whose::Card(_) | Whose::Address(_) => return leftover(),
+            Whose::Container(..) | Whose::Nobody => return leftover(),
             Whose::Machine(_) if trace.kind == TraceKind::Port => return leftover(),
             Whose::Machine(uuid) => self.has(|there| there == uuid),
             Whose::Beginning(digits) => self.has(|there| beginning(*there) == *digits),
@@ -332,6 +321,7 @@ impl Domains {
 fn uuid_of_domain(trace: &Trace) -> Option<Uuid> {
     match &trace.whose {
         Whose::Marked(mark) => Some(mark.uid),
+        // An unmarked one can only be known by its name.
         _ => trace.name.get(trace.name.len().checked_sub(36)?..).and_then(|end| Uuid::parse_str(end).ok()),
     }
 }
