@@ -47,11 +47,8 @@ pub use network::NatNetwork;
 /// libvirtd takes five requests of one client at once and holds back the rest, keep-alives too.
 const CALLS_AT_ONCE: usize = 4;
 
-/// What libvirt keeps of a permanent domain, and would not undefine it for.
-const EVERYTHING: u32 = virt::sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-    | virt::sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-    | virt::sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    | virt::sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+/// What libvirt keeps of a permanent domain, and would not undefine it for. Ours have no firmware variables.
+const KEPT: u32 = virt::sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | virt::sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
 
 /// Which libvirt, and how guests are connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -324,7 +321,7 @@ impl Hypervisor for Libvirt {
                 other => other?,
             }
             if permanent {
-                domain.undefine_flags(EVERYTHING)?;
+                domain.undefine_flags(KEPT)?;
             }
             Ok(Ok(()))
         };
