@@ -34,7 +34,7 @@ use crate::hypervisor::libvirt::{self, Libvirt, NatNetwork};
 use crate::hypervisor::{HypervisorError, fake};
 use crate::keeper::KeeperError;
 use crate::model::{DEFAULT_NAMESPACE, Image, Memory, Network, PoolSpec, Template};
-use crate::operator::{Operator, PassError};
+use crate::operator::{Inventory, Operator, PassError};
 use crate::server::key::{self, KeyFileError};
 use crate::server::local::{LocalError, SOCKET};
 use crate::server::tcp::{BindError, WireConfig};
@@ -111,6 +111,12 @@ pub enum ServeError {
         path: PathBuf,
         /// Its mode.
         mode: u32,
+    },
+    /// There are no records to compare with.
+    #[error("there are no records in '{path}': no daemon ever ran there; say where with --state or --config")]
+    NoRecords {
+        /// Where they would be.
+        path: PathBuf,
     },
     /// The server key.
     #[error(transparent)]
@@ -217,6 +223,22 @@ pub async fn serve(config: Config, simulate: Option<Simulation>, stop: Cancellat
     running.end(over, StopMode::Drain).await
 }
 
+/// What a doctor works with where no daemon runs: the store, which nobody else can open meanwhile, and the hypervisor. It
+/// starts nothing, and makes nothing but what a daemon makes when it opens them.
+pub fn doctor(config: &Config, runtime: tokio::runtime::Handle) -> Result<Inventory, ServeError> {
+    let dir = config.state_dir.join("store");
+    // Opening one that is not there would make it.
+    let there = fs::exists(&dir).map_err(|source| ServeError::StateDir { path: dir.clone(), source })?;
+    if !there {
+        return Err(ServeError::NoRecords { path: dir });
+    }
+    let store: Arc<dyn Store> = store::open(&dir, store::Options::default())?;
+    let clock = crate::clock::anchored(&*store)?;
+    let instance = records::instance(&*store, Uuid::new_v4())?;
+    let Machines { hypervisor, forwarder, .. } = real(config, config.hypervisor.mode, runtime)?;
+    Ok(Inventory { store, hypervisor, forwarder, instance, clock, state_dir: Some(config.state_dir.clone()) })
+}
+
 /// Makes everything that a plan names.
 pub(crate) async fn assembled(plan: Plan) -> Result<Assembly, ServeError> {
     let runtime = tokio::runtime::Handle::current();
@@ -291,7 +313,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let mut wire = WireConfig::new(config.server.listen);
     wire.client_timeout = plan.client_timeout;
     wire.max_connections = config.server.max_connections;
-    let (health, state) = (config.server.health_listen, config.state_dir.display().to_string());
+    let (health, state) = (config.server.health_listen, config.state_dir.clone());
     let (socket, manifests) = (config.server.local_api.then_some(socket), config.manifests.clone());
     Ok(Assembly { wire, health, socket, manifests, state, simulated, key, operator, owned })
 }

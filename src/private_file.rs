@@ -143,6 +143,23 @@ fn put(path: &Path, content: &[u8], flags: RenameFlags) -> io::Result<()> {
     made
 }
 
+/// What [`create`] and [`replace`] were writing in a directory when their process was killed. One that a living process
+/// may be writing is none.
+pub(crate) fn abandoned(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let writer = path.file_name().and_then(|name| {
+            let (_, pid) = name.to_str()?.strip_prefix('.')?.strip_suffix(".new")?.rsplit_once('.')?;
+            pid.parse::<u32>().ok()
+        });
+        if writer.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(content)?;
@@ -185,6 +202,20 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert!(read(&path, 6).unwrap().is_some());
         }
+    }
+
+    #[test]
+    fn only_what_a_process_that_is_gone_was_writing_is_abandoned() {
+        let dir = tempfile::tempdir().unwrap();
+        // No process has a number beyond the kernel's limit.
+        let gone = dir.path().join(".key.pem.4194305.new");
+        let living = format!(".key.{}.new", std::process::id());
+        for name in [&living, "key.4194305.new", ".key.new", ".key.4194305.old", ".4194305.new"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        fs::write(&gone, "").unwrap();
+        assert_eq!(abandoned(dir.path()).unwrap(), [gone]);
+        assert!(abandoned(&dir.path().join("none")).is_err());
     }
 
     #[test]

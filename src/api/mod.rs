@@ -6,6 +6,7 @@
 mod births;
 pub(crate) mod claims;
 mod delivery;
+mod doctor;
 mod doubts;
 mod extend;
 mod images;
@@ -22,6 +23,7 @@ mod wishes;
 mod tests;
 
 pub use births::{BirthError, Births, random_text};
+pub use doctor::{Cure, Doctor};
 pub use doubts::Doubts;
 pub use extend::{Deadline, ExtendError};
 pub use images::{Digests, ImageError};

@@ -7,11 +7,12 @@
 //! | 2 | the command itself was wrong |
 //! | 3 | the server or the daemon answered no |
 //!
-//! `anweddol diff` alone says 1 for differences, and 2 or 3 when it failed.
+//! `anweddol diff` alone says 1 for differences, and 2 or 3 when it failed. `anweddol doctor` says 1 for drift too.
 
 mod admin;
 mod client;
 mod credentials;
+mod doctor;
 mod duration;
 mod objects;
 mod rebuild;
@@ -83,6 +84,12 @@ enum Command {
     Edit(objects::EditArgs),
     /// Say what a kind or a field means
     Explain(objects::ExplainArgs),
+    /// Compare what is on this host with the daemon's records
+    ///
+    /// Every kind of thing that machines are made of or leave is listed and compared with the records: domains, disks,
+    /// forwards, firewall elements, connections, logs, sockets, cards, leases, logins, ports, temporary files. Exit
+    /// code 0: everything is as recorded; 1: something is not, or could not be seen.
+    Doctor(doctor::DoctorArgs),
     /// Make the reference image that machines boot
     #[command(subcommand)]
     Image(ImageCommand),
@@ -294,6 +301,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Login(args) => block_on(objects::login(args)),
         Command::Edit(args) => block_on(objects::edit(args)),
         Command::Explain(args) => objects::explain(args),
+        Command::Doctor(args) => doctor::doctor(args),
         Command::Image(ImageCommand::Build(args)) => admin::image_build(args),
         Command::Fingerprint(args) => admin::fingerprint(args),
         Command::Config(ConfigCommand::Init { file }) => admin::config_init(&file),

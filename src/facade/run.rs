@@ -47,8 +47,8 @@ pub(crate) struct Assembly {
     pub(crate) socket: Option<PathBuf>,
     /// The directory of manifests.
     pub(crate) manifests: Option<PathBuf>,
-    /// For the log.
-    pub(crate) state: String,
+    /// Where the state is, for the log and for the doctor.
+    pub(crate) state: PathBuf,
     pub(crate) simulated: bool,
     pub(crate) key: Arc<PrivateKey>,
     pub(crate) operator: Operator,
@@ -122,12 +122,13 @@ impl Assembly {
             health_address = Some(listener.local_addr().map_err(failed)?);
             tokio::spawn(health::serve(listener, Arc::clone(&health), quit.clone()));
         }
+        let doctor = Arc::new(operator.inventory(Some(self.state.clone())));
         let recovering = Arc::clone(&operator);
         tokio::task::spawn_blocking(move || recovering.recover(run)).await??;
         let passes = tokio::spawn(operator::run(operator));
         let (stop, writers) = (CancellationToken::new(), TaskTracker::new());
         if let Some(local) = local {
-            writers.spawn(local.serve(objects, Arc::clone(&api), stop.clone()));
+            writers.spawn(local.serve(objects, Arc::clone(&api), doctor, stop.clone()));
         }
         if let Some(keeper) = keeper {
             writers.spawn(keeper.run(stop.clone()));
@@ -139,7 +140,7 @@ impl Assembly {
             listen = %address,
             health = health_address.map(tracing::field::display),
             hypervisor = hypervisor.describe(),
-            state = self.state,
+            state = %self.state.display(),
             "serving; server key fingerprint {fingerprint}"
         );
         dispatcher.emit(Event::new(EventKind::Started, dispatcher.now()));

@@ -12,8 +12,8 @@ use super::{
     Exit, Forward, ForwardError, Forwarder, GUEST_SSH_PORT, Login, OpenShell, Output, Patience, Shell, ShellError,
     ShellObserver,
 };
-use crate::hypervisor::fake::{Call, Clock, FakeWorld, State, When};
-use crate::model::Network;
+use crate::hypervisor::fake::{Call, Clock, FakeWorld, State, When, of_kind};
+use crate::model::{Listing, Network, Trace, TraceKind};
 
 /// How often a simulated boot looks whether it is still wanted.
 const WANTED_INTERVAL: Duration = Duration::from_millis(50);
@@ -219,8 +219,8 @@ impl Forwarder for FakeForwarder {
 
     fn withdraw(&self, forward: &Forward) -> Result<(), ForwardError> {
         self.call(Call::Withdraw, forward.port, |state| {
-            let whoevers = forward.uuid == Forward::of_port(forward.port).uuid;
-            if whoevers || state.forwards.get(&forward.port) == Some(&forward.uuid) {
+            // A port alone is enough.
+            if forward.uuid.is_nil() || state.forwards.get(&forward.port) == Some(&forward.uuid) {
                 state.forwards.remove(&forward.port);
             }
             Ok(())
@@ -241,6 +241,19 @@ impl Forwarder for FakeForwarder {
 
     fn list(&self) -> Result<Vec<u16>, ForwardError> {
         self.call(Call::LookAtForwards, 0, |state| Ok(state.forwards.keys().copied().collect()))
+    }
+
+    fn traces(&self) -> Vec<Listing> {
+        [TraceKind::Element, TraceKind::Flow]
+            .map(|kind| Listing::new(kind, self.call(Call::LookAtTraces, 0, |state| Ok(of_kind(state, kind)))))
+            .into()
+    }
+
+    fn remove_trace(&self, trace: &Trace) -> Result<(), ForwardError> {
+        self.call(Call::RemoveTrace, 0, |state| {
+            state.traces.remove(trace);
+            Ok(())
+        })
     }
 
     fn is_free(&self, port: u16) -> bool {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use crate::model::Egress;
+use crate::model::{Egress, Listing, Trace};
 
 /// The port of every guest's SSH server, before and after set-up: the port that clients use is the host's.
 pub const GUEST_SSH_PORT: u16 = 22;
@@ -174,6 +174,17 @@ pub trait Forwarder: Send + Sync + 'static {
 
     /// Every port of ours that leads somewhere, or whose machine something else was made for.
     fn list(&self) -> Result<Vec<u16>, ForwardError>;
+
+    /// What else there is on the ways to machines, kind by kind, besides the ports that [`Forwarder::list`] tells.
+    /// Forwards that are all there is have none.
+    fn traces(&self) -> Vec<Listing> {
+        Vec::new()
+    }
+
+    /// Removes one of the traces that no machine has. If it is gone, or a machine's by now, that is success.
+    fn remove_trace(&self, _trace: &Trace) -> Result<(), ForwardError> {
+        Ok(())
+    }
 
     /// Whether a port of the host is free to be published.
     fn is_free(&self, port: u16) -> bool;

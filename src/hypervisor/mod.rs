@@ -10,7 +10,7 @@ pub mod xml;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use crate::model::{DomainSeen, DomainType, Image, Mark, Memory, NetworkSpec, Wake};
+use crate::model::{DomainSeen, DomainType, Image, Listing, Mark, Memory, NetworkSpec, Trace, Wake};
 
 /// A hypervisor, as the operator needs it. Calls block; every one may be repeated without harm.
 pub trait Hypervisor: Send + Sync + 'static {
@@ -50,6 +50,18 @@ pub trait Hypervisor: Send + Sync + 'static {
 
     /// Removes a container's disk overlay. If there is none, that is success. Never while its domain is there.
     fn remove_disk(&self, uuid: Uuid) -> Result<(), HypervisorError>;
+
+    /// What else there is of machines, or left of them, kind by kind; besides what [`Hypervisor::list`] and
+    /// [`Hypervisor::disks`] tell. `instance` is this installation: what bears another one's is somebody else's.
+    /// A hypervisor that leaves nothing else behind has none.
+    fn traces(&self, _instance: Uuid) -> Vec<Listing> {
+        Vec::new()
+    }
+
+    /// Removes one of the traces that no domain has. If it is gone, that is success.
+    fn remove_trace(&self, _trace: &Trace) -> Result<(), HypervisorError> {
+        Ok(())
+    }
 
     /// Hints that something changed. A receiver that lags has to look at everything.
     fn wakes(&self) -> broadcast::Receiver<Wake>;

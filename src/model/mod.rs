@@ -13,6 +13,7 @@ mod pool;
 mod subnet;
 mod template;
 pub(crate) mod text;
+mod trace;
 
 #[cfg(test)]
 mod tests;
@@ -33,3 +34,4 @@ pub use subnet::{ParseSubnetError, Subnet};
 pub use template::{
     DiskFormat, DomainType, Egress, Image, Lifetime, Memory, Network, NetworkSpec, ParseMemoryError, Template,
 };
+pub use trace::{Listing, Trace, TraceKind, Whose};

@@ -26,7 +26,7 @@ impl<T> Seen<T> {
 }
 
 /// What a domain of ours bears in its libvirt metadata. A domain without it is somebody else's and never touched.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mark {
     /// The installation (one state directory) it belongs to.
     pub instance: Uuid,

@@ -5,7 +5,7 @@
 //! 1. What was acknowledged to a client survives `kill -9`, at any instant.
 //! 2. Without new input the world reaches a fixed point: `decide` gives no step.
 //! 3. No domain, disk, forward, port or credential of ours outlives its record: a record goes last, when each of them
-//!    was seen to be gone, and what has none is swept away. A container without pool, whose record says how it ended,
+//!    was seen to be gone, and what has none is swept away ([`crate::plan::drift`] is the table of all of it). A container without pool, whose record says how it ended,
 //!    has given them all back by then.
 //! 4. A deleted container is never started again, and a bound claim is never silently given another machine. A start
 //!    that was decided before its deletion came may still happen; the next pass ends it.
@@ -38,6 +38,7 @@
 mod apply;
 mod claim;
 mod events;
+mod inventory;
 mod observe;
 mod pass;
 mod pool;
@@ -49,6 +50,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -62,6 +64,7 @@ use crate::model::{Container, Mark};
 use crate::store::{RecordError, Store, StoreError};
 
 pub use crate::plan::clock::Clock;
+pub use inventory::Inventory;
 pub use run::run;
 
 /// Everything a pass works with. All of it is behind traits; only `daemon` knows what is.
@@ -118,6 +121,18 @@ impl From<StoreError> for PassError {
 impl Operator {
     fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// What there is, compared with what is recorded; `state_dir` is where its files are looked at too.
+    pub fn inventory(&self, state_dir: Option<PathBuf>) -> Inventory {
+        Inventory {
+            store: Arc::clone(&self.store),
+            hypervisor: Arc::clone(&self.hypervisor),
+            forwarder: Arc::clone(&self.forwarder),
+            instance: self.instance,
+            clock: Arc::clone(&self.clock),
+            state_dir,
+        }
     }
 
     /// What this container's domain bears.

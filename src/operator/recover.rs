@@ -1,15 +1,12 @@
 //! After a start, and now and then: what has no record is removed, what has nobody who waits for it is withdrawn.
 
-use std::collections::HashSet;
-
 use uuid::Uuid;
 
 use super::{Operator, PassError};
 use crate::api::claims;
-use crate::guest::Forward;
-use crate::model::{ClaimPhase, Container, ContainerClaim, DomainState, Event, EventKind, Origin, Phase};
+use crate::model::{ClaimPhase, Container, ContainerClaim, DomainState, EventKind, Origin, Phase};
 use crate::plan::claim;
-use crate::plan::container::{about, released};
+use crate::plan::container::about;
 use crate::store::Txn;
 use crate::store::records::{self, Versioned};
 
@@ -78,68 +75,10 @@ impl Operator {
         Ok(())
     }
 
-    /// Ends what bears our mark and has no record. The world is listed before the records are read: whatever is
-    /// made meanwhile has its record first.
+    /// Ends what is left over: what is ours and has no record.
     pub fn sweep(&self) -> Result<(), PassError> {
         self.trim_events()?;
-        let domains = self.hypervisor.list();
-        let ports = self.forwarder.list();
-        let disks = self.hypervisor.disks();
-        let (mut uuids, mut held) = (HashSet::new(), HashSet::new());
-        for c in records::list_all::<Container>(&*self.store)? {
-            if released(&c.object) {
-                continue;
-            }
-            uuids.insert(c.object.uuid());
-            held.insert(c.object.spec.machine.port);
-        }
-        match domains {
-            Ok(domains) => {
-                for domain in domains {
-                    let Some(mark) = domain.mark else { continue };
-                    if mark.instance != self.instance || mark.uid != domain.uuid || uuids.contains(&domain.uuid) {
-                        continue;
-                    }
-                    match self.hypervisor.destroy(&mark) {
-                        Ok(()) => self.tell_orphan(domain.uuid)?,
-                        Err(error) => tracing::warn!(domain = %domain.uuid, %error, "a domain without record stays"),
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "domains cannot be listed; they are looked at again later"),
-        }
-        match ports {
-            Ok(ports) => {
-                for port in ports.into_iter().filter(|port| !held.contains(port)) {
-                    if let Err(error) = self.forwarder.withdraw(&Forward::of_port(port)) {
-                        tracing::warn!(port, %error, "a forward without record stays");
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "forwards cannot be listed; they are looked at again later"),
-        }
-        match disks {
-            Ok(disks) => {
-                for uuid in disks.into_iter().filter(|uuid| !uuids.contains(uuid)) {
-                    // One whose domain could not be ended stays for the next time.
-                    if !matches!(self.hypervisor.find(uuid), Ok(None)) {
-                        continue;
-                    }
-                    if let Err(error) = self.hypervisor.remove_disk(uuid) {
-                        tracing::warn!(container = %uuid, %error, "a disk without record stays");
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "disks cannot be listed; they are looked at again later"),
-        }
-        Ok(())
-    }
-
-    fn tell_orphan(&self, uuid: Uuid) -> Result<(), PassError> {
-        let event = Event::new(EventKind::AdoptionRefused, self.now())
-            .message("a domain of ours without a record was removed")
-            .detail("container_uuid", uuid.to_string());
-        self.store.txn(Txn::default().tell(&[event])).wait()?;
+        self.inventory(None).mend()?;
         Ok(())
     }
 }

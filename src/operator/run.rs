@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -12,6 +13,7 @@ use super::queue::{self, Queue};
 use super::waiting::Waiting;
 use super::{Operator, PassError, Requeue};
 use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectRef, Wake};
+use crate::plan::container::released;
 use crate::store::records::{self, REGISTRY};
 use crate::store::{Batch, Change, StoreError};
 
@@ -19,6 +21,9 @@ use crate::store::{Batch, Change, StoreError};
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// How often everything is looked at without a hint: catches what events missed.
 const RESYNC: Duration = Duration::from_secs(30);
+/// The least time from one sweep to the next. A record that goes brings one about: what its machine left by itself, a log or
+/// a lease, is gone a moment later, however many end at once.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// After a pass that could not read or write records.
 const RECORD_TROUBLE: Duration = Duration::from_secs(1);
 
@@ -26,7 +31,9 @@ const RECORD_TROUBLE: Duration = Duration::from_secs(1);
 pub async fn run(operator: Arc<Operator>) {
     let cancel = operator.quit.clone();
     let queue = Queue::new();
-    let feeding = tokio::spawn(feed(Arc::clone(&operator), queue.clone(), cancel.clone()));
+    let sweep = Arc::new(Notify::new());
+    let feeding = tokio::spawn(feed(Arc::clone(&operator), queue.clone(), cancel.clone(), Arc::clone(&sweep)));
+    let sweeping = tokio::spawn(sweeps(Arc::clone(&operator), cancel.clone(), sweep));
     let passes = {
         let operator = Arc::clone(&operator);
         move |object: ObjectRef| pass(Arc::clone(&operator), object)
@@ -34,6 +41,25 @@ pub async fn run(operator: Arc<Operator>) {
     queue::run(queue, CONCURRENCY, passes, cancel).await;
     // Only ends early by a panic, which is logged where it happens.
     feeding.await.ok();
+    sweeping.await.ok();
+}
+
+/// Sweeps when it is asked for.
+async fn sweeps(operator: Arc<Operator>, cancel: CancellationToken, asked: Arc<Notify>) {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = asked.notified() => {}
+        }
+        let sweeper = Arc::clone(&operator);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || sweeper.sweep()).await {
+            tracing::warn!(error = crate::error_chain(&error), "sweep");
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_PAUSE) => {}
+        }
+    }
 }
 
 async fn pass(operator: Arc<Operator>, object: ObjectRef) -> queue::Requeue {
@@ -50,7 +76,7 @@ async fn pass(operator: Arc<Operator>, object: ObjectRef) -> queue::Requeue {
     }
 }
 
-async fn feed(operator: Arc<Operator>, queue: Queue<ObjectRef>, cancel: CancellationToken) {
+async fn feed(operator: Arc<Operator>, queue: Queue<ObjectRef>, cancel: CancellationToken, sweep: Arc<Notify>) {
     let mut wakes = operator.hypervisor.wakes();
     let mut resync = tokio::time::interval(RESYNC);
     let mut changes = operator.store.watch(REGISTRY, 0);
@@ -61,7 +87,12 @@ async fn feed(operator: Arc<Operator>, queue: Queue<ObjectRef>, cancel: Cancella
         tokio::select! {
             () = cancel.cancelled() => return,
             batch = changes.next() => match batch {
-                Some(Ok(batch)) => enqueue(&queue, &batch, &mut waiting),
+                Some(Ok(batch)) => {
+                    enqueue(&queue, &batch, &mut waiting);
+                    if batch.changes.iter().any(is_end) {
+                        sweep.notify_one();
+                    }
+                }
                 Some(Err(StoreError::Compacted { .. })) => {
                     changes = operator.store.watch(REGISTRY, 0);
                     enqueue_all(&operator, &queue, &mut waiting);
@@ -87,11 +118,7 @@ async fn feed(operator: Arc<Operator>, queue: Queue<ObjectRef>, cancel: Cancella
             },
             _ = resync.tick() => {
                 enqueue_all(&operator, &queue, &mut waiting);
-                let operator = Arc::clone(&operator);
-                let swept = tokio::task::spawn_blocking(move || operator.sweep()).await;
-                if let Ok(Err(error)) = swept {
-                    tracing::warn!(error = crate::error_chain(&error), "sweep");
-                }
+                sweep.notify_one();
             }
         }
     }
@@ -113,6 +140,18 @@ fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting) {
             queue.add(related);
         }
         queue.add(object);
+    }
+}
+
+/// Whether a container's record goes, or all that it had.
+fn is_end(change: &Change) -> bool {
+    let is_container =
+        |change: &Change| records::parse_key(change.key()).is_some_and(|object| object.kind == Kind::Container);
+    match change {
+        Change::Delete { .. } => is_container(change),
+        Change::Put { kv, .. } => {
+            is_container(change) && records::decode::<Container>(kv).is_ok_and(|c| released(&c.object))
+        }
     }
 }
 

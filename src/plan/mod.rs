@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod claim;
 pub mod clock;
 pub mod container;
+pub mod drift;
 pub mod lifetime;
 pub mod placement;
 pub mod pool;

@@ -12,6 +12,7 @@ mod capacity;
 mod claims;
 mod cli;
 mod conversations;
+mod doctor;
 mod health;
 mod life;
 mod operator;

@@ -5,15 +5,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anweddol::guest::image::{BuildOptions, Built, build};
 use anweddol::guest::ssh::{EndpointShell, Exit};
 use rustix::process::{Pid, Signal, kill_process};
+use uuid::Uuid;
 
 use crate::common::ask::{Grant, runtime};
-use crate::common::daemon::Home;
-use crate::common::until;
+use crate::common::daemon::{Home, finish, program, stdout};
+use crate::common::{PATIENCE, until};
 
 /// A login, or a command, on a guest that is emulated on a busy processor.
 const SSH_PATIENCE: Duration = Duration::from_secs(60);
@@ -102,20 +103,63 @@ impl Host {
         pids.filter(|pid| is_qemu(*pid)).collect()
     }
 
-    /// Nothing is left of a machine: no QEMU, no domain, nothing behind its port.
+    /// Nothing is left of a machine, of any kind: no QEMU, nothing behind its port, nothing with its name, card or
+    /// port in libvirt, the kernel or any directory. A look with other eyes than the product's, whose own are asked too.
     pub(crate) fn until_gone(&self, grant: &Grant) {
         until("the end of its QEMU", || self.machine(&grant.uuid).is_none().then_some(()));
         let refused = std::net::TcpStream::connect(at(grant)).map_err(|error| error.kind());
         assert!(matches!(refused, Err(std::io::ErrorKind::ConnectionRefused)), "its port leads somewhere: {refused:?}");
+        let deadline = Instant::now() + PATIENCE;
+        while let left = self.left(grant)
+            && !left.is_empty()
+        {
+            assert!(Instant::now() < deadline, "this is left of {}:\n{left}", grant.uuid);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let said = until("a clean host", || {
+            let output = finish(program(["doctor", "--config"]).arg(self.dir.join("config.yaml")));
+            output.status.success().then(|| stdout(&output))
+        });
+        assert!(said.contains("clean: everything is as recorded"), "{said}");
+    }
+
+    /// What there is of a machine, in lines.
+    fn left(&self, grant: &Grant) -> String {
+        let uuid = Uuid::parse_str(&grant.uuid).unwrap();
+        let digits = &uuid.simple().to_string()[..10];
+        let (first, second) = (&grant.uuid[..8], &grant.uuid[9..11]);
+        let [a, b, c, d, e, f, ..] = *uuid.as_bytes();
+        let mac = format!("{:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}", a & 0xfc | 2);
+        let names = ["-name", &format!("*{}*", grant.uuid), "-o", "-name", &format!("*{first}-{second}*")];
+        let places = [
+            self.dir.join("s"),
+            "/var/log/libvirt".into(),
+            "/var/lib/libvirt".into(),
+            "/run/libvirt".into(),
+            "/etc/libvirt".into(),
+        ];
+        let mut left = String::new();
+        for place in places.into_iter().filter(|place| place.exists()) {
+            let output = Command::new("find").arg(place).args(names).output().unwrap();
+            left.push_str(&String::from_utf8(output.stdout).unwrap());
+        }
+        let words = [grant.uuid.as_str(), digits, &mac, &grant.port.to_string()];
+        let its = |text: String| {
+            text.lines()
+                .filter(|line| words.iter().any(|word| line.contains(word)))
+                .map(|line| format!("{line}\n"))
+                .collect::<String>()
+        };
+        left.push_str(&its(run("ip", &["-o", "link"])));
         match self.mode {
             Mode::Embedded => {}
             Mode::System => {
-                let domains = run("virsh", &["-q", "-c", "qemu:///system", "list", "--all", "--name"]);
-                assert!(!domains.contains(&grant.uuid), "libvirt still knows it: {domains}");
-                let rules = run("nft", &["list", "table", "ip", "anweddol"]);
-                assert!(!rules.contains(&grant.port.to_string()), "its forward is left: {rules}");
+                left.push_str(&its(run("virsh", &["-q", "-c", "qemu:///system", "list", "--all", "--name"])));
+                left.push_str(&its(run("virsh", &["-q", "-c", "qemu:///system", "net-dhcp-leases", "anweddol"])));
+                left.push_str(&its(run("nft", &["list", "ruleset"])));
             }
         }
+        left
     }
 }
 

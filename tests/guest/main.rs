@@ -13,6 +13,7 @@ mod common;
 
 mod adapters;
 mod disk;
+mod doctor;
 mod egress;
 mod host;
 mod life;

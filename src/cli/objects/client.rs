@@ -32,20 +32,20 @@ pub(in crate::cli) struct Refused {
 }
 
 /// The daemon on this host, by its socket.
-pub(super) struct Daemon {
+pub(in crate::cli) struct Daemon {
     socket: PathBuf,
 }
 
 /// What it said.
-pub(super) struct Answer {
+pub(in crate::cli) struct Answer {
     /// `created`, `configured` or `unchanged`, of a write.
     pub(super) outcome: String,
     /// The body.
-    pub(super) value: Value,
+    pub(in crate::cli) value: Value,
 }
 
 impl Daemon {
-    pub(super) fn of(config: &ConfigArgs) -> Result<Daemon> {
+    pub(in crate::cli) fn of(config: &ConfigArgs) -> Result<Daemon> {
         Ok(Daemon { socket: socket_path(&admin::config(config)?.state_dir) })
     }
 
@@ -72,7 +72,7 @@ impl Daemon {
     }
 
     /// Sends a request and takes the answer; a `Status` that says no is [`Refused`].
-    pub(super) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+    pub(in crate::cli) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
         let asking = async {
             let response = self.send(method, path, body).await?;
             let status = response.status();

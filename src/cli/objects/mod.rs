@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::model::{DEFAULT_NAMESPACE, Kind, MANAGED_BY, ObjectRef, valid_name};
 
 pub(super) use apply::{ApplyArgs, DiffArgs, apply, diff};
-pub(super) use client::Refused;
+pub(super) use client::{Daemon, Refused};
 pub(super) use delete::{DeleteArgs, delete};
 pub(super) use describe::{DescribeArgs, describe};
 pub(super) use edit::{EditArgs, edit};

@@ -1,10 +1,12 @@
 //! The kernel's memory of connections to and from guests, through the tool `conntrack`.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::child::{ChildError, Program};
 use crate::guest::GUEST_SSH_PORT;
+use crate::model::Subnet;
 
 /// It takes a few milliseconds.
 const CONNTRACK: Program = Program { name: "conntrack", package: "conntrack", deadline: Duration::from_secs(10) };
@@ -19,6 +21,22 @@ pub(super) fn check() -> Result<(), ChildError> {
 pub(super) fn established(port: u16, guest: Ipv4Addr) -> Result<u32, ChildError> {
     let arguments = ["-L", "-p", "tcp", "--state", "ESTABLISHED", "--orig-port-dst", &port.to_string()];
     Ok(count(&CONNTRACK.run(&arguments, "")?, port, guest))
+}
+
+/// The guests' addresses that the kernel remembers connections of.
+pub(super) fn guests(subnet: Subnet) -> Result<BTreeSet<Ipv4Addr>, ChildError> {
+    let (mut found, subnet_text) = (BTreeSet::new(), subnet.to_string());
+    // From a guest, to it, and through a forward: the tool takes no subnet for where answers come from.
+    for filter in [&["--orig-src", &subnet_text][..], &["--orig-dst", &subnet_text], &["--dst-nat"]] {
+        let text = CONNTRACK.run(&[&["-L"], filter].concat(), "")?;
+        found.extend(sources(&text).filter(|address| subnet.has_guest(*address)));
+    }
+    Ok(found)
+}
+
+/// Where connections and their answers come from.
+fn sources(text: &str) -> impl Iterator<Item = Ipv4Addr> {
+    text.split_whitespace().filter_map(|word| word.strip_prefix("src=")?.parse().ok())
 }
 
 /// Ends what is open to and from a guest's address: the next machine that has it is another one.
@@ -59,6 +77,7 @@ mod tests {
                     src=192.168.127.50 dst=10.99.0.2 sport=22 dport=51234 [ASSURED] mark=0 use=1\n";
         let guest = Ipv4Addr::new(192, 168, 127, 50);
         assert_eq!(count(&line.repeat(3), 10001, guest), 3);
+        assert_eq!(sources(line).collect::<Vec<_>>(), [Ipv4Addr::new(10, 99, 0, 2), guest]);
         for (from, to) in [
             ("ESTABLISHED", "TIME_WAIT"),
             ("ESTABLISHED", "SYN_SENT"),

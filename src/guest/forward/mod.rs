@@ -13,6 +13,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
+mod elements;
 mod flows;
 pub mod nft;
 mod table;

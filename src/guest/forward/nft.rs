@@ -32,6 +32,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::can_bind;
+use super::elements::{Element, Set};
 use super::flows;
 use super::table::{self, Card, Entry};
 use crate::child::{ChildError, Program};
@@ -39,6 +40,7 @@ use crate::error_chain;
 use crate::guest::{Forward, ForwardError, Forwarder, GUEST_SSH_PORT};
 use crate::hypervisor::libvirt::NatNetwork;
 use crate::hypervisor::xml;
+use crate::model::{Listing, Trace, TraceKind, Whose};
 
 /// It takes a few milliseconds.
 const NFT: Program = Program { name: "nft", package: "nftables", deadline: Duration::from_secs(10) };
@@ -122,6 +124,18 @@ impl NftForwarder {
 
     fn cards(&self) -> Result<Vec<Card>, String> {
         self.listed(["set", "bridge", &self.config.table, "guests"], table::parse_cards)
+    }
+
+    /// Every element of every set, but forwards.
+    fn elements(&self) -> Result<Vec<Element>, String> {
+        let (table, bridge) = (&self.config.table, &self.config.network.bridge);
+        let guests = self.listed(["set", "bridge", table, "guests"], table::parse_guests)?;
+        let mut elements: Vec<Element> = guests.iter().map(Element::of_card).collect();
+        for set in Set::PLAIN {
+            let names = self.listed(["set", set.family(), table, set.name()], table::parse_names)?;
+            elements.extend(names.iter().map(|name| set.element(bridge, name)));
+        }
+        Ok(elements)
     }
 
     /// Somebody flushed the tables: then there is nothing.
@@ -271,6 +285,45 @@ impl Forwarder for NftForwarder {
         let ports = there.forwards.iter().map(|entry| entry.port);
         let ports: BTreeSet<u16> = ports.chain(there.cards.iter().filter_map(|card| card.port)).collect();
         Ok(ports.into_iter().collect())
+    }
+
+    fn traces(&self) -> Vec<Listing> {
+        let elements = self.elements().map(|elements| elements.into_iter().map(|element| element.trace).collect());
+        let flow = |address: Ipv4Addr| Trace::new(TraceKind::Flow, address.to_string(), Whose::Address(address));
+        let flows = flows::guests(self.config.network.subnet).map(|guests| guests.into_iter().map(flow).collect());
+        let flows = flows.map_err(|error| error_chain(&error));
+        vec![Listing::new(TraceKind::Element, elements), Listing::new(TraceKind::Flow, flows)]
+    }
+
+    fn remove_trace(&self, trace: &Trace) -> Result<(), ForwardError> {
+        if let Whose::Port(port) = trace.whose {
+            return self.withdraw(&Forward::of_port(port));
+        }
+        let failed = |reason: String| ForwardError::Failed { port: 0, reason: format!("{}: {reason}", trace.name) };
+        let _writing = self.lock();
+        let cards = self.cards().map_err(failed)?;
+        let is_bound = |card: &Card| match &trace.whose {
+            Whose::Address(address) => card.address == *address,
+            Whose::Card(mac) => card.mac == *mac,
+            Whose::Beginning(digits) => card.name.ends_with(digits.as_str()),
+            Whose::Marked(_) | Whose::Machine(_) | Whose::Port(_) | Whose::Container(..) => true,
+            Whose::Nobody | Whose::Others(_) => true,
+        };
+        // A machine that came meanwhile has it now.
+        if cards.iter().any(is_bound) {
+            return Ok(());
+        }
+        if let (TraceKind::Flow, Whose::Address(address)) = (trace.kind, &trace.whose) {
+            return flows::cut(*address).map_err(|error| failed(error_chain(&error)));
+        }
+        let there = self.elements().map_err(failed)?;
+        match there.iter().find(|element| element.trace == *trace) {
+            Some(element) => match nft(&element.removal(&self.config.table)) {
+                Err(reason) if is_missing(&reason) => Ok(()),
+                other => other.map_err(failed),
+            },
+            None => Ok(()),
+        }
     }
 
     fn is_free(&self, port: u16) -> bool {

@@ -165,7 +165,14 @@ pub(super) fn parse_forwards(json: &str) -> Result<Vec<Entry>, String> {
 
 /// Reads the cards that have an address.
 pub(super) fn parse_cards(json: &str) -> Result<Vec<Card>, String> {
-    let mut cards = parse(json, "set", |element| {
+    let mut cards = parse_guests(json)?;
+    cards.retain(|card| !card.address.is_unspecified());
+    Ok(cards)
+}
+
+/// Reads the cards, those too that may ask for an address anew.
+pub(super) fn parse_guests(json: &str) -> Result<Vec<Card>, String> {
+    parse(json, "set", |element| {
         // With a comment, an element is wrapped.
         let (wrapped, pair) = (&element["elem"], &element["elem"]["val"]["concat"]);
         let pair = if pair.is_array() { pair } else { &element["concat"] };
@@ -175,9 +182,12 @@ pub(super) fn parse_cards(json: &str) -> Result<Vec<Card>, String> {
             name: pair[2].as_str()?.to_owned(),
             port: wrapped["comment"].as_str().and_then(|port| port.parse().ok()),
         })
-    })?;
-    cards.retain(|card| !card.address.is_unspecified());
-    Ok(cards)
+    })
+}
+
+/// Reads a set of addresses, of cards or of names; those that end by themselves are wrapped.
+pub(super) fn parse_names(json: &str) -> Result<Vec<String>, String> {
+    parse(json, "set", |element| Some(element.as_str().or(element["elem"]["val"].as_str())?.to_owned()))
 }
 
 fn parse<T>(json: &str, kind: &str, element: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>, String> {
@@ -219,6 +229,14 @@ mod tests {
         for bad in ["", "{}", r#"{"nftables": []}"#, r#"{"nftables": [{"map": {"elem": [[1, 2]]}}]}"#] {
             assert!(parse_forwards(bad).is_err() && parse_cards(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn names_are_read_with_and_without_an_end() {
+        let json = r#"{"nftables": [{"set": {"name": "askers", "elem": [
+            "192.168.127.5", {"elem": {"val": "a1b2c0123456789", "timeout": 300, "expires": 10}}]}}]}"#;
+        assert_eq!(parse_names(json).unwrap(), ["192.168.127.5", "a1b2c0123456789"]);
+        assert!(parse_names(r#"{"nftables": [{"set": {"elem": [{"concat": []}]}}]}"#).is_err());
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl UserForwarder {
 
     fn command(&self, forward: &Forward, line: &str) -> Result<Option<String>, ForwardError> {
         let answer = self.monitor.command(forward.uuid, line);
-        answer.map_err(|error| ForwardError::Failed { port: forward.port, reason: error.to_string() })
+        answer.map_err(|error| failed(forward.port, &error))
     }
 
     /// What the machine tells about this port, in one state; `None` if there is no such machine.
@@ -147,6 +147,11 @@ impl Forwarder for UserForwarder {
     }
 
     fn withdraw(&self, forward: &Forward) -> Result<(), ForwardError> {
+        if forward.uuid.is_nil() {
+            // A port alone: whichever machine it leads to.
+            let machines = self.monitor.machines().map_err(|error| failed(forward.port, &error))?;
+            return machines.into_iter().try_for_each(|uuid| self.withdraw(&Forward { uuid, ..forward.clone() }));
+        }
         let there = self.rules(forward)?.unwrap_or_default();
         there.into_iter().try_for_each(|from| self.remove(forward, from))
     }
@@ -162,7 +167,7 @@ impl Forwarder for UserForwarder {
     }
 
     fn list(&self) -> Result<Vec<u16>, ForwardError> {
-        let failed = |error: HypervisorError| ForwardError::Failed { port: 0, reason: error.to_string() };
+        let failed = |error: HypervisorError| failed(0, &error);
         let mut ports = Vec::new();
         for uuid in self.monitor.machines().map_err(failed)? {
             let text = self.monitor.command(uuid, "info usernet").map_err(failed)?.unwrap_or_default();
@@ -177,6 +182,10 @@ impl Forwarder for UserForwarder {
     fn is_free(&self, port: u16) -> bool {
         can_bind(self.bind, port) && can_bind(self.local(), port)
     }
+}
+
+fn failed(port: u16, error: &HypervisorError) -> ForwardError {
+    ForwardError::Failed { port, reason: error.to_string() }
 }
 
 fn gone(forward: &Forward) -> ForwardError {
@@ -374,6 +383,15 @@ mod tests {
         assert_eq!(forwarder.connections(&one).unwrap(), 2);
         assert_eq!(forwarder.list().unwrap(), [10001]);
         assert!(forwarder.connections(&forward(9, 10001)).is_err(), "of a machine that is gone nothing is known");
+    }
+
+    #[test]
+    fn a_port_alone_is_enough_to_withdraw_it_from_whichever_machine() {
+        let (forwarder, _) = forwarder(Ipv4Addr::LOCALHOST);
+        forwarder.publish(&forward(1, 10001)).unwrap();
+        forwarder.publish(&forward(2, 10002)).unwrap();
+        forwarder.withdraw(&Forward::of_port(10002)).unwrap();
+        assert_eq!(forwarder.list().unwrap(), [10001]);
     }
 
     #[test]

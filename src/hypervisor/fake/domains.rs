@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Call, FakeDomain, FakeWorld, State, When};
 use crate::hypervisor::xml::{self, Accelerator, Attachment, Host, Kept};
 use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError, domain_name};
-use crate::model::{DomainSeen, DomainState, Egress, Image, Mark, Network, Wake};
+use crate::model::{DomainSeen, DomainState, Egress, Image, Listing, Mark, Network, Trace, TraceKind, Wake};
 
 /// One daemon's view of a world.
 pub struct FakeHypervisor {
@@ -39,6 +39,7 @@ impl FakeHypervisor {
             Call::Remember | Call::Recall => "keepsake",
             Call::Address => "address",
             Call::LookAtDisks | Call::RemoveDisk => "disk",
+            Call::LookAtTraces | Call::RemoveTrace => "trace",
             Call::Personalise | Call::Authorize => "guest",
             Call::Admin | Call::Publish | Call::Withdraw | Call::LookAtForwards => "forward",
         };
@@ -79,6 +80,11 @@ fn host(spec: &DomainSpec) -> Host {
         }
     };
     Host { auto: Accelerator::Tcg, attachment, disks: "/simulated".into() }
+}
+
+/// What tests left of one kind.
+pub(crate) fn of_kind(state: &State, kind: TraceKind) -> Vec<Trace> {
+    state.traces.iter().filter(|trace| trace.kind == kind).cloned().collect()
 }
 
 impl Hypervisor for FakeHypervisor {
@@ -194,6 +200,22 @@ impl Hypervisor for FakeHypervisor {
     fn remove_disk(&self, uuid: Uuid) -> Result<(), HypervisorError> {
         self.call(Call::RemoveDisk, uuid, |_, state| {
             state.disks.remove(&uuid);
+            Ok(())
+        })
+    }
+
+    fn traces(&self, _instance: Uuid) -> Vec<Listing> {
+        [TraceKind::Domain, TraceKind::Save, TraceKind::Log, TraceKind::Socket, TraceKind::Tap, TraceKind::Lease]
+            .map(|kind| {
+                let found = self.call(Call::LookAtTraces, Uuid::nil(), |_, state| Ok(of_kind(state, kind)));
+                Listing::new(kind, found)
+            })
+            .into()
+    }
+
+    fn remove_trace(&self, trace: &Trace) -> Result<(), HypervisorError> {
+        self.call(Call::RemoveTrace, Uuid::nil(), |_, state| {
+            state.traces.remove(trace);
             Ok(())
         })
     }

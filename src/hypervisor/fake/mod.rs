@@ -15,11 +15,12 @@ use uuid::Uuid;
 
 use super::DomainSpec;
 use super::xml::Kept;
-use crate::model::{DomainState, Network, Wake};
+use crate::model::{DomainState, Network, Trace, TraceKind, Wake, Whose};
 
 mod domains;
 
 pub use domains::FakeHypervisor;
+pub(crate) use domains::of_kind;
 
 /// Wakes that a receiver may lag behind.
 const WAKES: usize = 1024;
@@ -80,6 +81,10 @@ pub enum Call {
     LookAtDisks,
     /// [`crate::hypervisor::Hypervisor::remove_disk`].
     RemoveDisk,
+    /// [`crate::hypervisor::Hypervisor::traces`] and [`crate::guest::Forwarder::traces`].
+    LookAtTraces,
+    /// [`crate::hypervisor::Hypervisor::remove_trace`] and [`crate::guest::Forwarder::remove_trace`].
+    RemoveTrace,
     /// [`crate::guest::Forwarder::admin`].
     Admin,
     /// [`crate::guest::Forwarder::publish`].
@@ -139,6 +144,8 @@ pub(crate) struct State {
     pub(crate) connections: BTreeMap<u16, u32>,
     /// Published ports.
     pub(crate) forwards: BTreeMap<u16, Uuid>,
+    /// What machines left, as tests have put it there.
+    pub(crate) traces: BTreeSet<Trace>,
     /// Ports that others listen on.
     pub(crate) taken: BTreeSet<u16>,
     faults: BTreeMap<(Call, When), usize>,
@@ -167,6 +174,7 @@ impl FakeWorld {
             disks: BTreeSet::new(),
             connections: BTreeMap::new(),
             forwards: BTreeMap::new(),
+            traces: BTreeSet::new(),
             taken: BTreeSet::new(),
             faults: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -260,6 +268,21 @@ impl FakeWorld {
         self.lock().connections.insert(port, open);
     }
 
+    /// A machine left this, or somebody else put it there. Disks and forwards lie with those of machines.
+    pub fn leave(&self, trace: Trace) {
+        let mut state = self.lock();
+        match (trace.kind, &trace.whose) {
+            (TraceKind::Disk, Whose::Machine(uuid)) => drop(state.disks.insert(*uuid)),
+            (TraceKind::Forward, Whose::Port(port)) => drop(state.forwards.insert(*port, Uuid::nil())),
+            _ => drop(state.traces.insert(trace)),
+        }
+    }
+
+    /// What is left, as it is.
+    pub fn left(&self) -> BTreeSet<Trace> {
+        self.lock().traces.clone()
+    }
+
     /// Somebody else listens on a port of the host.
     pub fn take_port(&self, port: u16) {
         self.lock().taken.insert(port);
@@ -331,9 +354,10 @@ impl FakeWorld {
             return Some(format!("injected {when:?} {call:?}").to_lowercase());
         }
         let changes = match call {
-            Call::Create | Call::Destroy | Call::Remember | Call::RemoveDisk => true,
+            Call::Create | Call::Destroy | Call::Remember | Call::RemoveDisk | Call::RemoveTrace => true,
             Call::Personalise | Call::Authorize | Call::Admin | Call::Publish | Call::Withdraw => true,
             Call::List | Call::Find | Call::Recall | Call::Address | Call::LookAtForwards | Call::LookAtDisks => false,
+            Call::LookAtTraces => false,
         };
         if !changes || when == When::After || self.options.failure_rate <= 0.0 {
             return None;

@@ -5,7 +5,7 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::hypervisor::HypervisorError;
 use crate::hypervisor::account::{Account, Want};
@@ -123,11 +123,6 @@ fn check(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// libvirt's log of a domain: one for every UUID, and nobody else ever removes it.
-pub(super) fn log_file(root: &Path, domain: &str) -> PathBuf {
-    root.join("log/qemu").join(format!("{domain}.log"))
-}
-
 /// Whether QEMU will be able to read an image.
 pub(super) fn check_readable(image: &Path, runner: &Runner) -> Result<(), String> {
     match runner {
@@ -147,6 +142,8 @@ pub(super) fn check_readable(image: &Path, runner: &Runner) -> Result<(), String
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]

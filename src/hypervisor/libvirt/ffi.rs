@@ -10,6 +10,7 @@ use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
+use virt::network::Network;
 use virt_sys as sys;
 
 /// What callbacks tell. Called on the event loop's thread: it must neither block nor call libvirt.
@@ -160,6 +161,36 @@ pub(super) struct Lease {
     pub mac: String,
     /// The address, as libvirt writes it; of any family.
     pub address: String,
+    /// What the card's machine called itself, in hexadecimal bytes; only in a network's list.
+    pub client: Option<String>,
+}
+
+/// All leases of a network's DHCP server, of machines that are gone too. `virt` does not have this call.
+pub(super) fn network_leases(network: &Network) -> Result<Vec<Lease>, Error> {
+    let mut list: *mut sys::virNetworkDHCPLeasePtr = ptr::null_mut();
+    // SAFETY: the network is live as long as `network` is; a null card means all; `list` is written only on success.
+    let count = unsafe { sys::virNetworkGetDHCPLeases(network.as_ptr(), ptr::null(), &mut list, 0) };
+    if count < 0 {
+        return Err(Error::last_error());
+    }
+    // SAFETY: libvirt's strings live until their lease is freed, and are null where there is nothing to say.
+    let text = |text: *const std::ffi::c_char| unsafe {
+        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+    };
+    let mut leases = Vec::new();
+    for index in 0..count as usize {
+        // SAFETY: libvirt made `count` leases, each freed once, here, after the copies.
+        unsafe {
+            let lease = *list.add(index);
+            if let (Some(mac), Some(address)) = (text((*lease).mac), text((*lease).ipaddr)) {
+                leases.push(Lease { mac, address, client: text((*lease).clientid) });
+            }
+            sys::virNetworkDHCPLeaseFree(lease);
+        }
+    }
+    // SAFETY: the list itself came from malloc, or is null.
+    unsafe { libc_free(list.cast()) };
+    Ok(leases)
 }
 
 /// The leases of a domain's cards. `virt` has this call too, but leaks a little with each.
@@ -182,7 +213,7 @@ pub(super) fn leases(domain: &Domain) -> Result<Vec<Lease>, Error> {
                 let mac = CStr::from_ptr((*interface).hwaddr).to_string_lossy().into_owned();
                 for nth in 0..(*interface).naddrs as usize {
                     let address = CStr::from_ptr((*(*interface).addrs.add(nth)).addr).to_string_lossy();
-                    leases.push(Lease { mac: mac.clone(), address: address.into_owned() });
+                    leases.push(Lease { mac: mac.clone(), address: address.into_owned(), client: None });
                 }
             }
             sys::virDomainInterfaceFree(interface);

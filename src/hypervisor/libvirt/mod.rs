@@ -7,6 +7,7 @@
 //! Domains are transient: a domain that ended leaves no definition behind. Whose they are is written in each one's
 //! metadata, so that nothing has to be remembered: the mark is read again before anything is done to a domain.
 
+mod dhcp;
 mod disks;
 mod embedded;
 mod events;
@@ -14,13 +15,14 @@ mod ffi;
 mod link;
 mod network;
 mod open;
+mod traces;
 
 #[cfg(test)]
 mod tests;
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
@@ -33,8 +35,8 @@ use virt::error::{Error, ErrorNumber};
 use super::accel::{self, Device};
 use super::account::Account;
 use super::xml::{self, Attachment, Bears, Host};
-use super::{DomainSpec, Hypervisor, HypervisorError, domain_name};
-use crate::model::{DomainSeen, DomainState, DomainType, Image, Mark, Network, Wake};
+use super::{DomainSpec, Hypervisor, HypervisorError};
+use crate::model::{DomainSeen, DomainState, DomainType, Image, Listing, Mark, Network, Trace, Wake};
 use disks::Disks;
 use embedded::Runner;
 use link::{CallError, Link};
@@ -44,6 +46,9 @@ pub use network::NatNetwork;
 
 /// libvirtd takes five requests of one client at once and holds back the rest, keep-alives too.
 const CALLS_AT_ONCE: usize = 4;
+
+/// What libvirt keeps of a permanent domain, and would not undefine it for. Ours have no firmware variables.
+const KEPT: u32 = virt::sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | virt::sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
 
 /// Which libvirt, and how guests are connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,29 +248,11 @@ impl Libvirt {
             },
         })
     }
-
-    /// Removes what libvirt leaves behind of a domain that is gone.
-    fn sweep(&self, uuid: Uuid) {
-        match &self.config.mode {
-            Mode::Embedded { root } => remove_log(root, uuid),
-            // The system's own log rotation looks after its logs.
-            Mode::System { .. } => {}
-        }
-    }
 }
 
 enum Already {
     No,
     Runs,
-}
-
-fn remove_log(root: &Path, uuid: Uuid) {
-    let path = embedded::log_file(root, &domain_name(uuid));
-    match fs::remove_file(&path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(path = %path.display(), %error, "a domain's log stays behind"),
-    }
 }
 
 impl Hypervisor for Libvirt {
@@ -334,13 +321,14 @@ impl Hypervisor for Libvirt {
                 other => other?,
             }
             if permanent {
-                domain.undefine()?;
+                domain.undefine_flags(KEPT)?;
             }
             Ok(Ok(()))
         };
         let outcome = self.on_domain(uuid, end).map_err(|error| failed("end", uuid, error))?;
         outcome.transpose()?;
-        self.sweep(uuid);
+        // libvirt keeps one for every UUID, for ever.
+        self.remove_logs(uuid);
         Ok(())
     }
 
@@ -393,6 +381,14 @@ impl Hypervisor for Libvirt {
                 Err(HypervisorError::Failed { what: "removing the disk", uuid, reason })
             }
         }
+    }
+
+    fn traces(&self, instance: Uuid) -> Vec<Listing> {
+        self.all_traces(instance)
+    }
+
+    fn remove_trace(&self, trace: &Trace) -> Result<(), HypervisorError> {
+        self.remove(trace)
     }
 
     fn wakes(&self) -> broadcast::Receiver<Wake> {

@@ -73,6 +73,9 @@ impl Accelerator {
     }
 }
 
+/// What [`log_mark`] begins with, whosoever it is. libvirt takes only names that begin with its first three letters.
+pub const LOG_MARK: &str = "ua-anweddol-";
+
 /// How a guest's card is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attachment {
@@ -99,6 +102,11 @@ pub fn cards(bridge: &str) -> String {
 pub fn card(bridge: &str, uid: Uuid) -> String {
     let uid = uid.simple().to_string();
     format!("{}{}", cards(bridge), &uid[..10])
+}
+
+/// What the logs of an installation's machines have in the command line at their top.
+pub fn log_mark(instance: Uuid) -> String {
+    format!("{}{instance}", LOG_MARK)
 }
 
 /// The name of a machine's overlay.
@@ -316,6 +324,8 @@ fn write_devices(w: &mut Out, spec: &DomainSpec, host: &Host) -> io::Result<()> 
     empty(w, "serial", &[("type", "null")])?;
     empty(w, "memballoon", &[("model", "none")])?;
     w.create_element("rng").with_attribute(("model", "virtio")).write_inner_content(|w| {
+        // A name that QEMU is started with: by it a log tells whose machine it was of. The guest does not see it.
+        empty(w, "alias", &[("name", &log_mark(spec.mark.instance))])?;
         w.create_element("backend")
             .with_attribute(("model", "random"))
             .write_text_content(BytesText::new("/dev/urandom"))?;

@@ -12,7 +12,7 @@ use super::bench::NS;
 use super::pools;
 use crate::guest::{Forward, ForwardError, Forwarder, Login, Patience, Shell, ShellError, ShellObserver};
 use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
-use crate::model::{Container, DomainSeen, Mark, Wake};
+use crate::model::{Container, DomainSeen, Listing, Mark, Trace, Wake};
 use crate::store::records;
 use crate::store::{Commit, Kv, Store, StoreError, Txn, Watch};
 
@@ -118,6 +118,13 @@ impl Hypervisor for Mortal<dyn Hypervisor> {
         self.fuse.burn();
         self.inner.remove_disk(uuid)
     }
+    fn traces(&self, instance: Uuid) -> Vec<Listing> {
+        self.inner.traces(instance)
+    }
+    fn remove_trace(&self, trace: &Trace) -> Result<(), HypervisorError> {
+        self.fuse.burn();
+        self.inner.remove_trace(trace)
+    }
     fn wakes(&self) -> broadcast::Receiver<Wake> {
         self.inner.wakes()
     }
@@ -161,6 +168,13 @@ impl Forwarder for Mortal<dyn Forwarder> {
     }
     fn list(&self) -> Result<Vec<u16>, ForwardError> {
         self.inner.list()
+    }
+    fn traces(&self) -> Vec<Listing> {
+        self.inner.traces()
+    }
+    fn remove_trace(&self, trace: &Trace) -> Result<(), ForwardError> {
+        self.fuse.burn();
+        self.inner.remove_trace(trace)
     }
     fn is_free(&self, port: u16) -> bool {
         self.inner.is_free(port)

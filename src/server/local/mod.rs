@@ -10,11 +10,13 @@
 //! | `/apis/anweddol.io/v1alpha1/namespaces/NS/KINDS/NAME` | GET, PUT, PATCH (apply), DELETE |
 //! | `/apis/anweddol.io/v1alpha1/namespaces/NS/containerpools/NAME/scale` | PUT `{"spec": {"replicas": N}}` |
 //! | `/apis/anweddol.io/v1alpha1/namespaces/NS/containerclaims/NAME/login` | POST: tells it, once; `containers` too |
+//! | `/doctor` | GET: what is there, compared with the records; POST: and what is left over removed |
 //! | `/apis/anweddol.io/v1alpha1/events` | GET, `?from=N`, `?watch=1&resourceVersion=N` |
 //!
 //! Everything has an end: connections are counted, a request's head and its body have a deadline and a size, a watch
 //! that reads too slowly is told to begin again.
 
+mod doctor;
 mod routes;
 mod status;
 mod stream;
@@ -35,7 +37,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Api, Objects};
+use crate::api::{Api, Doctor, Objects};
 
 /// The socket's name in the state directory.
 pub const SOCKET: &str = "api.sock";
@@ -110,8 +112,8 @@ impl Local {
     }
 
     /// Answers until cancelled; the socket is removed then.
-    pub async fn serve(self, objects: Arc<Objects>, api: Arc<Api>, cancel: CancellationToken) {
-        let router = routes::router(objects, api, cancel.clone());
+    pub async fn serve(self, objects: Arc<Objects>, api: Arc<Api>, doctor: Arc<dyn Doctor>, cancel: CancellationToken) {
+        let router = routes::router(objects, api, cancel.clone()).merge(doctor::router(doctor));
         let (places, tasks) = (Arc::new(Semaphore::new(MOST_CONNECTIONS)), TaskTracker::new());
         loop {
             let place = tokio::select! {

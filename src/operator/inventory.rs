@@ -1,0 +1,235 @@
+//! Everything that is there, compared with everything that is recorded ([`crate::plan::drift`]), and the end of what
+//! is left over. The sweep and the doctor are two uses of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::Clock;
+use crate::api::{Cure, Doctor};
+use crate::error_chain;
+use crate::guest::{Forward, Forwarder};
+use crate::hypervisor::Hypervisor;
+use crate::model::{Container, ContainerClaim, ContainerPool, Event, EventKind, Kind, ObjectRef};
+use crate::model::{Listing, Trace, TraceKind, Whose};
+use crate::plan::drift::{self, Attention, Check, Comparison, Outcome, Owners, Removal, Report, attention, compare};
+use crate::private_file;
+use crate::store::records::{self, REGISTRY, RecordError};
+use crate::store::{Kv, Store, Txn};
+
+/// Between the two looks of an examination: longer than a pass takes to do what was just seen to be undone.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Where things are, and where they are recorded.
+pub struct Inventory {
+    /// The records.
+    pub store: Arc<dyn Store>,
+    /// The domains.
+    pub hypervisor: Arc<dyn Hypervisor>,
+    /// The ports.
+    pub forwarder: Arc<dyn Forwarder>,
+    /// This installation.
+    pub instance: Uuid,
+    /// The time, for the event of a domain that was removed.
+    pub clock: Clock,
+    /// The state directory, where its files are looked at too.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// The records, as read together.
+#[derive(Default)]
+struct Recorded {
+    containers: Vec<Container>,
+    claims: Vec<ContainerClaim>,
+    pools: Vec<ContainerPool>,
+    credentials: Vec<Trace>,
+    ports: Vec<Trace>,
+}
+
+impl Inventory {
+    /// Looks at everything once. What cannot be listed is unknown; a record that cannot be read is an error, since it
+    /// may own anything.
+    pub fn look(&self) -> Result<Comparison, RecordError> {
+        Ok(self.seen()?.0)
+    }
+
+    fn seen(&self) -> Result<(Comparison, Recorded), RecordError> {
+        // The world first: whatever is made meanwhile has its record first.
+        let mut listings = self.listings();
+        let mut recorded = self.recorded()?;
+        for (kind, found) in [
+            (TraceKind::Credentials, std::mem::take(&mut recorded.credentials)),
+            (TraceKind::Port, std::mem::take(&mut recorded.ports)),
+        ] {
+            listings.push(Listing { kind, found: Ok(found) });
+        }
+        Ok((compare(self.instance, &Owners::of(&recorded.containers), &listings), recorded))
+    }
+
+    fn listings(&self) -> Vec<Listing> {
+        let of_machine = |uuid: Uuid| Trace::new(TraceKind::Disk, uuid.to_string(), Whose::Machine(uuid));
+        let of_port = |port: u16| Trace::new(TraceKind::Forward, port.to_string(), Whose::Port(port));
+        let domains = self.hypervisor.list().map(|seen| seen.iter().map(drift::domain).collect());
+        let disks = self.hypervisor.disks().map(|uuids| uuids.into_iter().map(of_machine).collect());
+        let ports = self.forwarder.list().map(|ports| ports.into_iter().map(of_port).collect());
+        let mut listings = vec![
+            Listing::new(TraceKind::Domain, domains),
+            Listing::new(TraceKind::Disk, disks),
+            Listing::new(TraceKind::Forward, ports),
+        ];
+        listings.extend(self.hypervisor.traces(self.instance));
+        listings.extend(self.forwarder.traces());
+        if let Some(dir) = &self.state_dir {
+            let trace = |path: PathBuf| Trace::new(TraceKind::File, path.display().to_string(), Whose::Nobody);
+            let files = private_file::abandoned(dir).map(|paths| paths.into_iter().map(trace).collect());
+            listings.push(Listing::new(TraceKind::File, files));
+        }
+        listings
+    }
+
+    fn recorded(&self) -> Result<Recorded, RecordError> {
+        let mut recorded = Recorded::default();
+        for kv in self.store.list(REGISTRY)?.0 {
+            let rest = kv.key.strip_prefix(REGISTRY).unwrap_or_default();
+            match records::parse_key(&kv.key).map(|object| object.kind) {
+                Some(Kind::Container) => recorded.containers.push(records::decode(&kv)?.object),
+                Some(Kind::ContainerClaim) => recorded.claims.push(records::decode(&kv)?.object),
+                Some(Kind::ContainerPool) => recorded.pools.push(records::decode(&kv)?.object),
+                None => match rest.split('/').collect::<Vec<_>>()[..] {
+                    ["credentials", namespace, name] => {
+                        let whose = Whose::Container(namespace.into(), name.into());
+                        recorded.credentials.push(Trace::new(TraceKind::Credentials, &kv.key, whose));
+                    }
+                    ["ports", port] => {
+                        let holder = records::decode::<Uuid>(&kv)?.object;
+                        recorded.ports.push(Trace::new(TraceKind::Port, port, Whose::Machine(holder)));
+                    }
+                    // Of a newer version, say: nothing that this one made.
+                    _ => {}
+                },
+            }
+        }
+        Ok(recorded)
+    }
+
+    /// Removes what is left over, and tells what became of it. What waits for its domain goes in a second round.
+    pub fn mend(&self) -> Result<Vec<Removal>, RecordError> {
+        let mut removed = BTreeMap::new();
+        for _ in 0..2 {
+            let Comparison { looked, leftovers, .. } = self.look()?;
+            for one in looked {
+                for why in one.unknown {
+                    tracing::warn!(kind = %one.kind, why, "cannot be listed; it is looked at again later");
+                }
+            }
+            let again = leftovers.iter().any(|trace| trace.kind == TraceKind::Domain);
+            for trace in leftovers {
+                let failed = self.remove(&trace).err();
+                let (kind, name) = (trace.kind, &trace.name);
+                match &failed {
+                    Some(why) => tracing::warn!(%kind, name, why, "what has no record stays"),
+                    None if follows(kind) => tracing::debug!(%kind, name, "removed what a machine left"),
+                    None => tracing::info!(%kind, name, "removed what had no record"),
+                }
+                let Trace { kind, name, .. } = trace;
+                removed.insert((kind, name.clone()), Removal { kind, name, failed });
+            }
+            if !again {
+                break;
+            }
+        }
+        Ok(removed.into_values().collect())
+    }
+
+    /// Removes one thing. Whoever keeps it looks once more before.
+    fn remove(&self, trace: &Trace) -> Result<(), String> {
+        match (trace.kind, &trace.whose) {
+            (TraceKind::Domain, Whose::Marked(mark)) => {
+                self.hypervisor.destroy(mark).map_err(|error| error.to_string())?;
+                let event = Event::new(EventKind::AdoptionRefused, (self.clock)())
+                    .message("a domain of ours without a record was removed")
+                    .detail("container_uuid", mark.uid.to_string());
+                self.commit(Txn::default().tell(&[event]))
+            }
+            (TraceKind::Disk, Whose::Machine(uuid)) => {
+                self.hypervisor.remove_disk(*uuid).map_err(|error| error.to_string())
+            }
+            (TraceKind::Forward, Whose::Port(port)) => {
+                self.forwarder.withdraw(&Forward::of_port(*port)).map_err(|error| error.to_string())
+            }
+            (TraceKind::Credentials, Whose::Container(namespace, name)) => {
+                let container = ObjectRef { kind: Kind::Container, namespace: namespace.clone(), name: name.clone() };
+                let container = records::key(&container);
+                self.commit(Txn::default().absent(&container).delete(&records::credentials_key(namespace, name)))
+            }
+            (TraceKind::Port, Whose::Machine(holder)) => self.let_go(&trace.name, *holder),
+            (TraceKind::File, Whose::Nobody) => std::fs::remove_file(&trace.name).map_err(|error| error.to_string()),
+            (TraceKind::Element | TraceKind::Flow, _) => {
+                self.forwarder.remove_trace(trace).map_err(|error| error.to_string())
+            }
+            // Whose it is, is of another sort than its kind ever has: nobody knows how to remove it.
+            (TraceKind::Domain | TraceKind::Disk | TraceKind::Forward, _)
+            | (TraceKind::Credentials | TraceKind::Port | TraceKind::File, _) => {
+                Err(format!("it cannot be removed: {:?}", trace.whose))
+            }
+            (TraceKind::Save | TraceKind::Log | TraceKind::Socket | TraceKind::Tap | TraceKind::Lease, _) => {
+                self.hypervisor.remove_trace(trace).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// Lets go of a port that is still held for a machine that has no record.
+    fn let_go(&self, port: &str, holder: Uuid) -> Result<(), String> {
+        let key = format!("{REGISTRY}ports/{port}");
+        let (held, _) = self.store.get(&key).map_err(|error| error.to_string())?;
+        let is_its = |kv: &Kv| records::decode::<Uuid>(kv).is_ok_and(|found| found.object == holder);
+        match held.filter(is_its) {
+            Some(kv) => self.commit(Txn::default().key_unchanged(&kv).delete(&key)),
+            None => Ok(()),
+        }
+    }
+
+    /// A conflict means that somebody was faster: the next look sees what is then.
+    fn commit(&self, txn: Txn) -> Result<(), String> {
+        self.store.txn(txn).wait().map(drop).map_err(|error| error_chain(&error))
+    }
+
+    fn checks(&self, recorded: &Recorded) -> Vec<Check> {
+        let Recorded { containers, claims, pools, .. } = recorded;
+        let counted = format!("{} pools, {} containers, {} claims", pools.len(), containers.len(), claims.len());
+        let good = |name: &str, seen: String| Check { name: name.into(), outcome: Outcome::Good(seen) };
+        vec![good("records can be read", counted), good("machines run on", self.hypervisor.describe())]
+    }
+}
+
+/// Whether every machine leaves some of this kind, that goes when its record has gone.
+fn follows(kind: TraceKind) -> bool {
+    match kind {
+        TraceKind::Log | TraceKind::Lease | TraceKind::Element | TraceKind::Flow | TraceKind::Socket => true,
+        TraceKind::Domain | TraceKind::Disk | TraceKind::Save | TraceKind::Tap | TraceKind::Forward => false,
+        TraceKind::Credentials | TraceKind::Port | TraceKind::File => false,
+    }
+}
+
+impl Doctor for Inventory {
+    /// What a pass is about to do is no drift: what is wrong counts if a second look finds it too.
+    fn examine(&self, cure: Cure) -> Result<Report, RecordError> {
+        let removed = match cure {
+            Cure::None => Vec::new(),
+            Cure::Remove => self.mend()?,
+        };
+        let (mut seen, mut recorded) = self.seen()?;
+        if !seen.drifts.is_empty() {
+            std::thread::sleep(SETTLE);
+            let before = std::mem::take(&mut seen.drifts);
+            (seen, recorded) = self.seen()?;
+            seen.drifts.retain(|drift| before.contains(drift));
+        }
+        let attention: Vec<Attention> = attention(&recorded.containers, &recorded.claims, &recorded.pools);
+        let checks = self.checks(&recorded);
+        Ok(Report { looked: seen.looked, drifts: seen.drifts, removed, attention, checks })
+    }
+}

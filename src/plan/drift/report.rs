@@ -1,0 +1,103 @@
+//! What a doctor tells.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Drift, Looked, Wrong};
+use crate::model::{Condition, Container, ContainerClaim, ContainerPool, Object, TraceKind};
+
+/// The whole of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// What was looked at, kind by kind.
+    pub looked: Vec<Looked>,
+    /// What is not as records say; after a cure, what still is not.
+    pub drifts: Vec<Drift>,
+    /// What the cure did.
+    #[serde(default)]
+    pub removed: Vec<Removal>,
+    /// What asks for somebody's attention.
+    #[serde(default)]
+    pub attention: Vec<Attention>,
+    /// Everything else that was checked.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Whether everything was seen and all of it is as records say. What is somebody else's is none of our illness,
+    /// and what asks for attention is no drift.
+    pub fn is_clean(&self) -> bool {
+        self.looked.iter().all(|looked| looked.unknown.is_empty())
+            && self.drifts.iter().all(|drift| drift.wrong == Wrong::Others)
+            && self.checks.iter().all(|check| matches!(check.outcome, Outcome::Good(_)))
+    }
+}
+
+/// One thing that a cure removed, or could not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Removal {
+    /// What it was.
+    pub kind: TraceKind,
+    /// What it was called.
+    pub name: String,
+    /// Why it is still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// An object that somebody should look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attention {
+    /// Which, as `Kind namespace/name`.
+    pub object: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// One of the checks that are no comparison with records. Whoever has another one adds it to the list of its caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// What was checked.
+    pub name: String,
+    /// How it is.
+    pub outcome: Outcome,
+}
+
+/// How a check ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// As it should be; what was seen.
+    Good(String),
+    /// Not as it should be, and what would be right.
+    Bad(String),
+}
+
+/// The conditions that tell of something only people can settle, with the status that is no reason to.
+const SETTLED: [(&str, &str); 2] = [("Delivered", "True"), ("Degraded", "False")];
+
+/// What asks for attention: machines whose passes fail, and conditions that only people can settle.
+pub fn attention(containers: &[Container], claims: &[ContainerClaim], pools: &[ContainerPool]) -> Vec<Attention> {
+    let failing = containers.iter().filter(|c| c.status.failures > 0).map(|c| Attention {
+        object: c.object_ref().to_string(),
+        reason: format!("{} steps in a row failed: {}", c.status.failures, c.status.message),
+    });
+    let containers = containers.iter().flat_map(|c| of(c, &c.status.conditions));
+    let claims = claims.iter().flat_map(|claim| of(claim, &claim.status.conditions));
+    let pools = pools.iter().flat_map(|pool| of(pool, &pool.status.conditions));
+    failing.chain(containers).chain(claims).chain(pools).collect()
+}
+
+fn of<T: Object>(object: &T, conditions: &[Condition]) -> impl Iterator<Item = Attention> {
+    let unsettled = |c: &&Condition| SETTLED.iter().any(|(kind, settled)| c.kind == *kind && c.status != *settled);
+    let attention = |c: &Condition| {
+        let words = [&c.reason, &c.message].into_iter().filter(|text| !text.is_empty());
+        let why = words.cloned().collect::<Vec<_>>().join(": ");
+        Attention { object: object.object_ref().to_string(), reason: format!("{} is {} ({why})", c.kind, c.status) }
+    };
+    conditions.iter().filter(unsettled).map(attention).collect::<Vec<_>>().into_iter()
+}
