@@ -126,6 +126,7 @@ fn a_domain_with_the_mark_of_another_one_is_a_copy_and_nobodys() {
         name: "anweddol-x".into(),
         mark,
         state: crate::model::DomainState::Running,
+        keepsake: None,
     };
     assert_eq!(domain(&seen(Some(mark(NOBODY, INSTANCE)))).whose, Whose::Marked(mark(NOBODY, INSTANCE)));
     for bad in [Some(mark(OWNER, INSTANCE)), None] {
