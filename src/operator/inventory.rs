@@ -17,6 +17,7 @@ use crate::model::{Container, ContainerClaim, ContainerPool, Event, EventKind, K
 use crate::model::{Listing, Trace, TraceKind, Whose};
 use crate::plan::drift::{self, Attention, Check, Comparison, Outcome, Owners, Removal, Report, attention, compare};
 use crate::private_file;
+use crate::store::consistency::{self, Finding};
 use crate::store::records::{self, REGISTRY, RecordError};
 use crate::store::{Kv, Store, Txn};
 
@@ -197,11 +198,21 @@ impl Inventory {
         self.store.txn(txn).wait().map(drop).map_err(|error| error_chain(&error))
     }
 
-    fn checks(&self, recorded: &Recorded) -> Vec<Check> {
+    fn checks(&self, recorded: &Recorded, records: &[Kv]) -> Vec<Check> {
         let Recorded { containers, claims, pools, .. } = recorded;
         let counted = format!("{} pools, {} containers, {} claims", pools.len(), containers.len(), claims.len());
         let good = |name: &str, seen: String| Check { name: name.into(), outcome: Outcome::Good(seen) };
-        vec![good("records can be read", counted), good("machines run on", self.hypervisor.describe())]
+        let bad = |finding: &Finding| Check {
+            name: "records agree with each other".into(),
+            outcome: Outcome::Bad(finding.to_string()),
+        };
+        let mut checks =
+            vec![good("records can be read", counted), good("machines run on", self.hypervisor.describe())];
+        match consistency::check(records) {
+            findings if findings.is_empty() => checks.push(good("records agree with each other", "all of them".into())),
+            findings => checks.extend(findings.iter().map(bad)),
+        }
+        checks
     }
 }
 
@@ -229,7 +240,7 @@ impl Doctor for Inventory {
             seen.drifts.retain(|drift| before.contains(drift));
         }
         let attention: Vec<Attention> = attention(&recorded.containers, &recorded.claims, &recorded.pools);
-        let checks = self.checks(&recorded);
+        let checks = self.checks(&recorded, &self.store.list("")?.0);
         Ok(Report { looked: seen.looked, drifts: seen.drifts, removed, attention, checks })
     }
 }
