@@ -58,6 +58,7 @@ async fn main() -> Result<(), common::Error> {
         forwarder: machines.forwarder,
         births: Arc::clone(&births),
         doubts: Arc::default(),
+        probes: Arc::default(),
         kept_events: 10_000,
         clock: Arc::clone(&clock),
         instance: Uuid::new_v4(),

@@ -84,7 +84,9 @@ impl Assembly {
         self.operator.observer = dispatcher.observer();
         let operator = Arc::new(self.operator);
         let (store, hypervisor) = (Arc::clone(&operator.store), Arc::clone(&operator.hypervisor));
-        let health = Health::new(self.simulated, hypervisor.describe());
+        let asked = Arc::clone(&hypervisor);
+        let reachable = Box::new(move || asked.reachable().map_err(|error| error.to_string()));
+        let health = Health::new(self.simulated, hypervisor.describe(), reachable);
         let births = Arc::clone(&operator.births);
         let objects = Arc::new(Objects::new(Arc::clone(&store), Arc::clone(&births), Arc::clone(&clock)));
         let api = Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, DEFAULT_POOL);

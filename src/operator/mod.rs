@@ -35,6 +35,7 @@ mod events;
 mod observe;
 mod pass;
 mod pool;
+mod probe;
 pub mod queue;
 mod recover;
 mod run;
@@ -56,6 +57,7 @@ use crate::model::{Container, Mark};
 use crate::store::{RecordError, Store, StoreError};
 
 pub use crate::plan::clock::Clock;
+pub use probe::Probes;
 pub use run::run;
 
 /// Everything a pass works with. All of it is behind traits; only `daemon` knows what is.
@@ -74,6 +76,8 @@ pub struct Operator {
     pub births: Arc<Births>,
     /// Members that may be dead; shared with who places claims.
     pub doubts: Arc<Doubts>,
+    /// Whether members answer.
+    pub probes: Arc<Probes>,
     /// How many events the log keeps, at least.
     pub kept_events: usize,
     /// The time.

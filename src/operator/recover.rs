@@ -8,7 +8,7 @@ use super::{Operator, PassError};
 use crate::api::claims;
 use crate::guest::Forward;
 use crate::model::{ClaimPhase, Container, ContainerClaim, DomainState, Event, EventKind, Origin, Phase};
-use crate::plan::container::{about, released};
+use crate::plan::container::{about, in_use, released};
 use crate::store::Txn;
 use crate::store::records::{self, Versioned};
 
@@ -49,6 +49,7 @@ impl Operator {
                 Ok(None) => Some("its domain is gone"),
                 Ok(Some(domain)) if domain.mark.as_ref() != Some(&self.mark(&c)) => Some("its domain is not ours"),
                 Ok(Some(domain)) if domain.state == DomainState::Off => Some("its domain is off"),
+                Ok(Some(domain)) if domain.state == DomainState::Paused && !in_use(&c) => Some("its domain is paused"),
                 Ok(Some(_)) => None,
             };
             let event = match refusal {
@@ -164,6 +165,7 @@ mod tests {
             instance: Uuid::new_v4(),
             addressed: false,
             doubts: Arc::default(),
+            probes: Arc::default(),
             kept_events: 1000,
             quit: CancellationToken::new(),
         };

@@ -27,13 +27,15 @@ pub async fn run(operator: Arc<Operator>) {
     let cancel = operator.quit.clone();
     let queue = Queue::new();
     let feeding = tokio::spawn(feed(Arc::clone(&operator), queue.clone(), cancel.clone()));
+    let probing = tokio::spawn(super::probe::run(Arc::clone(&operator), queue.clone()));
     let passes = {
         let operator = Arc::clone(&operator);
         move |object: ObjectRef| pass(Arc::clone(&operator), object)
     };
     queue::run(queue, CONCURRENCY, passes, cancel).await;
-    // Only ends early by a panic, which is logged where it happens.
+    // Only end early by a panic, which is logged where it happens.
     feeding.await.ok();
+    probing.await.ok();
 }
 
 async fn pass(operator: Arc<Operator>, object: ObjectRef) -> queue::Requeue {

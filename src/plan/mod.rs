@@ -9,4 +9,5 @@ pub mod container;
 pub mod lifetime;
 pub mod placement;
 pub mod pool;
+pub mod probe;
 pub mod public_key;

@@ -1,4 +1,7 @@
 //! `/healthz` and `/readyz`: whether the daemon lives, and whether it can serve.
+//!
+//! A daemon whose hypervisor cannot be reached is not ready, and says why: machines that wait are still given out, and those
+//! in use go on, but none can be made.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,12 +20,16 @@ pub struct Health {
     ready: AtomicBool,
     simulated: bool,
     hypervisor: String,
+    reachable: Reachable,
 }
+
+/// Says what keeps the hypervisor from being reached, if anything does; does not block.
+pub type Reachable = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 impl Health {
     /// Not ready yet.
-    pub fn new(simulated: bool, hypervisor: String) -> Arc<Self> {
-        Arc::new(Health { ready: AtomicBool::new(false), simulated, hypervisor })
+    pub fn new(simulated: bool, hypervisor: String, reachable: Reachable) -> Arc<Self> {
+        Arc::new(Health { ready: AtomicBool::new(false), simulated, hypervisor, reachable })
     }
 
     /// Says whether clients are served.
@@ -31,9 +38,20 @@ impl Health {
     }
 
     fn answer(&self) -> (StatusCode, Json<Value>) {
-        let ready = self.ready.load(Ordering::Relaxed);
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let body = json!({ "ready": ready, "simulated": self.simulated, "hypervisor": self.hypervisor });
+        let hindrance = match (self.ready.load(Ordering::Relaxed), (self.reachable)()) {
+            (false, _) => Some(("NotServing", "it is starting or stopping".to_owned())),
+            (true, Err(message)) => Some(("HypervisorUnreachable", message)),
+            (true, Ok(())) => None,
+        };
+        let (status, ready) = match hindrance {
+            None => (StatusCode::OK, true),
+            Some(_) => (StatusCode::SERVICE_UNAVAILABLE, false),
+        };
+        let mut body = json!({ "ready": ready, "simulated": self.simulated, "hypervisor": self.hypervisor });
+        if let Some((reason, message)) = hindrance {
+            body["reason"] = reason.into();
+            body["message"] = message.into();
+        }
         (status, Json(body))
     }
 }

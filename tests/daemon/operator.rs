@@ -91,6 +91,7 @@ impl Running {
             forwarder,
             births: Arc::clone(&births),
             doubts: Arc::default(),
+            probes: Arc::default(),
             kept_events: 10_000,
             clock: Arc::clone(&clock),
             instance: Uuid::new_v4(),
@@ -221,6 +222,10 @@ impl Shell for Deaf {
     }
 
     fn authorize(&self, at: SocketAddr, _: &Login, _: &str, _: Patience<'_>) -> Result<(), ShellError> {
+        Err(ShellError::Unwanted { at })
+    }
+
+    fn probe(&self, at: SocketAddr, _: Uuid, _: Patience<'_>) -> Result<(), ShellError> {
         Err(ShellError::Unwanted { at })
     }
 }

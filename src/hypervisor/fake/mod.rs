@@ -71,6 +71,8 @@ pub enum Call {
     Personalise,
     /// [`crate::guest::Shell::authorize`].
     Authorize,
+    /// [`crate::guest::Shell::probe`].
+    Probe,
     /// [`crate::hypervisor::Hypervisor::has_disk`] and [`crate::hypervisor::Hypervisor::disks`].
     LookAtDisks,
     /// [`crate::hypervisor::Hypervisor::remove_disk`].
@@ -135,7 +137,7 @@ pub(crate) struct State {
     pub(crate) taken: BTreeSet<u16>,
     faults: BTreeMap<(Call, When), usize>,
     calls: BTreeMap<Call, usize>,
-    reachable: bool,
+    pub(crate) reachable: bool,
     wakes: Wakes,
     visible_after: Duration,
     new_guests_answer: bool,
@@ -223,9 +225,18 @@ impl FakeWorld {
 
     /// The domain stands still.
     pub fn pause(&self, uuid: Uuid) {
+        self.set_state(uuid, DomainState::Paused);
+    }
+
+    /// It goes on.
+    pub fn resume(&self, uuid: Uuid) {
+        self.set_state(uuid, DomainState::Running);
+    }
+
+    fn set_state(&self, uuid: Uuid, to: DomainState) {
         let mut state = self.lock();
         if let Some(domain) = state.domains.get_mut(&uuid) {
-            domain.state = DomainState::Paused;
+            domain.state = to;
         }
         self.wake(&state, Wake::Domain(uuid));
     }
@@ -324,7 +335,8 @@ impl FakeWorld {
         let changes = match call {
             Call::Create | Call::Destroy | Call::RemoveDisk => true,
             Call::Personalise | Call::Authorize | Call::Admin | Call::Publish | Call::Withdraw => true,
-            Call::List | Call::Find | Call::Address | Call::LookAtForwards | Call::LookAtDisks => false,
+            Call::List | Call::Find | Call::Address | Call::Probe => false,
+            Call::LookAtForwards | Call::LookAtDisks => false,
         };
         if !changes || when == When::After || self.options.failure_rate <= 0.0 {
             return None;

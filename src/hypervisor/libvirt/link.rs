@@ -67,7 +67,17 @@ struct State {
     stop: bool,
 }
 
-#[derive(Clone)]
+impl State {
+    /// The session, or why there is none.
+    fn session(&self) -> Result<Arc<Opened>, String> {
+        match &self.session {
+            Session::Up(session) if self.lost.is_none() => Ok(session.clone()),
+            Session::Up(_) => Err("the connection just broke".into()),
+            Session::Down(reason) => Err(reason.clone()),
+        }
+    }
+}
+
 enum Session {
     Up(Arc<Opened>),
     Down(String),
@@ -141,6 +151,14 @@ impl Link {
         self.shared.wakes.subscribe()
     }
 
+    /// Whether it is up, as far as is known: one that hangs is found out by its keep-alives.
+    pub(super) fn is_up(&self) -> Result<(), HypervisorError> {
+        match self.shared.lock().session() {
+            Ok(_) => Ok(()),
+            Err(reason) => Err(self.shared.unreachable(reason)),
+        }
+    }
+
     /// Makes calls on the connection.
     pub(super) fn call<T>(&self, calls: impl FnOnce(&Connect) -> Result<T, Error>) -> Result<T, CallError> {
         let _place = self.shared.place();
@@ -205,10 +223,9 @@ impl Shared {
         let mut state = self.lock();
         let before = state.attempts;
         loop {
-            let reason = match &state.session {
-                Session::Up(session) if state.lost.is_none() => return Ok(session.clone()),
-                Session::Up(_) => "the connection just broke".to_owned(),
-                Session::Down(reason) => reason.clone(),
+            let reason = match state.session() {
+                Ok(session) => return Ok(session),
+                Err(reason) => reason,
             };
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || state.stop || (state.attempts > before && state.lost.is_none()) {

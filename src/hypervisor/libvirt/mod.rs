@@ -277,6 +277,10 @@ impl Hypervisor for Libvirt {
         format!("{}, {}, {kind} by default ({})", self.config.uri(), self.version, self.accelerator.reason)
     }
 
+    fn reachable(&self) -> Result<(), HypervisorError> {
+        self.link.is_up()
+    }
+
     fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError> {
         let look = |connect: &Connect| {
             let mut seen = Vec::new();

@@ -99,6 +99,7 @@ impl Bench {
             forwarder: Arc::new(Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner: forwarder }),
             births: Arc::clone(&births),
             doubts: Arc::default(),
+            probes: Arc::default(),
             kept_events: usize::MAX,
             clock: clock.clone(),
             instance: INSTANCE,

@@ -11,7 +11,11 @@
 //!
 //! Rules kept here, each by a test in `tests.rs` and over random histories in `operator/tests`:
 //!
-//! - Nothing is destroyed on doubt: with the domain or the forward *unknown*, the only answer is to wait.
+//! - Nothing is destroyed on doubt: with the domain or the forward *unknown*, the only answer is to wait. The record says
+//!   so, once, and says once that it is over: `one_condition_says_that_nothing_can_be_seen_and_one_change_that_it_can`.
+//! - What stands still is given to nobody, and what somebody uses is not ended for it:
+//!   `a_paused_member_is_replaced_and_a_paused_machine_in_use_stays_and_is_told_once`.
+//! - A member that does not answer its probes is not given to a client: `a_member_that_answers_no_probe_is_replaced`.
 //! - A deleted container gets no step that starts or opens anything.
 //! - A gated container is not started, and nothing else of it is held up.
 //! - A port is closed before its machine is ended, and opened only after the endpoint account is locked.
@@ -30,8 +34,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{backoff, claim};
 use crate::model::{
-    ClaimPhase, ClaimStatus, Client, Container, ContainerClaim, ContainerStatus, DomainState, Event, EventKind, Mark,
-    Object, Observed, Origin, Phase, Seen, condition, set_condition,
+    ClaimPhase, ClaimStatus, Client, Condition, Container, ContainerClaim, ContainerStatus, DomainState, Event,
+    EventKind, Mark, Object, Observed, Origin, Phase, Seen, condition, set_condition,
 };
 
 /// Failed steps in a row, on the way up, after which a container is given up.
@@ -53,13 +57,17 @@ pub mod conditions {
     pub const AUTHORIZED: &str = "Authorized";
     /// It can be used.
     pub const READY: &str = "Ready";
+    /// What is outside can be looked at. Absent until it once could not be.
+    pub const SEEN: &str = "Seen";
+    /// Its domain stands still: somebody paused it from outside, or libvirt did after its disk could not be written.
+    pub const PAUSED: &str = "Paused";
     /// Its end is near.
     pub const EXPIRING: &str = "Expiring";
     /// Nothing is left of it but its record.
     pub const RELEASED: &str = "Released";
 }
 
-use conditions::{AUTHORIZED, PERSONALISED, PUBLISHED, READY, RELEASED, STARTED};
+use conditions::{AUTHORIZED, PERSONALISED, PUBLISHED, READY, RELEASED, SEEN, STARTED};
 pub use step::{Next, Outcome, Step};
 
 /// What a pass commits, and what it does then.
@@ -113,6 +121,7 @@ impl<'a> Draft<'a> {
         if released(self.c) {
             return if self.c.metadata.deleting() { Next::Remove } else { Next::Rest };
         }
+        self.note_sight(seen);
         self.end_if_wished();
         match self.status.phase {
             Phase::Failed | Phase::Terminating => self.go_down(mark, seen),
@@ -142,12 +151,33 @@ impl<'a> Draft<'a> {
         standalone(self.c)
     }
 
+    /// Says that something cannot be looked at, and that everything can again. The first cause stays: libvirt finds
+    /// another word for it at every attempt, and none of them is worth a commit of every record.
+    fn note_sight(&mut self, seen: &Observed) {
+        match (unseen(seen), self.unseen_since()) {
+            (Some((reason, message)), None) => {
+                set_condition(&mut self.status.conditions, SEEN, false, reason, &message, self.now);
+            }
+            (None, Some(_)) => set_condition(&mut self.status.conditions, SEEN, true, "Seen", "", self.now),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+
+    fn blind(&self) -> Option<&Condition> {
+        self.status.conditions.iter().find(|c| c.kind == SEEN && c.status == "False")
+    }
+
+    /// Since when something cannot be looked at.
+    fn unseen_since(&self) -> Option<Timestamp> {
+        self.blind().map(|condition| condition.last_transition_time)
+    }
+
     // --- down ---
 
     fn go_down(&mut self, mark: &Mark, seen: &Observed) -> Next {
         match &seen.forward {
             Seen::Present(()) => return self.step(Step::Withdraw),
-            Seen::Unknown(why) => return self.unknown("its forward", why),
+            Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             Seen::Absent => {}
         }
         if condition(&self.status.conditions, PUBLISHED) {
@@ -157,13 +187,13 @@ impl<'a> Draft<'a> {
         }
         match &seen.domain {
             Seen::Present(domain) if domain.mark.as_ref() == Some(mark) => return self.step(Step::DestroyDomain),
-            Seen::Unknown(why) => return self.unknown("its domain", why),
+            Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             // Somebody else's domain with our UUID was never ours to end, so nothing of ours is left either.
             Seen::Present(_) | Seen::Absent => {}
         }
         match &seen.disk {
             Seen::Present(()) => return self.step(Step::RemoveDisk),
-            Seen::Unknown(why) => return self.unknown("its disk", why),
+            Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             Seen::Absent => {}
         }
         // One that a client was told of, or that ran. The rest nobody ever knew.
@@ -181,24 +211,11 @@ impl<'a> Draft<'a> {
     // --- up ---
 
     fn go_up(&mut self, mark: &Mark, seen: &Observed) -> Next {
-        if let Some(started) = self.status.started_at {
-            let deadline = SignedDuration::from_secs(self.c.spec.template.boot_deadline_seconds.into());
-            if self.now.duration_since(started) > deadline {
-                let waited = if condition(&self.status.conditions, PERSONALISED) {
-                    "was not published"
-                } else {
-                    "did not answer"
-                };
-                let message = format!(
-                    "the machine {waited} within {} s of its start (bootDeadlineSeconds){}",
-                    deadline.as_secs(),
-                    if self.status.message.is_empty() { String::new() } else { format!(": {}", self.status.message) },
-                );
-                return self.fail("BootDeadline", &message, mark, seen);
-            }
+        if let Some(message) = self.overdue() {
+            return self.fail("BootDeadline", &message, mark, seen);
         }
         let domain = match &seen.domain {
-            Seen::Unknown(why) => return self.unknown("its domain", why),
+            Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             Seen::Absent if condition(&self.status.conditions, STARTED) => {
                 return self.fail("DomainGone", "its domain ended while it booted", mark, seen);
             }
@@ -220,7 +237,7 @@ impl<'a> Draft<'a> {
             set_condition(&mut self.status.conditions, STARTED, true, "Seen", "", self.now);
         }
         match &seen.address {
-            Seen::Unknown(why) => return self.unknown("its address", why),
+            Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             Seen::Absent => return Next::Look(ADDRESS_POLL),
             Seen::Present(address) => self.status.address = *address,
         }
@@ -228,13 +245,35 @@ impl<'a> Draft<'a> {
             return self.step(Step::Personalise);
         }
         match &seen.forward {
-            Seen::Unknown(why) => self.unknown("its forward", why),
+            Seen::Unknown(_) => Next::Look(UNKNOWN_POLL),
             Seen::Absent => self.step(Step::Publish),
             Seen::Present(()) => {
                 self.ready();
                 self.serve(seen)
             }
         }
+    }
+
+    /// Why it is given up now, if it took too long. One that nobody waits for may wait itself until libvirt is back: its
+    /// time begins with its start.
+    fn overdue(&self) -> Option<String> {
+        let deadline = SignedDuration::from_secs(self.c.spec.template.boot_deadline_seconds.into());
+        let awaited = self.claim.is_some() && self.c.spec.scheduling_gates.is_empty();
+        let (since, what) = match self.status.started_at {
+            Some(started) if condition(&self.status.conditions, PERSONALISED) => (started, "was not published"),
+            Some(started) => (started, "did not answer"),
+            None => (self.unseen_since().filter(|_| awaited)?, "could not be started"),
+        };
+        if self.now.duration_since(since) <= deadline {
+            return None;
+        }
+        let mut message = format!("the machine {what} within {} s (bootDeadlineSeconds)", deadline.as_secs());
+        let trouble = self.blind().map_or(&self.status.message, |condition| &condition.message);
+        if !trouble.is_empty() {
+            message.push_str(": ");
+            message.push_str(trouble);
+        }
+        Some(message)
     }
 
     fn start(&mut self) -> Next {
@@ -336,11 +375,6 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn unknown(&mut self, what: &str, why: &str) -> Next {
-        self.status.message = format!("{what} cannot be seen: {why}");
-        Next::Look(UNKNOWN_POLL)
-    }
-
     fn fail(&mut self, reason: &str, message: &str, mark: &Mark, seen: &Observed) -> Next {
         self.set_failed(reason, message);
         self.go_down(mark, seen)
@@ -406,6 +440,19 @@ pub fn standalone(c: &Container) -> bool {
 /// Whether nothing is left of a container but its record: not its port either, which may be another one's by now.
 pub fn released(c: &Container) -> bool {
     condition(&c.status.conditions, RELEASED)
+}
+
+/// The first that could not be looked at, as reason and message.
+fn unseen(seen: &Observed) -> Option<(&'static str, String)> {
+    let Observed { domain, address, forward, connections: _, disk, answers: _ } = seen;
+    let looks = [
+        ("DomainUnknown", "its domain", domain.unknown()),
+        ("AddressUnknown", "its address", address.unknown()),
+        ("ForwardUnknown", "its forward", forward.unknown()),
+        ("DiskUnknown", "its disk", disk.unknown()),
+    ];
+    let first = looks.into_iter().find_map(|(reason, what, why)| Some((reason, what, why?)));
+    first.map(|(reason, what, why)| (reason, format!("{what} cannot be seen: {why}")))
 }
 
 /// Whether somebody uses a container, or could.
