@@ -65,7 +65,7 @@ async fn main() -> Result<(), common::Error> {
         addressed: machines.addressed,
         quit: stop.clone(),
     };
-    let working = tokio::spawn(operator::run(Arc::new(operator)));
+    let working = tokio::spawn(operator::run(Arc::new(operator), operator::RESYNC));
 
     // A claim on one of them.
     let api = Arc::new(Api::new(store, births, clock, Uuid::new_v4(), DEFAULT_NAMESPACE, "mine"));

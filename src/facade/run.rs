@@ -124,7 +124,7 @@ impl Assembly {
         }
         let recovering = Arc::clone(&operator);
         tokio::task::spawn_blocking(move || recovering.recover(run)).await??;
-        let passes = tokio::spawn(operator::run(operator));
+        let passes = tokio::spawn(operator::run(operator, operator::RESYNC));
         let (stop, writers) = (CancellationToken::new(), TaskTracker::new());
         if let Some(local) = local {
             writers.spawn(local.serve(objects, Arc::clone(&api), stop.clone()));

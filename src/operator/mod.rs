@@ -58,7 +58,7 @@ use crate::store::{RecordError, Store, StoreError};
 
 pub use crate::plan::clock::Clock;
 pub use probe::Probes;
-pub use run::run;
+pub use run::{RESYNC, run};
 
 /// Everything a pass works with. All of it is behind traits; only `daemon` knows what is.
 pub struct Operator {

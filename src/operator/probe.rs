@@ -62,6 +62,12 @@ impl Probes {
         (before, *probed)
     }
 
+    /// It answered none of as many probes as it takes.
+    #[cfg(test)]
+    pub(super) fn silence(&self, member: Uuid, at: Timestamp) {
+        (0..crate::plan::probe::MOST_SILENT).for_each(|_| drop(self.note(member, false, at)));
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Probed>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

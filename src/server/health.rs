@@ -71,3 +71,27 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>, cancel: Cancellat
 pub async fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(listen).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_says_what_is_in_its_way() {
+        let away = Arc::new(AtomicBool::new(false));
+        let gone = Arc::clone(&away);
+        let reachable = move || if gone.load(Ordering::Relaxed) { Err("no such socket".into()) } else { Ok(()) };
+        let health = Health::new(false, "libvirt".into(), Box::new(reachable));
+        let answer = || {
+            let (status, Json(body)) = health.answer();
+            (status.as_u16(), body["ready"].clone(), body["reason"].clone(), body["message"].clone())
+        };
+        assert_eq!((answer().0, answer().2), (503, "NotServing".into()));
+        health.set_ready(true);
+        assert_eq!(answer(), (200, true.into(), Value::Null, Value::Null));
+        away.store(true, Ordering::Relaxed);
+        assert_eq!(answer(), (503, false.into(), "HypervisorUnreachable".into(), "no such socket".into()));
+        away.store(false, Ordering::Relaxed);
+        assert_eq!(answer().0, 200);
+    }
+}

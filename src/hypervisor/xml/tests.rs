@@ -249,3 +249,13 @@ fn a_mark_counts_only_in_its_place_and_namespace() {
         assert_eq!(mark(&elsewhere), None, "{elsewhere}");
     }
 }
+
+#[test]
+fn every_machine_can_tell_that_it_panics_and_ends_then() {
+    for image in [Image::Iso("/i.iso".into()), kernel("/k", "/i", "")] {
+        let elements = shape(&domain(&spec(image), &host()).unwrap());
+        let there = |name: &str| elements.iter().find(|(found, ..)| found == name).unwrap();
+        assert_eq!(there("panic").1, [("model".to_owned(), "isa".to_owned())]);
+        assert_eq!(there("on_crash").2, "destroy");
+    }
+}
