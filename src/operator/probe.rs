@@ -25,10 +25,11 @@ use crate::store::records;
 
 /// How often it is looked who is due.
 const TICK: Duration = Duration::from_secs(1);
-/// Questions at once: emulated guests share the host's processors, and answering is work.
+/// Questions at once: emulated guests share the host's processors, and answering is work. Since silence takes time, no host
+/// is so busy that all its members are replaced at once, and make it busier.
 const AT_ONCE: usize = 2;
-/// How long an answer may take. A healthy guest takes milliseconds; one that is emulated on a busy host, many seconds.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long an answer may take. A healthy guest takes milliseconds; one that is emulated on a busy host, seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What probes of members came to, since this daemon started.
 #[derive(Default)]

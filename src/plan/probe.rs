@@ -16,7 +16,7 @@ use crate::model::{Container, Phase, Seen};
 /// From an answer to the next question, at least.
 pub const EVERY: SignedDuration = SignedDuration::from_secs(30);
 /// Members that became Ready together, or were found together, are asked within so long, and not all at once.
-pub const SPREAD: SignedDuration = SignedDuration::from_secs(10);
+pub const SPREAD: SignedDuration = SignedDuration::from_secs(5);
 /// From silence to the next question.
 pub const AGAIN: SignedDuration = SignedDuration::from_secs(5);
 /// Questions in a row without an answer after which it counts as silent.
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_member_is_asked_seldom_and_those_of_one_moment_not_at_once() {
-        for (low, spread) in [(0, 0), (255, 10)] {
+        for (low, spread) in [(0, 0), (255, 5)] {
             let c = member(low);
             assert_eq!(Probed::NotYet { since: at(-1) }.due(&c), at(30 + spread), "it has just answered");
             assert_eq!(Probed::Answered { at: at(50) }.due(&c), at(80 + spread));
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn after_a_start_every_member_is_asked_soon() {
         assert_eq!(Probed::NotYet { since: at(1000) }.due(&member(0)), at(1000));
-        assert_eq!(Probed::NotYet { since: at(1000) }.due(&member(255)), at(1010));
+        assert_eq!(Probed::NotYet { since: at(1000) }.due(&member(255)), at(1005));
     }
 
     #[test]
