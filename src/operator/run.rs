@@ -29,6 +29,7 @@ pub async fn run(operator: Arc<Operator>, resync: Duration) {
     let cancel = operator.quit.clone();
     let queue = Queue::new();
     let feeding = tokio::spawn(feed(Arc::clone(&operator), queue.clone(), resync, cancel.clone()));
+    let sweeping = tokio::spawn(sweep(Arc::clone(&operator), resync, cancel.clone()));
     let probing = tokio::spawn(super::probe::run(Arc::clone(&operator), queue.clone()));
     let passes = {
         let operator = Arc::clone(&operator);
@@ -37,6 +38,7 @@ pub async fn run(operator: Arc<Operator>, resync: Duration) {
     queue::run(queue, CONCURRENCY, passes, cancel).await;
     // Only end early by a panic, which is logged where it happens.
     feeding.await.ok();
+    sweeping.await.ok();
     probing.await.ok();
 }
 
@@ -89,14 +91,20 @@ async fn feed(operator: Arc<Operator>, queue: Queue<ObjectRef>, resync: Duration
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             },
-            _ = resync.tick() => {
-                enqueue_all(&operator, &queue, &mut waiting);
-                let operator = Arc::clone(&operator);
-                let swept = tokio::task::spawn_blocking(move || operator.sweep()).await;
-                if let Ok(Err(error)) = swept {
-                    tracing::warn!(error = crate::error_chain(&error), "sweep");
-                }
-            }
+            _ = resync.tick() => enqueue_all(&operator, &queue, &mut waiting),
+        }
+    }
+}
+
+/// Sweeps now and then; by itself, since a hypervisor that hangs is to hold up nothing else.
+async fn sweep(operator: Arc<Operator>, resync: Duration, cancel: CancellationToken) {
+    let mut tick = tokio::time::interval(resync);
+    tick.tick().await;
+    while cancel.run_until_cancelled(tick.tick()).await.is_some() {
+        let operator = Arc::clone(&operator);
+        let swept = tokio::task::spawn_blocking(move || operator.sweep()).await;
+        if let Ok(Err(error)) = swept {
+            tracing::warn!(error = crate::error_chain(&error), "sweep");
         }
     }
 }

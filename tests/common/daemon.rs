@@ -21,7 +21,14 @@ pub(crate) static VECTORS: LazyLock<Value> =
 
 /// The program with these arguments, and nothing of the environment that it would take for settings.
 pub(crate) fn program<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_anweddol"));
+    program_at(BINARY.as_ref(), args)
+}
+
+/// The program's file.
+const BINARY: &str = env!("CARGO_BIN_EXE_anweddol");
+
+fn program_at<S: AsRef<OsStr>>(file: &Path, args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(file);
     for name in ["ANWEDDOL_CONFIG", "ANWEDDOL_SERVER", "ANWEDDOL_LOG", "RUST_LOG", "NOTIFY_SOCKET"] {
         command.env_remove(name);
     }
@@ -53,6 +60,7 @@ pub(crate) struct Home {
     /// The configuration file.
     pub(crate) config: PathBuf,
     env: Vec<(&'static str, String)>,
+    binary: PathBuf,
 }
 
 impl Home {
@@ -63,7 +71,7 @@ impl Home {
         // Any port: tests run at the same time.
         let server = "server: {listen: '127.0.0.1:0', health_listen: '127.0.0.1:0'}";
         fs::write(&file, format!("state_dir: {}\n{server}\n{config}\n", state.display())).unwrap();
-        Home { state, args: vec![], config: file, env: vec![] }
+        Home { state, args: vec![], config: file, env: vec![], binary: BINARY.into() }
     }
 
     /// The same with the documented server key, which the documented clients know, and which need not be made.
@@ -99,6 +107,13 @@ impl Home {
         self
     }
 
+    /// The same with another copy of the program, put into this file: what an upgrade does.
+    pub(crate) fn upgraded(mut self, file: &Path) -> Home {
+        fs::copy(&self.binary, file).unwrap();
+        self.binary = file.into();
+        self
+    }
+
     /// The same with another configuration file and these arguments.
     pub(crate) fn with_config(mut self, file: &Path, args: &[&str]) -> Home {
         self.config = file.into();
@@ -117,7 +132,7 @@ impl Home {
     }
 
     fn serve(&self) -> Command {
-        let mut command = program(["serve", "--config"]);
+        let mut command = program_at(&self.binary, ["serve", "--config"]);
         command.arg(&self.config).args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -1,5 +1,5 @@
 //! The host's libvirtd goes away and comes back, and machines, their sessions and the daemon go on. In the lab with a
-//! libvirtd; embedded mode has none.
+//! libvirtd; embedded mode has none. One that hangs is in the suite `libvirt`.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -24,10 +24,6 @@ impl Libvirtd {
         Pid::from_raw(fs::read_to_string(PID_FILE).ok()?.trim().parse().ok()?)
     }
 
-    fn signal(signal: Signal) {
-        kill_process(Self::pid().expect("libvirtd runs"), signal).unwrap();
-    }
-
     /// Ends it by this signal.
     fn end(signal: Signal) {
         let pid = Self::pid().expect("libvirtd runs");
@@ -44,9 +40,8 @@ impl Libvirtd {
 
 impl Drop for Libvirtd {
     fn drop(&mut self) {
-        match Self::pid().filter(|pid| test_kill_process(*pid).is_ok()) {
-            Some(pid) => drop(kill_process(pid, Signal::CONT)),
-            None => Self::start(),
+        if Self::pid().is_none_or(|pid| test_kill_process(pid).is_err()) {
+            Self::start();
         }
     }
 }
@@ -131,13 +126,6 @@ fn libvirtd_goes_away_and_comes_back_and_nothing_is_lost_but_what_died() {
     daemon.log.event_about("DESTROYED_CONTAINER", &started.uuid);
     host.until_gone(&started);
 
-    // Hung: it is found out by its keep-alives.
-    Libvirtd::signal(Signal::STOP);
-    until_ready(&daemon, false);
-    until_seen(&user, &mine.uuid, "False");
-    Libvirtd::signal(Signal::CONT);
-    until_ready(&daemon, true);
-    until_seen(&user, &mine.uuid, "True");
     assert_eq!(runtime.block_on(execute(&mut session, "echo still")), "still\n");
     assert_eq!(destroy(address, &mine).message, "OK");
     host.until_gone(&mine);

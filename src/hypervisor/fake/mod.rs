@@ -185,12 +185,10 @@ impl FakeWorld {
         self.lock().faults.insert((call, When::After), times);
     }
 
-    /// Whether the hypervisor can be reached. When it can again, everything is to be looked at.
+    /// Whether the hypervisor can be reached. When that changes, everything is to be looked at.
     pub fn set_reachable(&self, reachable: bool) {
         let mut state = self.lock();
-        let back = reachable && !state.reachable;
-        state.reachable = reachable;
-        if back {
+        if std::mem::replace(&mut state.reachable, reachable) != reachable {
             self.wake(&state, Wake::Everything);
         }
     }

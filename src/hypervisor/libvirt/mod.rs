@@ -42,7 +42,7 @@ use link::{CallError, Link};
 pub use ffi::quiet;
 pub use network::NatNetwork;
 
-/// libvirtd takes five requests of one client at once and holds back the rest, keep-alives too.
+/// As many connections to libvirtd, each with one call at a time.
 const CALLS_AT_ONCE: usize = 4;
 
 /// Which libvirt, and how guests are connected.
