@@ -350,6 +350,7 @@ mod tests {
         assert_eq!((world.domains().len(), world.calls(Call::Create)), (1, 2));
         assert_eq!(wakes.try_recv().unwrap(), Wake::Domain(Uuid::from_u128(1)));
         world.set_reachable(false);
+        assert_eq!(wakes.try_recv().unwrap(), Wake::Everything);
         assert!(matches!(hypervisor.list(), Err(HypervisorError::Unreachable { .. })));
         world.set_reachable(true);
         assert_eq!(wakes.try_recv().unwrap(), Wake::Everything);

@@ -5,6 +5,10 @@
 //! An image boots, takes an address by DHCP, and runs an SSH server on port 22 with the account `endpoint`
 //! (password `endpoint`), which may run `sudo /bin/anweddol_container_setup.sh USER PASSWORD PORT`. The script
 //! creates USER with PASSWORD, sets the SSH server's port, locks `endpoint`, and prints nothing when all went well.
+//!
+//! A kernel that panics restarts (`panic=-1`, which machines from a kernel get), or has the driver `pvpanic`: either ends its
+//! machine at once. One that stands still in a panic looks like one that works: while it waits for a client it is found by its
+//! probes and replaced; in use, it stays until its user gives it back or its time is over.
 
 pub mod fake;
 pub mod forward;
