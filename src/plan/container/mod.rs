@@ -24,6 +24,8 @@
 //!   record, or a manifest that still names it would make another machine.
 //! - At the fixed point there is no step: deciding again on the same input changes nothing.
 
+mod deadline;
+mod sight;
 mod stay;
 mod step;
 
@@ -34,8 +36,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{backoff, claim};
 use crate::model::{
-    ClaimPhase, ClaimStatus, Client, Condition, Container, ContainerClaim, ContainerStatus, DomainState, Event,
-    EventKind, Mark, Object, Observed, Origin, Phase, Seen, condition, set_condition,
+    ClaimPhase, ClaimStatus, Client, Container, ContainerClaim, ContainerStatus, DomainState, Event, EventKind, Mark,
+    Object, Observed, Origin, Phase, Seen, condition, set_condition,
 };
 
 /// Failed steps in a row, on the way up, after which a container is given up.
@@ -67,7 +69,7 @@ pub mod conditions {
     pub const RELEASED: &str = "Released";
 }
 
-use conditions::{AUTHORIZED, PERSONALISED, PUBLISHED, READY, RELEASED, SEEN, STARTED};
+use conditions::{AUTHORIZED, PERSONALISED, PUBLISHED, READY, RELEASED, STARTED};
 pub use step::{Next, Outcome, Step};
 
 /// What a pass commits, and what it does then.
@@ -151,27 +153,6 @@ impl<'a> Draft<'a> {
         standalone(self.c)
     }
 
-    /// Says that something cannot be looked at, and that everything can again. The first cause stays: libvirt finds
-    /// another word for it at every attempt, and none of them is worth a commit of every record.
-    fn note_sight(&mut self, seen: &Observed) {
-        match (unseen(seen), self.unseen_since()) {
-            (Some((reason, message)), None) => {
-                set_condition(&mut self.status.conditions, SEEN, false, reason, &message, self.now);
-            }
-            (None, Some(_)) => set_condition(&mut self.status.conditions, SEEN, true, "Seen", "", self.now),
-            (Some(_), Some(_)) | (None, None) => {}
-        }
-    }
-
-    fn blind(&self) -> Option<&Condition> {
-        self.status.conditions.iter().find(|c| c.kind == SEEN && c.status == "False")
-    }
-
-    /// Since when something cannot be looked at.
-    fn unseen_since(&self) -> Option<Timestamp> {
-        self.blind().map(|condition| condition.last_transition_time)
-    }
-
     // --- down ---
 
     fn go_down(&mut self, mark: &Mark, seen: &Observed) -> Next {
@@ -252,28 +233,6 @@ impl<'a> Draft<'a> {
                 self.serve(seen)
             }
         }
-    }
-
-    /// Why it is given up now, if it took too long. One that nobody waits for may wait itself until libvirt is back: its
-    /// time begins with its start.
-    fn overdue(&self) -> Option<String> {
-        let deadline = SignedDuration::from_secs(self.c.spec.template.boot_deadline_seconds.into());
-        let awaited = self.claim.is_some() && self.c.spec.scheduling_gates.is_empty();
-        let (since, what) = match self.status.started_at {
-            Some(started) if condition(&self.status.conditions, PERSONALISED) => (started, "was not published"),
-            Some(started) => (started, "did not answer"),
-            None => (self.unseen_since().filter(|_| awaited)?, "could not be started"),
-        };
-        if self.now.duration_since(since) <= deadline {
-            return None;
-        }
-        let mut message = format!("the machine {what} within {} s (bootDeadlineSeconds)", deadline.as_secs());
-        let trouble = self.blind().map_or(&self.status.message, |condition| &condition.message);
-        if !trouble.is_empty() {
-            message.push_str(": ");
-            message.push_str(trouble);
-        }
-        Some(message)
     }
 
     fn start(&mut self) -> Next {
@@ -440,19 +399,6 @@ pub fn standalone(c: &Container) -> bool {
 /// Whether nothing is left of a container but its record: not its port either, which may be another one's by now.
 pub fn released(c: &Container) -> bool {
     condition(&c.status.conditions, RELEASED)
-}
-
-/// The first that could not be looked at, as reason and message.
-fn unseen(seen: &Observed) -> Option<(&'static str, String)> {
-    let Observed { domain, address, forward, connections: _, disk, answers: _ } = seen;
-    let looks = [
-        ("DomainUnknown", "its domain", domain.unknown()),
-        ("AddressUnknown", "its address", address.unknown()),
-        ("ForwardUnknown", "its forward", forward.unknown()),
-        ("DiskUnknown", "its disk", disk.unknown()),
-    ];
-    let first = looks.into_iter().find_map(|(reason, what, why)| Some((reason, what, why?)));
-    first.map(|(reason, what, why)| (reason, format!("{what} cannot be seen: {why}")))
 }
 
 /// Whether somebody uses a container, or could.

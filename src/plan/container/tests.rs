@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::conditions::PAUSED;
+use super::conditions::{PAUSED, SEEN};
 use super::*;
 use crate::model::{
     ClaimSpec, ClaimStatus as Claimed, ContainerSpec, DomainSeen, Image, Lifetime, Machine, ObjectMeta, Template,
