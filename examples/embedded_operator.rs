@@ -58,13 +58,14 @@ async fn main() -> Result<(), common::Error> {
         forwarder: machines.forwarder,
         births: Arc::clone(&births),
         doubts: Arc::default(),
+        probes: Arc::default(),
         kept_events: 10_000,
         clock: Arc::clone(&clock),
         instance: Uuid::new_v4(),
         addressed: machines.addressed,
         quit: stop.clone(),
     };
-    let working = tokio::spawn(operator::run(Arc::new(operator)));
+    let working = tokio::spawn(operator::run(Arc::new(operator), operator::RESYNC));
 
     // A claim on one of them.
     let api = Arc::new(Api::new(store, births, clock, Uuid::new_v4(), DEFAULT_NAMESPACE, "mine"));

@@ -1,7 +1,8 @@
 //! The composition root: the only file that names the adapters, and the order in which things start and stop.
 //!
 //! Start: state directory, store, keys, hypervisor; then what [`crate::facade`] starts, `READY`. Machines are not part of a
-//! daemon's stop: they live on, and the next start takes them over.
+//! daemon's stop: they live on, and the next start takes them over, of another version too (`tests/guest/restart.rs`).
+//! Whoever stops it has to leave them alone: `anweddol help serve` says what that means for a unit of systemd.
 
 mod instance;
 pub mod rebuild;
@@ -304,6 +305,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         forwarder: world.forwarder,
         births: Arc::new(births),
         doubts: Arc::default(),
+        probes: Arc::default(),
         kept_events: config.events.keep,
         clock,
         instance,

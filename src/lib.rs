@@ -41,6 +41,7 @@
 //! | lifetime | how long a machine may be used: time to live, idle timeout, hard maximum ([`plan::lifetime`]) |
 //! | release | give back everything of a container without pool but its record, which says how it ended |
 //! | anchor | what the daemon's time is counted from, so that a wall clock that jumps moves no deadline ([`plan::clock`]) |
+//! | probe | ask a member, now and then, whether its SSH server still answers ([`plan::probe`]) |
 //! | doubt | a hint that a member may be dead: it is passed over until it was looked at ([`api::Doubts`]) |
 //! | reservation | keeps a member for the client that takes it, while its commit is on the way ([`api::Api`]) |
 //! | room | how many machines more the host would admit ([`plan::admission::room`]) |

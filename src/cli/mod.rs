@@ -49,6 +49,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the daemon in the foreground
+    ///
+    /// Machines and the sessions on them outlive it: SIGTERM ends the daemon alone, and the next start, of another version
+    /// too, takes over what there is.
+    ///
+    /// Under systemd, a unit for embedded mode says KillMode=process, because machines may be in the unit's control group
+    /// and by default would end with it, and OOMPolicy=continue, because by default one machine that is killed for want
+    /// of memory would stop the daemon. In system mode machines belong to libvirtd, and neither is needed.
     Serve(serve::ServeArgs),
     /// Ask a server for a machine, wait until it is ready, remember its login
     Create(CreateArgs),

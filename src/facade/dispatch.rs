@@ -291,7 +291,9 @@ fn payload(moment: &Moment) -> Option<Payload> {
         | EventKind::DeletedObject
         | EventKind::RefusedManifest
         | EventKind::UpdatingPool
-        | EventKind::UpdatedPool => return None,
+        | EventKind::UpdatedPool
+        | EventKind::PausedContainer
+        | EventKind::ResumedContainer => return None,
     })
 }
 

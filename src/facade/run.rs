@@ -86,7 +86,9 @@ impl Assembly {
         self.operator.observer = dispatcher.observer();
         let operator = Arc::new(self.operator);
         let (store, hypervisor) = (Arc::clone(&operator.store), Arc::clone(&operator.hypervisor));
-        let health = Health::new(self.simulated, hypervisor.describe());
+        let asked = Arc::clone(&hypervisor);
+        let reachable = Box::new(move || asked.reachable().map_err(|error| error.to_string()));
+        let health = Health::new(self.simulated, hypervisor.describe(), reachable);
         let births = Arc::clone(&operator.births);
         let objects = Arc::new(Objects::new(Arc::clone(&store), Arc::clone(&births), Arc::clone(&clock)));
         let api = Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, DEFAULT_POOL);
@@ -125,7 +127,7 @@ impl Assembly {
         let doctor = Arc::new(operator.inventory(Some(self.state.clone())));
         let recovering = Arc::clone(&operator);
         tokio::task::spawn_blocking(move || recovering.recover(run)).await??;
-        let passes = tokio::spawn(operator::run(operator));
+        let passes = tokio::spawn(operator::run(operator, operator::RESYNC));
         let (stop, writers) = (CancellationToken::new(), TaskTracker::new());
         if let Some(local) = local {
             writers.spawn(local.serve(objects, Arc::clone(&api), doctor, stop.clone()));

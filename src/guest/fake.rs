@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use uuid::Uuid;
 
 use super::{
     Exit, Forward, ForwardError, Forwarder, GUEST_SSH_PORT, Login, OpenShell, Output, Patience, Shell, ShellError,
@@ -148,6 +149,20 @@ impl Shell for FakeShell {
             None => Ok(()),
         }
     }
+
+    fn probe(&self, at: SocketAddr, container: Uuid, _: Patience<'_>) -> Result<(), ShellError> {
+        let mut state = self.world.lock();
+        if let Some(reason) = self.world.fault(&mut state, Call::Probe, When::Before) {
+            return Err(ShellError::NotAnswering { at, reason });
+        }
+        let left = state.domains.get(&container).and_then(|domain| self.world.answers_in(&state, domain));
+        match left {
+            Some(left) if left.is_zero() => Ok(()),
+            Some(_) | None => {
+                Err(ShellError::NotAnswering { at, reason: "the simulated guest does not answer".into() })
+            }
+        }
+    }
 }
 
 /// Forwards of simulated guests: they are kept, and lead nowhere.
@@ -192,6 +207,10 @@ impl Forwarder for FakeForwarder {
             }
             Network::User | Network::Auto => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         })
+    }
+
+    fn public(&self, forward: &Forward) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, forward.port))
     }
 
     fn publish(&self, forward: &Forward) -> Result<(), ForwardError> {
@@ -345,6 +364,7 @@ mod tests {
         assert_eq!((world.domains().len(), world.calls(Call::Create)), (1, 2));
         assert_eq!(wakes.try_recv().unwrap(), Wake::Domain(Uuid::from_u128(1)));
         world.set_reachable(false);
+        assert_eq!(wakes.try_recv().unwrap(), Wake::Everything);
         assert!(matches!(hypervisor.list(), Err(HypervisorError::Unreachable { .. })));
         world.set_reachable(true);
         assert_eq!(wakes.try_recv().unwrap(), Wake::Everything);

@@ -5,6 +5,10 @@
 //! An image boots, takes an address by DHCP, and runs an SSH server on port 22 with the account `endpoint`
 //! (password `endpoint`), which may run `sudo /bin/anweddol_container_setup.sh USER PASSWORD PORT`. The script
 //! creates USER with PASSWORD, sets the SSH server's port, locks `endpoint`, and prints nothing when all went well.
+//!
+//! A kernel that panics restarts (`panic=-1`, which machines from a kernel get), or has the driver `pvpanic`: either ends its
+//! machine at once. One that stands still in a panic looks like one that works: while it waits for a client it is found by its
+//! probes and replaced; in use, it stays until its user gives it back or its time is over.
 
 pub mod fake;
 pub mod forward;
@@ -45,6 +49,10 @@ pub trait Shell: Send + Sync + 'static {
     /// Lets a public key log in as the user of a personalised machine, besides the password. One that may already is
     /// success. It costs one call to the guest, over the connection that set-up left open where that still stands.
     fn authorize(&self, at: SocketAddr, who: &Login, key: &str, patience: Patience<'_>) -> Result<(), ShellError>;
+
+    /// Whether an SSH server answers at `at`, which leads to this container: its first words are waited for, on one
+    /// connection, and nobody logs in.
+    fn probe(&self, at: SocketAddr, container: Uuid, patience: Patience<'_>) -> Result<(), ShellError>;
 }
 
 /// How long somebody waits for a guest: a boot may take minutes, and may have become pointless meanwhile.
@@ -157,6 +165,9 @@ pub trait Forwarder: Send + Sync + 'static {
     /// Where this host reaches the machine's SSH server for set-up; nobody else need reach it there yet. On a network,
     /// from here on its address is its own, and it has its egress.
     fn admin(&self, forward: &Forward) -> Result<SocketAddr, ForwardError>;
+
+    /// Where this host reaches the machine by its published port: by the way that clients take.
+    fn public(&self, forward: &Forward) -> SocketAddr;
 
     /// Makes the port lead to the machine. If it does already, that is success.
     fn publish(&self, forward: &Forward) -> Result<(), ForwardError>;

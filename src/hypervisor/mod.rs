@@ -17,6 +17,9 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// What it is, for people: URI and version.
     fn describe(&self) -> String;
 
+    /// Whether it can be reached, as far as is known without asking it: never blocks.
+    fn reachable(&self) -> Result<(), HypervisorError>;
+
     /// Every domain with a mark of ours, of any instance, in any state. An error means *unknown*, never *none*.
     fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError>;
 

@@ -140,7 +140,7 @@ pub struct ContainerStatus {
     /// Not before then is a failed step tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// `Started`, `Personalised`, `Published`, `Authorized`, `Ready`, `Expiring`, `Released`.
+    /// `Started`, `Personalised`, `Published`, `Authorized`, `Ready`, `Seen`, `Paused`, `Expiring`, `Released`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

@@ -70,11 +70,15 @@ pub enum EventKind {
     UpdatingPool = 28,
     /// All of a pool's members are made from its template and image as they are now.
     UpdatedPool = 29,
+    /// The machine of a container in use stands still.
+    PausedContainer = 30,
+    /// It goes on.
+    ResumedContainer = 31,
 }
 
 impl EventKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [EventKind; 29] = [
+    pub const ALL: [EventKind; 31] = [
         EventKind::Client,
         EventKind::ClientClosed,
         EventKind::Connection,
@@ -104,6 +108,8 @@ impl EventKind {
         EventKind::RefusedManifest,
         EventKind::UpdatingPool,
         EventKind::UpdatedPool,
+        EventKind::PausedContainer,
+        EventKind::ResumedContainer,
     ];
 
     /// Its number.
@@ -143,6 +149,8 @@ impl EventKind {
             EventKind::RefusedManifest => "REFUSED_MANIFEST",
             EventKind::UpdatingPool => "UPDATING_POOL",
             EventKind::UpdatedPool => "UPDATED_POOL",
+            EventKind::PausedContainer => "PAUSED_CONTAINER",
+            EventKind::ResumedContainer => "RESUMED_CONTAINER",
         }
     }
 }

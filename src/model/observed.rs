@@ -23,6 +23,14 @@ impl<T> Seen<T> {
             Err(error) => Seen::Unknown(error.to_string()),
         }
     }
+
+    /// Why the look failed, if it did.
+    pub fn unknown(&self) -> Option<&str> {
+        match self {
+            Seen::Unknown(why) => Some(why),
+            Seen::Present(_) | Seen::Absent => None,
+        }
+    }
 }
 
 /// What a domain of ours bears in its libvirt metadata. A domain without it is somebody else's and never touched.
@@ -77,4 +85,7 @@ pub struct Observed {
     pub connections: Seen<Option<u32>>,
     /// Its disk overlay.
     pub disk: Seen<()>,
+    /// Its SSH server's answer to [readiness probes](crate::plan::probe); unknown as long as there was none, and where
+    /// nobody asks.
+    pub answers: Seen<()>,
 }

@@ -42,6 +42,7 @@ mod inventory;
 mod observe;
 mod pass;
 mod pool;
+mod probe;
 pub mod queue;
 mod recover;
 mod run;
@@ -65,7 +66,8 @@ use crate::store::{RecordError, Store, StoreError};
 
 pub use crate::plan::clock::Clock;
 pub use inventory::Inventory;
-pub use run::run;
+pub use probe::Probes;
+pub use run::{RESYNC, run};
 
 /// Everything a pass works with. All of it is behind traits; only `daemon` knows what is.
 pub struct Operator {
@@ -83,6 +85,8 @@ pub struct Operator {
     pub births: Arc<Births>,
     /// Members that may be dead; shared with who places claims.
     pub doubts: Arc<Doubts>,
+    /// Whether members answer.
+    pub probes: Arc<Probes>,
     /// How many events the log keeps, at least.
     pub kept_events: usize,
     /// The time.

@@ -49,7 +49,7 @@ impl Operator {
         };
         // Intent before effect: what the step is about to do is durable before it is done.
         let Some(committed) = self.commit(&read, &decision)? else { return Ok(AT_ONCE) };
-        if !matches!(seen.domain, Seen::Unknown(_)) {
+        if !matches!(seen.domain, Seen::Unknown(_)) && !self.probes.doubtful(c.uuid()) {
             self.doubts.settle(c.uuid(), doubt);
         }
         match step {

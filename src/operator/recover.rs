@@ -6,7 +6,7 @@ use super::{Operator, PassError};
 use crate::api::claims;
 use crate::model::{ClaimPhase, Container, ContainerClaim, DomainState, EventKind, Origin, Phase};
 use crate::plan::claim;
-use crate::plan::container::about;
+use crate::plan::container::{about, in_use};
 use crate::store::Txn;
 use crate::store::records::{self, Versioned};
 
@@ -61,6 +61,7 @@ impl Operator {
                 Ok(None) => Some("its domain is gone"),
                 Ok(Some(domain)) if domain.mark.as_ref() != Some(&self.mark(&c)) => Some("its domain is not ours"),
                 Ok(Some(domain)) if domain.state == DomainState::Off => Some("its domain is off"),
+                Ok(Some(domain)) if domain.state == DomainState::Paused && !in_use(&c) => Some("its domain is paused"),
                 Ok(Some(_)) => None,
             };
             let event = match refusal {
@@ -118,6 +119,7 @@ mod tests {
             instance: Uuid::new_v4(),
             addressed: false,
             doubts: Arc::default(),
+            probes: Arc::default(),
             kept_events: 1000,
             quit: CancellationToken::new(),
         };

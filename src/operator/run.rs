@@ -19,32 +19,36 @@ use crate::store::{Batch, Change, StoreError};
 
 /// Passes at once. They mostly wait for a guest that boots, so there are many more than processors.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-/// How often everything is looked at without a hint: catches what events missed.
-const RESYNC: Duration = Duration::from_secs(30);
+/// How often everything is looked at without a hint: catches what events missed, as
+/// `what_no_hint_tells_of_is_found_by_the_look_at_everything` shows. Nothing else waits for it.
+pub const RESYNC: Duration = Duration::from_secs(30);
 /// The least time from one sweep to the next. A record that goes brings one about: what its machine left by itself, a log or
 /// a lease, is gone a moment later, however many end at once.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// After a pass that could not read or write records.
 const RECORD_TROUBLE: Duration = Duration::from_secs(1);
 
-/// Runs the operator until it is to quit; passes under way are finished, but for boots that they wait for.
-pub async fn run(operator: Arc<Operator>) {
+/// Runs the operator until it is to quit, with a look at everything as often as `resync` says (mostly [`RESYNC`]); passes
+/// under way are finished, but for boots that they wait for.
+pub async fn run(operator: Arc<Operator>, resync: Duration) {
     let cancel = operator.quit.clone();
     let queue = Queue::new();
     let sweep = Arc::new(Notify::new());
-    let feeding = tokio::spawn(feed(Arc::clone(&operator), queue.clone(), cancel.clone(), Arc::clone(&sweep)));
+    let feeding = tokio::spawn(feed(Arc::clone(&operator), queue.clone(), resync, cancel.clone(), Arc::clone(&sweep)));
     let sweeping = tokio::spawn(sweeps(Arc::clone(&operator), cancel.clone(), sweep));
+    let probing = tokio::spawn(super::probe::run(Arc::clone(&operator), queue.clone()));
     let passes = {
         let operator = Arc::clone(&operator);
         move |object: ObjectRef| pass(Arc::clone(&operator), object)
     };
     queue::run(queue, CONCURRENCY, passes, cancel).await;
-    // Only ends early by a panic, which is logged where it happens.
+    // Only end early by a panic, which is logged where it happens.
     feeding.await.ok();
     sweeping.await.ok();
+    probing.await.ok();
 }
 
-/// Sweeps when it is asked for.
+/// Sweeps when it is asked for; by itself, since a hypervisor that hangs is to hold up nothing else.
 async fn sweeps(operator: Arc<Operator>, cancel: CancellationToken, asked: Arc<Notify>) {
     loop {
         tokio::select! {
@@ -76,9 +80,15 @@ async fn pass(operator: Arc<Operator>, object: ObjectRef) -> queue::Requeue {
     }
 }
 
-async fn feed(operator: Arc<Operator>, queue: Queue<ObjectRef>, cancel: CancellationToken, sweep: Arc<Notify>) {
+async fn feed(
+    operator: Arc<Operator>,
+    queue: Queue<ObjectRef>,
+    resync: Duration,
+    cancel: CancellationToken,
+    sweep: Arc<Notify>,
+) {
     let mut wakes = operator.hypervisor.wakes();
-    let mut resync = tokio::time::interval(RESYNC);
+    let mut resync = tokio::time::interval(resync);
     let mut changes = operator.store.watch(REGISTRY, 0);
     let mut waiting = Waiting::default();
     resync.tick().await;

@@ -10,5 +10,6 @@ pub mod drift;
 pub mod lifetime;
 pub mod placement;
 pub mod pool;
+pub mod probe;
 pub mod public_key;
 pub mod rebuild;

@@ -1,4 +1,7 @@
 //! `/healthz` and `/readyz`: whether the daemon lives, and whether it can serve.
+//!
+//! A daemon whose hypervisor cannot be reached is not ready, and says why: machines that wait are still given out, and those
+//! in use go on, but none can be made.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,12 +22,16 @@ pub struct Health {
     failure: Mutex<Option<String>>,
     simulated: bool,
     hypervisor: String,
+    reachable: Reachable,
 }
+
+/// Says what keeps the hypervisor from being reached, if anything does; does not block.
+pub type Reachable = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 impl Health {
     /// Not ready yet.
-    pub fn new(simulated: bool, hypervisor: String) -> Arc<Self> {
-        Arc::new(Health { ready: AtomicBool::new(false), failure: Mutex::default(), simulated, hypervisor })
+    pub fn new(simulated: bool, hypervisor: String, reachable: Reachable) -> Arc<Self> {
+        Arc::new(Health { ready: AtomicBool::new(false), failure: Mutex::default(), simulated, hypervisor, reachable })
     }
 
     /// Says whether clients are served.
@@ -39,12 +46,20 @@ impl Health {
     }
 
     fn answer(&self) -> (StatusCode, Json<Value>) {
-        let ready = self.ready.load(Ordering::Relaxed);
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let hindrance = match (failure, self.ready.load(Ordering::Relaxed)) {
+            (Some(message), _) => Some(("StoreFailed", message)),
+            (None, false) => Some(("NotServing", "it is starting or stopping".to_owned())),
+            (None, true) => (self.reachable)().err().map(|message| ("HypervisorUnreachable", message)),
+        };
+        let (status, ready) = match hindrance {
+            None => (StatusCode::OK, true),
+            Some(_) => (StatusCode::SERVICE_UNAVAILABLE, false),
+        };
         let mut body = json!({ "ready": ready, "simulated": self.simulated, "hypervisor": self.hypervisor });
-        if let Some(message) = &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
-            body["reason"] = "StoreFailed".into();
-            body["message"] = message.as_str().into();
+        if let Some((reason, message)) = hindrance {
+            body["reason"] = reason.into();
+            body["message"] = message.into();
         }
         (status, Json(body))
     }
@@ -71,16 +86,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_failed_is_said() {
-        let health = Health::new(true, "a simulation".into());
+    fn readiness_says_what_is_in_its_way() {
+        let away = Arc::new(AtomicBool::new(false));
+        let gone = Arc::clone(&away);
+        let reachable = move || if gone.load(Ordering::Relaxed) { Err("no such socket".into()) } else { Ok(()) };
+        let health = Health::new(false, "libvirt".into(), Box::new(reachable));
+        let answer = || {
+            let (status, Json(body)) = health.answer();
+            (status.as_u16(), body["ready"].clone(), body["reason"].clone(), body["message"].clone())
+        };
+        assert_eq!((answer().0, answer().2), (503, "NotServing".into()));
         health.set_ready(true);
-        assert_eq!(health.answer().0, StatusCode::OK);
+        assert_eq!(answer(), (200, true.into(), Value::Null, Value::Null));
+        away.store(true, Ordering::Relaxed);
+        assert_eq!(answer(), (503, false.into(), "HypervisorUnreachable".into(), "no such socket".into()));
+        away.store(false, Ordering::Relaxed);
+        assert_eq!(answer().0, 200);
         health.store_failed("Input/output error".into());
-        let (status, Json(body)) = health.answer();
-        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(
-            (&body["ready"], &body["reason"], &body["message"]),
-            (&false.into(), &"StoreFailed".into(), &"Input/output error".into())
-        );
+        assert_eq!(answer(), (503, false.into(), "StoreFailed".into(), "Input/output error".into()));
     }
 }

@@ -21,7 +21,14 @@ pub(crate) static VECTORS: LazyLock<Value> =
 
 /// The program with these arguments, and nothing of the environment that it would take for settings.
 pub(crate) fn program<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = clean(Command::new(env!("CARGO_BIN_EXE_anweddol")));
+    program_at(BINARY.as_ref(), args)
+}
+
+/// The program's file.
+const BINARY: &str = env!("CARGO_BIN_EXE_anweddol");
+
+fn program_at<S: AsRef<OsStr>>(file: &Path, args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = clean(Command::new(file));
     command.args(args).stdin(Stdio::null());
     command
 }
@@ -59,6 +66,7 @@ pub(crate) struct Home {
     env: Vec<(&'static str, String)>,
     /// A write beyond a limit of files is an error to it, and not its end.
     limited: bool,
+    binary: PathBuf,
 }
 
 impl Home {
@@ -69,7 +77,7 @@ impl Home {
         // Any port: tests run at the same time.
         let server = "server: {listen: '127.0.0.1:0', health_listen: '127.0.0.1:0'}";
         fs::write(&file, format!("state_dir: {}\n{server}\n{config}\n", state.display())).unwrap();
-        Home { state, args: vec![], config: file, env: vec![], limited: false }
+        Home { state, args: vec![], config: file, env: vec![], limited: false, binary: BINARY.into() }
     }
 
     /// The same with the documented server key, which the documented clients know, and which need not be made.
@@ -111,6 +119,13 @@ impl Home {
         self
     }
 
+    /// The same with another copy of the program, put into this file: what an upgrade does.
+    pub(crate) fn upgraded(mut self, file: &Path) -> Home {
+        fs::copy(&self.binary, file).unwrap();
+        self.binary = file.into();
+        self
+    }
+
     /// The same with another configuration file and these arguments.
     pub(crate) fn with_config(mut self, file: &Path, args: &[&str]) -> Home {
         self.config = file.into();
@@ -130,17 +145,10 @@ impl Home {
 
     fn serve(&self) -> Command {
         let mut command = match self.limited {
-            false => program(["serve", "--config"]),
+            false => program_at(&self.binary, ["serve", "--config"]),
             true => {
                 let mut shell = clean(Command::new("sh"));
-                shell.args([
-                    "-c",
-                    "trap '' XFSZ; exec \"$@\"",
-                    "sh",
-                    env!("CARGO_BIN_EXE_anweddol"),
-                    "serve",
-                    "--config",
-                ]);
+                shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(&self.binary).args(["serve", "--config"]);
                 shell
             }
         };

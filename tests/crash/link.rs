@@ -52,6 +52,10 @@ pub(crate) enum Ask {
         username: String,
         key: String,
     },
+    Probe {
+        at: SocketAddr,
+        uuid: Uuid,
+    },
     Admin(Way),
     Publish(Way),
     Withdraw(Way),

@@ -53,6 +53,10 @@ impl Hypervisor for Remote {
         "a simulation in another process".into()
     }
 
+    fn reachable(&self) -> Result<(), HypervisorError> {
+        Ok(())
+    }
+
     fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError> {
         let seen: Vec<Domain> =
             self.call("list", &Ask::List).map_err(|refusal| refusal.of_hypervisor("listing", Uuid::nil()))?;
@@ -135,11 +139,26 @@ impl Shell for Remote {
         let ask = Ask::Authorize { at, uuid: who.uuid, username: who.username.clone(), key: key.into() };
         self.call("authorize", &ask).map_err(|refusal| refusal.of_shell(at))
     }
+
+    /// No point to die at: a daemon here rarely lives long enough to ask.
+    fn probe(&self, at: SocketAddr, uuid: Uuid, _: Patience<'_>) -> Result<(), ShellError> {
+        let answer = self.exchange(&Ask::Probe { at, uuid });
+        let refusal = match answer {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(refusal)) => refusal,
+            Err(error) => Refusal::Failed(error.to_string()),
+        };
+        Err(refusal.of_shell(at))
+    }
 }
 
 impl Forwarder for Remote {
     fn admin(&self, forward: &Forward) -> Result<SocketAddr, ForwardError> {
         self.call("admin", &Ask::Admin(forward.into())).map_err(|refusal| refusal.of_forward(forward.port))
+    }
+
+    fn public(&self, forward: &Forward) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, forward.port).into()
     }
 
     fn publish(&self, forward: &Forward) -> Result<(), ForwardError> {

@@ -160,6 +160,7 @@ impl World {
             Ask::Authorize { at, uuid, username, key } => {
                 told(self.shell.authorize(at, &login(uuid, username), &key, Duration::ZERO.into()))
             }
+            Ask::Probe { at, uuid } => told(self.shell.probe(at, uuid, Duration::ZERO.into())),
             Ask::Admin(way) => told(self.forwarder.admin(&way.into())),
             Ask::Publish(way) => told(self.forwarder.publish(&way.into())),
             Ask::Withdraw(way) => told(self.forwarder.withdraw(&way.into())),

@@ -5,7 +5,7 @@
 //! ```text
 //! cargo nextest run --profile lab --test image --run-ignored only        builds the image: the lab has no network
 //! tests/lab/run.sh               cargo nextest run --profile lab --test guest --run-ignored only
-//! tests/lab/run.sh --no-libvirtd cargo nextest run --profile lab --test guest --run-ignored only
+//! tests/lab/run.sh --no-libvirtd cargo nextest run --profile lab --test guest --run-ignored only -E 'not test(/^libvirtd::/)'
 //! ```
 
 #[path = "../common/mod.rs"]
@@ -15,7 +15,9 @@ mod adapters;
 mod disk;
 mod doctor;
 mod egress;
+mod faults;
 mod host;
+mod libvirtd;
 mod life;
 mod lifetimes;
 mod pool;

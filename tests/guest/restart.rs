@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use anweddol::guest::ssh::Exit;
+use anweddol::wire::{CREATE, Generation, Request};
 use rustix::process::{Pid, Signal, kill_process};
+use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 
-use crate::common::ask::{create, create_parallel, destroy, grant, runtime, stat, until_available};
-use crate::common::until;
+use crate::common::ask::{create, create_parallel, destroy, grant, runtime, stat, try_ask, until_available};
+use crate::common::{PATIENCE, until};
 use crate::disk;
 use crate::host::{Host, execute, is_a_machine_of_its_user, log_in};
 
@@ -35,6 +38,81 @@ fn a_session_goes_on_through_a_kill_of_the_daemon_and_the_next_one_adopts_its_ma
     host.until_gone(&granted);
     let lines = daemon.stop();
     assert!(!lines.iter().any(|line| line.contains("panicked")), "{}", lines.join("\n"));
+}
+
+/// Sends what nobody can guess until it is told to stop, slowly: a command's output is kept up to 64 KiB. The last line is
+/// the checksum of what was sent.
+const STREAM: &str =
+    "while [ ! -e stop ]; do head -c 300 /dev/urandom | base64; sleep 1; done | tee sent; sha256sum <sent";
+
+/// One machine, one session, data flowing; and a daemon that is killed, upgraded while it makes another machine, and killed
+/// twice more.
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn a_stream_through_a_session_is_whole_after_kills_and_an_upgrade_in_the_middle_of_a_create() {
+    let host = Host::lab();
+    let home = host.home("", "");
+    let mut daemon = home.start();
+    let granted = grant(&create(daemon.address));
+    let runtime = runtime();
+    let mut sends = runtime.block_on(log_in(&granted));
+    let mut tells = runtime.block_on(log_in(&granted));
+    let stream = runtime.spawn(async move { sends.execute(STREAM, 3 * PATIENCE).await });
+    let mut sent = |least: usize| {
+        until("more of the stream", || {
+            let size = runtime.block_on(execute(&mut tells, "cat sent | wc -c"));
+            size.trim().parse().ok().filter(|size: &usize| *size > least)
+        })
+    };
+    let mut so_far = sent(0);
+
+    daemon.kill();
+    daemon = home.start();
+    daemon.log.event_about("ADOPTED", &granted.uuid);
+    so_far = sent(so_far);
+
+    let address = daemon.address;
+    let asking = std::thread::spawn(move || try_ask(address, Generation::Second, &Request::bare(CREATE)));
+    until("its QEMU", || (host.machines().len() == 2).then_some(()));
+    daemon.terminate();
+    let (status, lines) = daemon.ended();
+    assert!(status.success(), "{status}: {}", lines.join("\n"));
+    let other = asking.join().unwrap();
+    let home = home.upgraded(&host.dir.join("anweddol-next"));
+    daemon = home.start();
+    daemon.log.event_about("ADOPTED", &granted.uuid);
+    match other {
+        // Whoever was answered has what was said,
+        Ok(answer) if answer.success => {
+            let other = grant(&answer);
+            is_a_machine_of_its_user(&other);
+            assert_eq!(destroy(daemon.address, &other).message, "OK");
+            host.until_gone(&other);
+        }
+        // and of the rest nothing is left.
+        Ok(_) | Err(_) => until_available(daemon.address, 5),
+    }
+    assert_eq!(host.machines().len(), 1);
+    so_far = sent(so_far);
+
+    for _ in 0..2 {
+        daemon.kill();
+        daemon = home.start();
+        daemon.log.event_about("ADOPTED", &granted.uuid);
+        so_far = sent(so_far);
+    }
+
+    runtime.block_on(execute(&mut tells, "touch stop"));
+    let output = runtime.block_on(stream).unwrap().unwrap();
+    assert_eq!((output.exit, output.dropped), (Exit::Status(0), 0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (data, checksum) = text.split_at(text.trim_end().rfind('\n').unwrap() + 1);
+    assert!(data.len() >= so_far);
+    let digest: String = Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(checksum.starts_with(&digest), "{checksum} of {} bytes, not {digest}", data.len());
+    assert_eq!(destroy(daemon.address, &granted).message, "OK");
+    host.until_gone(&granted);
+    daemon.stop();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anweddol::hypervisor::libvirt::{Config, Libvirt, Mode, NatNetwork};
 use anweddol::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
 use anweddol::model::Wake;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::overlay_is_made_afresh_and_stays_as_long_as_its_domain;
 use crate::common::{is_listed, kill_by_file, lab, running, scratch, spec, until, until_wake};
@@ -66,13 +67,17 @@ fn a_libvirtd_that_is_killed_is_unknown_and_then_everything_is_looked_at() {
     let libvirt = Libvirt::connect(Config::system()).unwrap();
     let spec = spec();
     libvirt.create(&spec).unwrap();
+    let mut wakes = libvirt.wakes();
+    // Once when a connection is new, and once more when libvirt has settled: here, before anything happens,
+    until_wake(&mut wakes, Wake::Everything);
     kill_by_file("/run/lab/libvirtd.pid".as_ref());
+    // when it broke,
+    until_wake(&mut wakes, Wake::Everything);
     let error = until("an error", || libvirt.find(spec.mark.uid).err());
     assert!(matches!(error, HypervisorError::Unreachable { .. }), "{error}");
     let error = libvirt.list().unwrap_err();
     assert!(error.to_string().contains("is libvirtd running"), "{error}");
 
-    let mut wakes = libvirt.wakes();
     let daemon = Command::new("libvirtd")
         .args(["--pid-file", "/run/lab/libvirtd.pid", "--daemon"])
         .stdout(Stdio::null())
@@ -80,12 +85,55 @@ fn a_libvirtd_that_is_killed_is_unknown_and_then_everything_is_looked_at() {
         .status()
         .unwrap();
     assert!(daemon.success());
+    // when it is there again, and settled.
     until_wake(&mut wakes, Wake::Everything);
     running(&libvirt, &spec);
-    while wakes.try_recv().is_ok() {}
+    until_wake(&mut wakes, Wake::Everything);
     kill_by_file(&pid_file(&spec));
     until_wake(&mut wakes, Wake::Domain(spec.mark.uid));
     until("absence", || libvirt.find(spec.mark.uid).unwrap().is_none().then_some(()));
+}
+
+/// The lab's libvirtd goes on when this is dropped, whatever a test found.
+struct Stopped(Pid);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        kill_process(self.0, Signal::CONT).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs qemu, libvirtd and the lab (tests/lab/run.sh)"]
+fn a_libvirtd_that_hangs_is_unknown_to_everybody_who_asked_and_comes_back() {
+    lab("system");
+    let lock = libvirtd();
+    lock.lock().unwrap();
+    let libvirt = Libvirt::connect(Config::system()).unwrap();
+    let spec = spec();
+    libvirt.create(&spec).unwrap();
+    let pid = std::fs::read_to_string("/run/lab/libvirtd.pid").unwrap().trim().parse().unwrap();
+    let stopped = Stopped(Pid::from_raw(pid).unwrap());
+    kill_process(stopped.0, Signal::STOP).unwrap();
+    // More than may ask at once: those who wait for their turn are told too.
+    let asking: Vec<_> = (0..9)
+        .map(|_| {
+            let (libvirt, uuid) = (libvirt.clone(), spec.mark.uid);
+            std::thread::spawn(move || libvirt.find(uuid))
+        })
+        .collect();
+    for asked in asking {
+        until("an answer", || asked.is_finished().then_some(()));
+        let answer = asked.join().unwrap();
+        assert!(matches!(answer, Err(HypervisorError::Unreachable { .. })), "{answer:?}");
+    }
+    assert!(matches!(libvirt.reachable(), Err(HypervisorError::Unreachable { .. })));
+    let mut wakes = libvirt.wakes();
+    drop(stopped);
+    until_wake(&mut wakes, Wake::Everything);
+    libvirt.reachable().unwrap();
+    running(&libvirt, &spec);
+    libvirt.destroy(&spec.mark).unwrap();
 }
 
 #[test]

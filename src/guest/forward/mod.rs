@@ -11,13 +11,18 @@
 //!
 //! Either way no process of ours is in between: the daemon may end and start again and no session notices.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 mod elements;
 mod flows;
 pub mod nft;
 mod table;
 pub mod user;
+
+/// Where this host reaches a port that is published on an address of its own, `every` if that is all of them.
+fn published_at(bind: Ipv4Addr, every: Ipv4Addr, port: u16) -> SocketAddr {
+    SocketAddr::from((if bind.is_unspecified() { every } else { bind }, port))
+}
 
 /// Whether a listener could have this address now.
 fn can_bind(address: Ipv4Addr, port: u16) -> bool {

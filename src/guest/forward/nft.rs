@@ -31,10 +31,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::can_bind;
 use super::elements::{Element, Set};
 use super::flows;
 use super::table::{self, Card, Entry};
+use super::{can_bind, published_at};
 use crate::child::{ChildError, Program};
 use crate::error_chain;
 use crate::guest::{Forward, ForwardError, Forwarder, GUEST_SSH_PORT};
@@ -220,6 +220,10 @@ impl Forwarder for NftForwarder {
         }
         self.bind(forward, address, &there).map_err(failed)?;
         Ok(SocketAddr::from((address, GUEST_SSH_PORT)))
+    }
+
+    fn public(&self, forward: &Forward) -> SocketAddr {
+        published_at(self.config.bind, Ipv4Addr::LOCALHOST, forward.port)
     }
 
     fn publish(&self, forward: &Forward) -> Result<(), ForwardError> {

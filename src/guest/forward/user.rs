@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::can_bind;
+use super::{can_bind, published_at};
 use crate::guest::{Forward, ForwardError, Forwarder, GUEST_SSH_PORT};
 use crate::hypervisor::libvirt::Libvirt;
 use crate::hypervisor::xml::USER_NETDEV;
@@ -126,14 +126,18 @@ impl Forwarder for UserForwarder {
     fn admin(&self, forward: &Forward) -> Result<SocketAddr, ForwardError> {
         let (there, local) = (self.rules_of_running(forward)?, self.local());
         if there.contains(&self.bind) {
-            // Published already: 0.0.0.0 includes ours, and nothing has to be opened.
-            let at = if self.bind.is_unspecified() { local } else { self.bind };
-            return Ok(SocketAddr::from((at, forward.port)));
+            // Published already, and nothing has to be opened.
+            return Ok(self.public(forward));
         }
         if !there.contains(&local) {
             self.add(forward, local)?;
         }
         Ok(SocketAddr::from((local, forward.port)))
+    }
+
+    fn public(&self, forward: &Forward) -> SocketAddr {
+        // 0.0.0.0 includes ours, where we are not taken for a user.
+        published_at(self.bind, self.local(), forward.port)
     }
 
     fn publish(&self, forward: &Forward) -> Result<(), ForwardError> {

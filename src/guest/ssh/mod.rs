@@ -34,6 +34,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use uuid::Uuid;
 
 use super::{GUEST_SSH_PORT, Login, OpenShell, Opened, Patience, Shell, ShellError, ShellObserver};
 use endpoint::Entry;
@@ -107,6 +108,10 @@ impl Shell for SshShell {
                 Entry::Refused => Err(ShellError::Refused { at }),
             }
         })
+    }
+
+    fn probe(&self, at: SocketAddr, _: Uuid, patience: Patience<'_>) -> Result<(), ShellError> {
+        self.while_wanted(at, patience, reach::answers(at, patience.at_most))
     }
 }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -54,6 +55,8 @@ impl Expect {
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 /// How long a question stays open, in distances.
 const OPEN_AT_ONCE: u32 = 4;
+/// How every SSH server begins.
+const GREETING: [u8; 4] = *b"SSH-";
 /// How much of a system's message is told.
 const REASON_LIMIT: usize = 200;
 
@@ -84,6 +87,23 @@ pub(super) async fn reach(at: SocketAddr, expect: Expect, deadline: Instant) -> 
                 next = now + distance;
             }
         }
+    }
+}
+
+/// Asks once, of something that should be there: whether an SSH server says what it is.
+pub(super) async fn answers(at: SocketAddr, patience: Duration) -> Result<(), ShellError> {
+    let silent = |reason: &str| ShellError::NotAnswering { at, reason: reason.into() };
+    let greeting = async {
+        let mut stream = ask(at, patience).await?;
+        let mut said = [0; GREETING.len()];
+        stream.read_exact(&mut said).await.map_err(|error| Silence::Closed(error.to_string()))?;
+        Ok(said)
+    };
+    match timeout(patience, greeting).await {
+        Ok(Ok(said)) if said == GREETING => Ok(()),
+        Ok(Ok(_)) => Err(silent("what answers does not speak SSH")),
+        Ok(Err(Silence::Closed(reason))) => Err(silent(&reason)),
+        Ok(Err(Silence::TooLong)) | Err(_) => Err(silent("it said nothing in time")),
     }
 }
 

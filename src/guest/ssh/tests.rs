@@ -389,3 +389,40 @@ fn a_banner_followed_by_garbage_is_a_broken_connection() {
     let result = runtime.block_on(EndpointShell::connect(at, LONG));
     assert!(matches!(result.err(), Some(ShellError::Broken { .. })));
 }
+
+/// What it says when somebody connects.
+fn talker(runtime: &Runtime, says: &'static [u8]) -> SocketAddr {
+    let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let at = listener.local_addr().unwrap();
+    runtime.spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.write_all(says).await.ok();
+            open.push(stream);
+        }
+    });
+    at
+}
+
+#[test]
+fn a_probe_hears_an_ssh_server_and_nothing_else() {
+    let runtime = Runtime::new().unwrap();
+    let shell = SshShell::new(runtime.handle().clone());
+    let probe = |at: SocketAddr, patience: Duration| shell.probe(at, Uuid::nil(), patience.into());
+    probe(talker(&runtime, b"SSH-2.0-x\r\n"), LONG).unwrap();
+    let reason = |ended: Result<(), ShellError>| match ended {
+        Err(ShellError::NotAnswering { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(reason(probe(talker(&runtime, b"HTTP/1.1 400\r\n"), LONG)).contains("SSH"));
+    // As QEMU's user networking does for a guest that is gone.
+    for says in [&b""[..], b"SS"] {
+        assert!(reason(probe(talker(&runtime, says), SHORT)).contains("in time"));
+    }
+    let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    assert!(reason(probe(free, LONG)).contains("refused"));
+    // Nobody waits for it any more.
+    let unwanted = Patience { at_most: LONG, wanted: &|| false };
+    let ended = shell.probe(talker(&runtime, b""), Uuid::nil(), unwanted);
+    assert!(matches!(ended, Err(ShellError::Unwanted { .. })), "{ended:?}");
+}

@@ -40,13 +40,12 @@ impl FakeHypervisor {
             Call::Address => "address",
             Call::LookAtDisks | Call::RemoveDisk => "disk",
             Call::LookAtTraces | Call::RemoveTrace => "trace",
-            Call::Personalise | Call::Authorize => "guest",
+            Call::Personalise | Call::Authorize | Call::Probe => "guest",
             Call::Admin | Call::Publish | Call::Withdraw | Call::LookAtForwards => "forward",
         };
         let before = self.world.fault(&mut state, call, When::Before);
         if !state.reachable {
-            let reason = "the simulation says so".to_owned();
-            return Err(HypervisorError::Unreachable { uri: "simulation".into(), reason });
+            return Err(unreachable());
         }
         if let Some(reason) = before {
             return Err(HypervisorError::Failed { what, uuid, reason });
@@ -57,6 +56,10 @@ impl FakeHypervisor {
             None => Ok(done),
         }
     }
+}
+
+fn unreachable() -> HypervisorError {
+    HypervisorError::Unreachable { uri: "simulation".into(), reason: "the simulation says so".into() }
 }
 
 /// A domain as it is seen, if it is visible yet.
@@ -90,6 +93,13 @@ pub(crate) fn of_kind(state: &State, kind: TraceKind) -> Vec<Trace> {
 impl Hypervisor for FakeHypervisor {
     fn describe(&self) -> String {
         format!("a simulation: no machine is started (boot {:?})", self.world.options.boot)
+    }
+
+    fn reachable(&self) -> Result<(), HypervisorError> {
+        match self.world.lock().reachable {
+            true => Ok(()),
+            false => Err(unreachable()),
+        }
     }
 
     fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError> {

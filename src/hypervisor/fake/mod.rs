@@ -77,6 +77,8 @@ pub enum Call {
     Personalise,
     /// [`crate::guest::Shell::authorize`].
     Authorize,
+    /// [`crate::guest::Shell::probe`].
+    Probe,
     /// [`crate::hypervisor::Hypervisor::has_disk`] and [`crate::hypervisor::Hypervisor::disks`].
     LookAtDisks,
     /// [`crate::hypervisor::Hypervisor::remove_disk`].
@@ -150,7 +152,7 @@ pub(crate) struct State {
     pub(crate) taken: BTreeSet<u16>,
     faults: BTreeMap<(Call, When), usize>,
     calls: BTreeMap<Call, usize>,
-    reachable: bool,
+    pub(crate) reachable: bool,
     wakes: Wakes,
     visible_after: Duration,
     new_guests_answer: bool,
@@ -199,12 +201,10 @@ impl FakeWorld {
         self.lock().faults.insert((call, When::After), times);
     }
 
-    /// Whether the hypervisor can be reached. When it can again, everything is to be looked at.
+    /// Whether the hypervisor can be reached. When that changes, everything is to be looked at.
     pub fn set_reachable(&self, reachable: bool) {
         let mut state = self.lock();
-        let back = reachable && !state.reachable;
-        state.reachable = reachable;
-        if back {
+        if std::mem::replace(&mut state.reachable, reachable) != reachable {
             self.wake(&state, Wake::Everything);
         }
     }
@@ -239,9 +239,18 @@ impl FakeWorld {
 
     /// The domain stands still.
     pub fn pause(&self, uuid: Uuid) {
+        self.set_state(uuid, DomainState::Paused);
+    }
+
+    /// It goes on.
+    pub fn resume(&self, uuid: Uuid) {
+        self.set_state(uuid, DomainState::Running);
+    }
+
+    fn set_state(&self, uuid: Uuid, to: DomainState) {
         let mut state = self.lock();
         if let Some(domain) = state.domains.get_mut(&uuid) {
-            domain.state = DomainState::Paused;
+            domain.state = to;
         }
         self.wake(&state, Wake::Domain(uuid));
     }
@@ -356,8 +365,8 @@ impl FakeWorld {
         let changes = match call {
             Call::Create | Call::Destroy | Call::Remember | Call::RemoveDisk | Call::RemoveTrace => true,
             Call::Personalise | Call::Authorize | Call::Admin | Call::Publish | Call::Withdraw => true,
-            Call::List | Call::Find | Call::Recall | Call::Address | Call::LookAtForwards | Call::LookAtDisks => false,
-            Call::LookAtTraces => false,
+            Call::List | Call::Find | Call::Recall | Call::Address | Call::Probe => false,
+            Call::LookAtForwards | Call::LookAtDisks | Call::LookAtTraces => false,
         };
         if !changes || when == When::After || self.options.failure_rate <= 0.0 {
             return None;

@@ -5,11 +5,17 @@
 //!      Up ────────────────────────────────────► Down
 //!      ▲                                          │ the keeper opens again: at once, then
 //!      └──────────────────────────────────────────┘ with back-off, sooner if somebody calls
-//!        callbacks registered, then Wake::Everything
+//!        callbacks registered
+//!        both ways: Wake::Everything
 //! ```
 //!
 //! Only the keeper's thread opens connections: an open that hangs delays nobody but itself. A call that finds the
-//! link down waits a moment for the keeper and then says *unreachable*.
+//! link down waits a moment for the keeper and then says *unreachable*. Everything is looked at when it went down too, so that
+//! every record says so.
+//!
+//! To a daemon there are several connections, each with one call at a time. Where several calls wait on one connection and
+//! its daemon hangs, libvirt (9.0) tells one of them that the keep-alives failed and leaves the others waiting for ever:
+//! `a_libvirtd_that_hangs_is_unknown_to_everybody_who_asked_and_comes_back`. They live and die together.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -39,7 +45,7 @@ const WAKES: usize = 1024;
 /// Opens a connection, ready to be used.
 pub(super) type Opener = Box<dyn Fn() -> Result<Connect, String> + Send>;
 
-/// A connection that comes back.
+/// Connections that come back.
 pub(super) struct Link {
     shared: Arc<Shared>,
 }
@@ -50,14 +56,14 @@ struct Shared {
     /// Anything in the state changed.
     changed: Condvar,
     wakes: broadcast::Sender<Wake>,
-    /// The most calls at once, if limited.
-    limit: Option<usize>,
+    /// How many connections there are, each of one call at a time; `None` is one that takes any number.
+    lines: Option<usize>,
 }
 
 struct State {
     session: Session,
-    /// Calls under way.
-    calls: usize,
+    /// Connections without a call under way; `None` where it does not matter.
+    free: Option<Vec<usize>>,
     /// Attempts to open that ended, well or not.
     attempts: u64,
     /// The session to be replaced, once it was found dead.
@@ -67,7 +73,17 @@ struct State {
     stop: bool,
 }
 
-#[derive(Clone)]
+impl State {
+    /// The session, or why there is none.
+    fn session(&self) -> Result<Arc<Opened>, String> {
+        match &self.session {
+            Session::Up(session) if self.lost.is_none() => Ok(session.clone()),
+            Session::Up(_) => Err("the connection just broke".into()),
+            Session::Down(reason) => Err(reason.clone()),
+        }
+    }
+}
+
 enum Session {
     Up(Arc<Opened>),
     Down(String),
@@ -76,7 +92,7 @@ enum Session {
 struct Opened {
     // Dropped in this order: callbacks are taken back while the connection still is.
     _subscription: Subscription,
-    connect: Connect,
+    connects: Vec<Connect>,
     generation: u64,
 }
 
@@ -111,12 +127,12 @@ impl Listener for Ear {
 
 impl Link {
     /// Opens, and keeps open. The first attempt is made here, so that a wrong start is told at once.
-    pub(super) fn open(uri: String, limit: Option<usize>, opener: Opener) -> Result<Link, HypervisorError> {
+    pub(super) fn open(uri: String, lines: Option<usize>, opener: Opener) -> Result<Link, HypervisorError> {
         let shared = Arc::new(Shared {
             uri,
             state: Mutex::new(State {
                 session: Session::Down("not opened yet".into()),
-                calls: 0,
+                free: lines.map(|lines| (0..lines).collect()),
                 attempts: 0,
                 lost: None,
                 wanted: false,
@@ -124,7 +140,7 @@ impl Link {
             }),
             changed: Condvar::new(),
             wakes: broadcast::channel(WAKES).0,
-            limit,
+            lines,
         });
         let opened = shared.attempt(&opener, 1).map_err(|reason| shared.unreachable(reason))?;
         shared.lock().session = Session::Up(Arc::new(opened));
@@ -141,13 +157,24 @@ impl Link {
         self.shared.wakes.subscribe()
     }
 
+    /// Whether it is up, as far as is known: one that hangs is found out by its keep-alives.
+    pub(super) fn is_up(&self) -> Result<(), HypervisorError> {
+        match self.shared.lock().session() {
+            Ok(_) => Ok(()),
+            Err(reason) => Err(self.shared.unreachable(reason)),
+        }
+    }
+
     /// Makes calls on the connection.
     pub(super) fn call<T>(&self, calls: impl FnOnce(&Connect) -> Result<T, Error>) -> Result<T, CallError> {
-        let _place = self.shared.place();
+        // Whoever finds no connection is told so without a turn.
+        self.shared.session().map_err(CallError::Unreachable)?;
+        let place = self.shared.place();
         let session = self.shared.session().map_err(CallError::Unreachable)?;
-        calls(&session.connect).map_err(|error| {
+        let connect = &session.connects[place.line];
+        calls(connect).map_err(|error| {
             // An answer of a dead connection says nothing about what was asked.
-            if session.connect.is_alive().unwrap_or(false) {
+            if connect.is_alive().unwrap_or(false) {
                 return CallError::Refused(error);
             }
             self.shared.lose(session.generation, error.message());
@@ -193,10 +220,10 @@ impl Shared {
     }
 
     fn attempt(self: &Arc<Self>, opener: &Opener, generation: u64) -> Result<Opened, String> {
-        let connect = opener()?;
+        let connects = (0..self.lines.unwrap_or(1)).map(|_| opener()).collect::<Result<Vec<_>, _>>()?;
         let ear = Ear { shared: Arc::downgrade(self), wakes: self.wakes.clone(), generation };
-        let subscription = ffi::subscribe(&connect, ear).map_err(|error| error.message().to_owned())?;
-        Ok(Opened { _subscription: subscription, connect, generation })
+        let subscription = ffi::subscribe(&connects[0], ear).map_err(|error| error.message().to_owned())?;
+        Ok(Opened { _subscription: subscription, connects, generation })
     }
 
     /// The session, if it is up or comes up soon.
@@ -205,10 +232,9 @@ impl Shared {
         let mut state = self.lock();
         let before = state.attempts;
         loop {
-            let reason = match &state.session {
-                Session::Up(session) if state.lost.is_none() => return Ok(session.clone()),
-                Session::Up(_) => "the connection just broke".to_owned(),
-                Session::Down(reason) => reason.clone(),
+            let reason = match state.session() {
+                Ok(session) => return Ok(session),
+                Err(reason) => reason,
             };
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || state.stop || (state.attempts > before && state.lost.is_none()) {
@@ -223,21 +249,31 @@ impl Shared {
     /// Waits until a call may be made.
     fn place(&self) -> Place<'_> {
         let mut state = self.lock();
-        while self.limit.is_some_and(|limit| state.calls >= limit) {
-            state = self.wait(state, PATIENCE);
+        loop {
+            let line = match &mut state.free {
+                Some(free) => free.pop(),
+                None => Some(0),
+            };
+            match line {
+                Some(line) => return Place { shared: self, line },
+                None => state = self.wait(state, PATIENCE),
+            }
         }
-        state.calls += 1;
-        Place(self)
     }
 }
 
-/// A call under way.
-struct Place<'a>(&'a Shared);
+/// A call under way, and its connection.
+struct Place<'a> {
+    shared: &'a Shared,
+    line: usize,
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.lock().calls -= 1;
-        self.0.changed.notify_all();
+        if let Some(free) = &mut self.shared.lock().free {
+            free.push(self.line);
+        }
+        self.shared.changed.notify_all();
     }
 }
 
@@ -263,6 +299,7 @@ fn keep(link: &Weak<Shared>, opener: &Opener) {
         state.lost = None;
         drop(state);
         drop(dead);
+        let _ = shared.wakes.send(Wake::Everything);
         generation += 1;
         if !reopen(&shared, opener, generation) {
             return;

@@ -44,7 +44,7 @@ use link::{CallError, Link};
 pub use ffi::quiet;
 pub use network::NatNetwork;
 
-/// libvirtd takes five requests of one client at once and holds back the rest, keep-alives too.
+/// As many connections to libvirtd, each with one call at a time.
 const CALLS_AT_ONCE: usize = 4;
 
 /// What libvirt keeps of a permanent domain, and would not undefine it for. Ours have no firmware variables.
@@ -262,6 +262,10 @@ impl Hypervisor for Libvirt {
             xml::Accelerator::Tcg => "software emulation",
         };
         format!("{}, {}, {kind} by default ({})", self.config.uri(), self.version, self.accelerator.reason)
+    }
+
+    fn reachable(&self) -> Result<(), HypervisorError> {
+        self.link.is_up()
     }
 
     fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError> {

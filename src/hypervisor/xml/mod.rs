@@ -323,6 +323,9 @@ fn write_devices(w: &mut Out, spec: &DomainSpec, host: &Host) -> io::Result<()> 
     }
     empty(w, "serial", &[("type", "null")])?;
     empty(w, "memballoon", &[("model", "none")])?;
+    // A kernel with a driver for it says here that it panics, and that ends its domain, whatever its command line makes it
+    // do then. One that has neither (nor `panic=`) stands still in a domain that runs: for a readiness probe to find.
+    empty(w, "panic", &[("model", "isa")])?;
     w.create_element("rng").with_attribute(("model", "virtio")).write_inner_content(|w| {
         // A name that QEMU is started with: by it a log tells whose machine it was of. The guest does not see it.
         empty(w, "alias", &[("name", &log_mark(spec.mark.instance))])?;

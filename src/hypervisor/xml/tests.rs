@@ -301,3 +301,13 @@ proptest! {
         let _ = bears(&format!("{}{rest}", &xml[..xml.len() / 2]));
     }
 }
+
+#[test]
+fn every_machine_can_tell_that_it_panics_and_ends_then() {
+    for image in [Image::Iso("/i.iso".into()), kernel("/k", "/i", "")] {
+        let elements = shape(&domain(&spec(image), &host()).unwrap());
+        let there = |name: &str| elements.iter().find(|(found, ..)| found == name).unwrap();
+        assert_eq!(there("panic").1, [("model".to_owned(), "isa".to_owned())]);
+        assert_eq!(there("on_crash").2, "destroy");
+    }
+}

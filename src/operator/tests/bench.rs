@@ -100,6 +100,7 @@ impl Bench {
             forwarder: Arc::new(Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner: forwarder }),
             births: Arc::clone(&births),
             doubts: Arc::default(),
+            probes: Arc::default(),
             kept_events: usize::MAX,
             clock: clock.clone(),
             instance: INSTANCE,
@@ -169,10 +170,30 @@ impl Bench {
         }
     }
 
-    pub(super) fn kill(&self, which: usize) {
+    /// One of our domains.
+    fn any_domain(&self, which: usize) -> Option<Uuid> {
         let ours: Vec<Uuid> = self.world.domains().iter().filter(|d| d.spec.is_some()).map(|d| d.uuid).collect();
-        if !ours.is_empty() {
-            self.world.kill(ours[which % ours.len()]);
+        (!ours.is_empty()).then(|| ours[which % ours.len()])
+    }
+
+    pub(super) fn kill(&self, which: usize) {
+        if let Some(uuid) = self.any_domain(which) {
+            self.world.kill(uuid);
+        }
+    }
+
+    pub(super) fn pause(&self, which: usize, pause: bool) {
+        match self.any_domain(which) {
+            Some(uuid) if pause => self.world.pause(uuid),
+            Some(uuid) => self.world.resume(uuid),
+            None => {}
+        }
+    }
+
+    /// A guest answered none of as many probes as it takes.
+    pub(super) fn silence(&self, which: usize) {
+        if let Some(uuid) = self.any_domain(which) {
+            self.operator.probes.silence(uuid, now(&self.millis));
         }
     }
 

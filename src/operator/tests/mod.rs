@@ -24,6 +24,10 @@ enum Act {
     Withdraw(usize),
     /// A guest dies.
     Kill(usize),
+    /// A guest stands still, or goes on.
+    Pause(usize, bool),
+    /// A guest answered no probe.
+    Silence(usize),
     /// The pool's size is changed.
     Scale(u32),
     /// Something else happens to the pool or to what it needs.
@@ -46,6 +50,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => any::<usize>().prop_map(Act::Open),
         2 => any::<usize>().prop_map(Act::Withdraw),
         1 => any::<usize>().prop_map(Act::Kill),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(which, pause)| Act::Pause(which, pause)),
+        1 => any::<usize>().prop_map(Act::Silence),
         1 => (0..3_u32).prop_map(Act::Scale),
         2 => pools::act().prop_map(Act::Pool),
         1 => any::<bool>().prop_map(Act::Reachable),
@@ -64,6 +70,8 @@ fn play(bench: &mut Bench, acts: &[Act]) {
             Act::Open(which) => bench.open(Some(*which)),
             Act::Withdraw(which) => bench.withdraw(*which),
             Act::Kill(which) => bench.kill(*which),
+            Act::Pause(which, pause) => bench.pause(*which, *pause),
+            Act::Silence(which) => bench.silence(*which),
             Act::Scale(replicas) => bench.scale(*replicas),
             Act::Pool(act) => bench.pool_act(act),
             Act::Reachable(reachable) => bench.world.set_reachable(*reachable),

@@ -76,6 +76,9 @@ impl Hypervisor for Mortal<dyn Hypervisor> {
     fn describe(&self) -> String {
         self.inner.describe()
     }
+    fn reachable(&self) -> Result<(), HypervisorError> {
+        self.inner.reachable()
+    }
     fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError> {
         self.fuse.burn();
         self.inner.list()
@@ -145,12 +148,18 @@ impl Shell for Mortal<dyn Shell> {
         self.fuse.burn();
         self.inner.authorize(at, who, key, patience)
     }
+    fn probe(&self, at: SocketAddr, container: Uuid, patience: Patience<'_>) -> Result<(), ShellError> {
+        self.inner.probe(at, container, patience)
+    }
 }
 
 impl Forwarder for Mortal<dyn Forwarder> {
     fn admin(&self, forward: &Forward) -> Result<SocketAddr, ForwardError> {
         self.fuse.burn();
         self.inner.admin(forward)
+    }
+    fn public(&self, forward: &Forward) -> SocketAddr {
+        self.inner.public(forward)
     }
     fn publish(&self, forward: &Forward) -> Result<(), ForwardError> {
         self.fuse.burn();

@@ -11,7 +11,11 @@
 //!
 //! Rules kept here, each by a test in `tests.rs` and over random histories in `operator/tests`:
 //!
-//! - Nothing is destroyed on doubt: with the domain or the forward *unknown*, the only answer is to wait.
+//! - Nothing is destroyed on doubt: with the domain or the forward *unknown*, the only answer is to wait. The record says
+//!   so, once, and says once that it is over: `one_condition_says_that_nothing_can_be_seen_and_one_change_that_it_can`.
+//! - What stands still is given to nobody, and what somebody uses is not ended for it:
+//!   `a_paused_member_is_replaced_and_a_paused_machine_in_use_stays_and_is_told_once`.
+//! - A member that does not answer its probes is not given to a client: `a_member_that_answers_no_probe_is_replaced`.
 //! - A deleted container gets no step that starts or opens anything.
 //! - A gated container is not started, and nothing else of it is held up.
 //! - A port is closed before its machine is ended, and opened only after the endpoint account is locked.
@@ -22,6 +26,8 @@
 //!   machine and delays no deadline.
 //! - At the fixed point there is no step: deciding again on the same input changes nothing.
 
+mod deadline;
+mod sight;
 mod stay;
 mod step;
 
@@ -55,6 +61,10 @@ pub mod conditions {
     pub const AUTHORIZED: &str = "Authorized";
     /// It can be used.
     pub const READY: &str = "Ready";
+    /// What is outside can be looked at. Absent until it once could not be.
+    pub const SEEN: &str = "Seen";
+    /// Its domain stands still: somebody paused it from outside, or libvirt did after its disk could not be written.
+    pub const PAUSED: &str = "Paused";
     /// Its end is near.
     pub const EXPIRING: &str = "Expiring";
     /// Nothing is left of it but its record.
@@ -115,6 +125,7 @@ impl<'a> Draft<'a> {
         if released(self.c) {
             return if self.c.metadata.deleting() { Next::Remove } else { Next::Rest };
         }
+        self.note_sight(seen);
         self.end_if_wished();
         match self.status.phase {
             Phase::Failed | Phase::Terminating => self.go_down(mark, seen),
@@ -149,7 +160,7 @@ impl<'a> Draft<'a> {
     fn go_down(&mut self, mark: &Mark, seen: &Observed) -> Next {
         match &seen.forward {
             Seen::Present(()) => return self.step(Step::Withdraw),
-            Seen::Unknown(why) => return self.unknown("its forward", why),
+            Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             Seen::Absent => {}
         }
         if condition(&self.status.conditions, PUBLISHED) {
@@ -159,13 +170,13 @@ impl<'a> Draft<'a> {
         }
         match &seen.domain {
             Seen::Present(domain) if domain.mark.as_ref() == Some(mark) => return self.step(Step::DestroyDomain),
-            Seen::Unknown(why) => return self.unknown("its domain", why),
+            Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             // Somebody else's domain with our UUID was never ours to end, so nothing of ours is left either.
             Seen::Present(_) | Seen::Absent => {}
         }
         match &seen.disk {
             Seen::Present(()) => return self.step(Step::RemoveDisk),
-            Seen::Unknown(why) => return self.unknown("its disk", why),
+            Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             Seen::Absent => {}
         }
         // One that a client was told of, or that ran. The rest nobody ever knew.
@@ -183,24 +194,11 @@ impl<'a> Draft<'a> {
     // --- up ---
 
     fn go_up(&mut self, mark: &Mark, seen: &Observed) -> Next {
-        if let Some(started) = self.status.started_at {
-            let deadline = SignedDuration::from_secs(self.c.spec.template.boot_deadline_seconds.into());
-            if self.now.duration_since(started) > deadline {
-                let waited = if condition(&self.status.conditions, PERSONALISED) {
-                    "was not published"
-                } else {
-                    "did not answer"
-                };
-                let message = format!(
-                    "the machine {waited} within {} s of its start (bootDeadlineSeconds){}",
-                    deadline.as_secs(),
-                    if self.status.message.is_empty() { String::new() } else { format!(": {}", self.status.message) },
-                );
-                return self.fail("BootDeadline", &message, mark, seen);
-            }
+        if let Some(message) = self.overdue() {
+            return self.fail("BootDeadline", &message, mark, seen);
         }
         let domain = match &seen.domain {
-            Seen::Unknown(why) => return self.unknown("its domain", why),
+            Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             Seen::Absent if condition(&self.status.conditions, STARTED) => {
                 return self.fail("DomainGone", "its domain ended while it booted", mark, seen);
             }
@@ -222,7 +220,7 @@ impl<'a> Draft<'a> {
             set_condition(&mut self.status.conditions, STARTED, true, "Seen", "", self.now);
         }
         match &seen.address {
-            Seen::Unknown(why) => return self.unknown("its address", why),
+            Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             Seen::Absent => return Next::Look(ADDRESS_POLL),
             Seen::Present(address) => self.status.address = *address,
         }
@@ -230,7 +228,7 @@ impl<'a> Draft<'a> {
             return self.step(Step::Personalise);
         }
         match &seen.forward {
-            Seen::Unknown(why) => self.unknown("its forward", why),
+            Seen::Unknown(_) => Next::Look(UNKNOWN_POLL),
             Seen::Absent => self.step(Step::Publish),
             Seen::Present(()) => {
                 self.ready();
@@ -342,11 +340,6 @@ impl<'a> Draft<'a> {
             Some(left) if left.is_positive() && left <= backoff::LONGEST => Next::Look(left),
             _ => Next::Step(step),
         }
-    }
-
-    fn unknown(&mut self, what: &str, why: &str) -> Next {
-        self.status.message = format!("{what} cannot be seen: {why}");
-        Next::Look(UNKNOWN_POLL)
     }
 
     fn fail(&mut self, reason: &str, message: &str, mark: &Mark, seen: &Observed) -> Next {

@@ -1,14 +1,15 @@
-//! A machine that is Ready: bound to its claim, kept reachable, ended when its time is over or when it dies.
+//! A machine that is Ready: bound to its claim, kept reachable, ended when its time is over or when it dies; replaced,
+//! while nobody has it, when it cannot be given to anybody.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::conditions::{AUTHORIZED, EXPIRING};
-use super::{Draft, Next, Step, in_use, sooner};
+use super::conditions::{AUTHORIZED, EXPIRING, PAUSED, READY};
+use super::{Draft, Next, Step, UNKNOWN_POLL, in_use, sooner};
 use crate::model::{
     ClaimPhase, Container, ContainerClaim, DomainState, EventKind, Keepsake, Lifetime, Mark, Observed, Phase, Seen,
     condition, set_condition,
 };
-use crate::plan::{claim, lifetime};
+use crate::plan::{claim, lifetime, probe};
 
 impl Draft<'_> {
     pub(super) fn stay(&mut self, mark: &Mark, seen: &Observed) -> Next {
@@ -17,20 +18,27 @@ impl Draft<'_> {
             return self.expire(end, mark, seen);
         }
         let domain = match &seen.domain {
-            Seen::Unknown(why) => return self.unknown("its domain", why),
-            Seen::Absent => return self.lose("its machine ended", mark, seen),
+            Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
+            Seen::Absent => return self.lose("DomainGone", "its machine ended", mark, seen),
             Seen::Present(domain) if domain.mark.as_ref() != Some(mark) => {
-                return self.lose("its machine was replaced by a domain that is not ours", mark, seen);
+                return self.lose("DomainGone", "its machine was replaced by a domain that is not ours", mark, seen);
             }
             Seen::Present(domain) => domain,
         };
         match domain.state {
-            DomainState::Off => return self.lose("its machine was switched off", mark, seen),
+            DomainState::Off => return self.lose("DomainGone", "its machine was switched off", mark, seen),
             // Whoever paused it may resume it; a machine in use is not ended for that.
-            DomainState::Paused | DomainState::Running => {}
+            DomainState::Paused if in_use(self.c) => self.pause(),
+            DomainState::Paused => return self.lose("Paused", "its machine was paused from outside", mark, seen),
+            DomainState::Running => self.go_on(),
+        }
+        // A machine in use is not asked: its user may have cut it off, and has it to themselves.
+        if probe::wants(self.c) && seen.answers == Seen::Absent {
+            let message = format!("its SSH server did not answer {} probes in a row", probe::MOST_SILENT);
+            return self.lose("NotAnswering", &message, mark, seen);
         }
         match &seen.forward {
-            Seen::Unknown(why) => self.unknown("its forward", why),
+            Seen::Unknown(_) => Next::Look(UNKNOWN_POLL),
             Seen::Absent => self.step(Step::Publish),
             Seen::Present(()) => {
                 self.mark_published();
@@ -78,12 +86,35 @@ impl Draft<'_> {
         self.events.push(event);
     }
 
-    fn lose(&mut self, message: &str, mark: &Mark, seen: &Observed) -> Next {
+    fn pause(&mut self) {
+        if condition(&self.status.conditions, PAUSED) {
+            return;
+        }
+        let message = "its machine stands still: it was paused from outside, or its disk could not be written";
+        for (kind, status) in [(PAUSED, true), (READY, false)] {
+            set_condition(&mut self.status.conditions, kind, status, "Paused", message, self.now);
+        }
+        let event = self.event(EventKind::PausedContainer).message(message);
+        self.events.push(event);
+    }
+
+    fn go_on(&mut self) {
+        if !condition(&self.status.conditions, PAUSED) {
+            return;
+        }
+        for (kind, status) in [(PAUSED, false), (READY, true)] {
+            set_condition(&mut self.status.conditions, kind, status, "Resumed", "", self.now);
+        }
+        let event = self.event(EventKind::ResumedContainer);
+        self.events.push(event);
+    }
+
+    fn lose(&mut self, reason: &str, message: &str, mark: &Mark, seen: &Observed) -> Next {
         if self.standalone() {
-            return self.fail("DomainGone", message, mark, seen);
+            return self.fail(reason, message, mark, seen);
         }
         self.claim_ends(message);
-        self.terminate("DomainGone", message);
+        self.terminate(reason, message);
         self.go_down(mark, seen)
     }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::conditions::{PAUSED, SEEN};
 use super::*;
 use crate::model::{
     ClaimSpec, ClaimStatus as Claimed, ContainerSpec, DomainSeen, Image, Keepsake, Lifetime, Machine, ObjectMeta,
@@ -57,7 +58,8 @@ fn foreign() -> Seen<DomainSeen> {
 }
 
 fn seen(domain: Seen<DomainSeen>, forward: Seen<()>) -> Observed {
-    Observed { domain, address: Seen::Present(None), forward, connections: Seen::Present(None), disk: Seen::Absent }
+    let (address, answers) = (Seen::Present(None), Seen::Unknown("nobody asked".into()));
+    Observed { domain, address, forward, connections: Seen::Present(None), disk: Seen::Absent, answers }
 }
 
 fn kinds(events: &[Event]) -> Vec<EventKind> {
@@ -492,6 +494,127 @@ fn a_machine_of_a_claim_that_ended_goes_and_the_claim_stays_as_it_ended() {
     assert_eq!(walk.claim.unwrap().status.phase, ClaimPhase::Failed);
 }
 
+fn status(walk: &Walk, kind: &str) -> Option<String> {
+    walk.c.status.conditions.iter().find(|c| c.kind == kind).map(|c| c.status.clone())
+}
+
+/// libvirt says something else at every attempt to reach it; nobody is helped by a commit for each.
+#[test]
+fn one_condition_says_that_nothing_can_be_seen_and_one_change_that_it_can() {
+    for claimed in [false, true] {
+        let mut walk = Walk::new(claimed);
+        walk.up();
+        let there = walk.c.status.clone();
+        assert_eq!(status(&walk, SEEN), None);
+        assert_eq!(
+            walk.decide(&seen(Seen::Unknown("it just broke".into()), Seen::Unknown("?".into())), 10),
+            Next::Look(UNKNOWN_POLL)
+        );
+        let away = walk.c.status.clone();
+        let condition = away.conditions.iter().find(|c| c.kind == SEEN).expect("a condition");
+        assert_eq!((condition.reason.as_str(), condition.last_transition_time), ("DomainUnknown", at(10)));
+        assert!(condition.message.contains("it just broke"), "{condition:?}");
+        for (now, why) in [(11, "no such socket"), (12, "permission denied")] {
+            walk.decide(&seen(Seen::Unknown(why.into()), Seen::Present(())), now);
+            assert_eq!(walk.c.status, away, "another commit");
+        }
+        walk.told.clear();
+        walk.decide(&well(Seen::Present(None)), 20);
+        assert_eq!(status(&walk, SEEN).as_deref(), Some("True"));
+        walk.c.status.conditions.retain(|c| c.kind != SEEN);
+        assert_eq!(walk.c.status, there, "something else changed");
+        assert_eq!(walk.told, []);
+    }
+}
+
+#[test]
+fn a_claim_that_comes_while_libvirt_is_away_waits_and_is_told_within_its_deadline() {
+    let away = seen(Seen::Unknown("no such socket".into()), Seen::Absent);
+    let mut walk = Walk::new(true);
+    for now in [1, 60, 121] {
+        assert_eq!(walk.decide(&away, now), Next::Look(UNKNOWN_POLL));
+        assert_eq!(walk.c.status.phase, Phase::Pending);
+    }
+    let mut back = Walk { c: walk.c.clone(), claim: walk.claim.clone(), told: vec![], kept: None };
+    assert_eq!(back.decide(&seen(Seen::Absent, Seen::Absent), 121), Next::Step(Step::CreateDomain));
+
+    assert_eq!(walk.decide(&away, 122), Next::Look(UNKNOWN_POLL), "nothing is ended that cannot be seen");
+    let claim = walk.claim.as_ref().unwrap();
+    assert_eq!(claim.status.phase, ClaimPhase::Failed);
+    assert!(claim.status.message.contains("120 s") && claim.status.message.contains("no such socket"), "{claim:?}");
+    assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), 130), Next::Remove);
+
+    // Nobody waits for a member.
+    let mut member = Walk::new(false);
+    for now in [1, 1000] {
+        assert_eq!(member.decide(&away, now), Next::Look(UNKNOWN_POLL));
+    }
+    assert_eq!(member.decide(&seen(Seen::Absent, Seen::Absent), 1001), Next::Step(Step::CreateDomain));
+}
+
+#[test]
+fn a_paused_member_is_replaced_and_a_paused_machine_in_use_stays_and_is_told_once() {
+    let still = seen(domain(DomainState::Paused), Seen::Present(()));
+    let mut member = Walk::new(false);
+    member.up();
+    assert_eq!(member.decide(&still, 10), Next::Step(Step::Withdraw));
+    assert_eq!((member.c.status.phase, member.c.status.reason.as_str()), (Phase::Terminating, "Paused"));
+
+    // Promised to a claim, and not its own yet.
+    let mut promised = Walk::new(true);
+    promised.claim.as_mut().unwrap().spec.ssh_public_key = Some("ssh-ed25519 A".into());
+    promised.up_to(Next::Step(Step::Authorize));
+    assert_eq!(promised.decide(&still, 10), Next::Step(Step::Withdraw));
+    assert_eq!(promised.claim.unwrap().status.phase, ClaimPhase::Failed);
+
+    let alone = |mut walk: Walk| {
+        walk.c.spec.pool = None;
+        walk
+    };
+    for mut walk in [Walk::new(true), alone(Walk::new(false))] {
+        walk.up();
+        walk.told.clear();
+        for now in [10, 11] {
+            assert_eq!(walk.decide(&still, now), Next::Rest);
+            assert_eq!(walk.told, [EventKind::PausedContainer]);
+            assert_eq!(
+                (status(&walk, READY).as_deref(), status(&walk, PAUSED).as_deref()),
+                (Some("False"), Some("True"))
+            );
+        }
+        for now in [12, 13] {
+            assert_eq!(walk.decide(&well(Seen::Present(None)), now), Next::Rest);
+            assert_eq!(walk.told, [EventKind::PausedContainer, EventKind::ResumedContainer]);
+            assert_eq!(
+                (status(&walk, READY).as_deref(), status(&walk, PAUSED).as_deref()),
+                (Some("True"), Some("False"))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_member_that_answers_no_probe_is_replaced() {
+    let silent = Observed { answers: Seen::Absent, ..well(Seen::Present(None)) };
+    let mut member = Walk::new(false);
+    member.up();
+    for unsure in [Seen::Present(()), Seen::Unknown("?".into())] {
+        assert_eq!(member.decide(&Observed { answers: unsure, ..silent.clone() }, 9), Next::Rest);
+    }
+    let away = Observed { domain: Seen::Unknown("?".into()), ..silent.clone() };
+    assert_eq!(member.decide(&away, 9), Next::Look(UNKNOWN_POLL), "ended on doubt");
+    assert_eq!(member.decide(&silent, 10), Next::Step(Step::Withdraw));
+    assert_eq!((member.c.status.phase, member.c.status.reason.as_str()), (Phase::Terminating, "NotAnswering"));
+
+    let mut used = Walk::new(true);
+    used.up();
+    assert_eq!(used.decide(&silent, 10), Next::Rest, "a machine in use was ended");
+    let mut alone = Walk::new(false);
+    alone.c.spec.pool = None;
+    alone.up();
+    assert_eq!(alone.decide(&silent, 10), Next::Rest, "a machine in use was ended");
+}
+
 fn any_seen() -> impl Strategy<Value = Observed> {
     let domains = prop_oneof![
         Just(Seen::Absent),
@@ -511,9 +634,17 @@ fn any_seen() -> impl Strategy<Value = Observed> {
         Just(Seen::Present(Some(1))),
         Just(Seen::Unknown("?".into()))
     ];
-    (domains, addresses, forwards, connections, disks).prop_map(|(domain, address, forward, connections, disk)| {
-        Observed { domain, address, forward, connections, disk }
-    })
+    let answers = prop_oneof![Just(Seen::Present(())), Just(Seen::Absent), Just(Seen::Unknown("?".into()))];
+    (domains, addresses, forwards, connections, disks, answers).prop_map(
+        |(domain, address, forward, connections, disk, answers)| Observed {
+            domain,
+            address,
+            forward,
+            connections,
+            disk,
+            answers,
+        },
+    )
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {

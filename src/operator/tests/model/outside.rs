@@ -108,6 +108,9 @@ impl Hypervisor for On<dyn Hypervisor> {
     fn describe(&self) -> String {
         self.inner.describe()
     }
+    fn reachable(&self) -> Result<(), HypervisorError> {
+        self.inner.reachable()
+    }
     fn list(&self) -> Result<Vec<DomainSeen>, HypervisorError> {
         // Between this and the records much can happen: sweeping stands still here too.
         let listed = |answer: &Result<Vec<DomainSeen>, _>| {
@@ -181,6 +184,9 @@ impl Shell for On<dyn Shell> {
         let call = named(format!("authorize {}", who.uuid));
         self.stage.call(call, ended, || self.inner.authorize(at, who, key, patience))
     }
+    fn probe(&self, at: SocketAddr, container: Uuid, patience: Patience<'_>) -> Result<(), ShellError> {
+        self.inner.probe(at, container, patience)
+    }
 }
 
 impl On<dyn Forwarder> {
@@ -197,6 +203,9 @@ impl On<dyn Forwarder> {
 }
 
 impl Forwarder for On<dyn Forwarder> {
+    fn public(&self, forward: &Forward) -> SocketAddr {
+        self.inner.public(forward)
+    }
     fn admin(&self, forward: &Forward) -> Result<SocketAddr, ForwardError> {
         self.inner.admin(forward)
     }

@@ -179,6 +179,7 @@ impl System {
             forwarder: Arc::new(On { stage: Arc::clone(&stage), inner: forwarder }),
             births: Arc::clone(&births),
             doubts: Arc::default(),
+            probes: Arc::default(),
             kept_events: usize::MAX,
             clock: Arc::new(move || clock.time()),
             instance: INSTANCE,
