@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::{HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
 use super::{Change, Kv};
+use crate::failpoint::failpoint;
 use codec::{Entry, Meta};
 use lock::Lock;
 
@@ -103,6 +104,7 @@ fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Loca
     let new = layout::is_new(dir)?;
     if new {
         layout::begin_new(dir)?;
+        failpoint!("store-empty");
     } else {
         layout::check_format(dir)?;
         layout::remove_partial_snapshots(dir).map_err(|source| OpenError::from_io(dir, source))?;
@@ -111,6 +113,7 @@ fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Loca
     if new {
         let empty = Meta::of(&Snapshot::new()).encode();
         db.insert(codec::META, empty).map_err(|error| OpenError::from_sled(dir, error))?;
+        failpoint!("store-unsynced");
     }
     let state = load(dir, &db)?;
     // What a killed process wrote may be readable and still not be on the disk: nobody reads it before it is.
@@ -206,6 +209,7 @@ impl Journal for Sled {
         }
         batch.insert(codec::META, Meta::of(state).encode());
         self.db.apply_batch(batch)?;
+        failpoint!("round-applied");
         Ok(sync(&self.db, &self.file, &*self.disk)?)
     }
 }
@@ -213,5 +217,8 @@ impl Journal for Sled {
 /// `flush` brings sled's buffers to the file, and then the file is brought to the disk.
 fn sync(db: &::sled::Db, file: &File, disk: &dyn Disk) -> Result<(), ::sled::Error> {
     db.flush()?;
-    disk.sync(file).map_err(::sled::Error::Io)
+    failpoint!("round-flushed");
+    disk.sync(file).map_err(::sled::Error::Io)?;
+    failpoint!("round-synced");
+    Ok(())
 }
