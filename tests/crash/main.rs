@@ -24,6 +24,7 @@
 mod common;
 
 mod daemon;
+mod faults;
 mod figures;
 mod history;
 mod http;
@@ -34,6 +35,7 @@ mod process;
 mod promises;
 mod random;
 mod remote;
+mod sight;
 mod workload;
 mod world;
 
@@ -44,7 +46,7 @@ use figures::Figures;
 use random::Random;
 
 /// Histories at the same time.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 #[test]
 #[ignore = "not a test: the daemon that wherever_it_is_killed_... starts and kills"]
@@ -73,7 +75,6 @@ fn wherever_it_is_killed_nothing_acknowledged_is_lost_and_nothing_is_left_behind
             );
         }
     });
-    println!("{all}");
-    // What proves nothing is no success.
-    assert!(all.kills() > 0 && all.checked > 0 && !all.at_points.is_empty(), "too little happened");
+    assert!(!all.at_points.is_empty(), "nobody died where it was aimed");
+    all.conclude("simulated");
 }

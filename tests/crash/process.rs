@@ -91,9 +91,9 @@ impl Daemon {
         }
     }
 
-    /// What is recorded now.
-    pub(crate) fn records(&mut self) -> Records {
-        self.order(&Order::Records);
+    /// What is recorded now, but for events before this one, counted from 0.
+    pub(crate) fn records(&mut self, events_from: usize) -> Records {
+        self.order(&Order::Records { events_from });
         let line = self.line("records ", Instant::now() + PATIENCE);
         serde_json::from_str(&line.unwrap_or_else(|death| panic!("a daemon nobody killed died: {death:?}"))).unwrap()
     }
