@@ -151,6 +151,13 @@ impl Ledger {
         }
     }
 
+    /// What a machine's client may do with their token was refused.
+    pub(crate) fn refused(&mut self, uuid: Uuid, verb: &str, message: &str) {
+        if !self.killed.contains(&uuid) {
+            self.breaches.push(Breach::Lost.of(format!("{verb} of machine {uuid} was answered with '{message}'")));
+        }
+    }
+
     /// A machine's client was told how long it lives.
     pub(crate) fn extended(&mut self, uuid: Uuid, until: Option<Timestamp>) {
         self.acknowledged += 1;

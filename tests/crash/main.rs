@@ -22,6 +22,10 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+// It uses its part.
+#[allow(dead_code)]
+#[path = "../guest/host.rs"]
+mod host;
 
 mod daemon;
 mod faults;
@@ -34,6 +38,7 @@ mod points;
 mod process;
 mod promises;
 mod random;
+mod real;
 mod remote;
 mod sight;
 mod workload;
@@ -48,6 +53,19 @@ use random::Random;
 /// Histories at the same time.
 const AT_ONCE: usize = 6;
 
+/// A number in the environment.
+fn setting(name: &str) -> Option<u64> {
+    var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: write a whole number")))
+}
+
+/// What decides every choice; printed.
+fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let seed = setting("ANWEDDOL_CRASH_SEED").unwrap_or(now);
+    println!("ANWEDDOL_CRASH_SEED={seed}");
+    seed
+}
+
 #[test]
 #[ignore = "not a test: the daemon that wherever_it_is_killed_... starts and kills"]
 fn daemon_under_test() {
@@ -58,11 +76,8 @@ fn daemon_under_test() {
 
 #[test]
 fn wherever_it_is_killed_nothing_acknowledged_is_lost_and_nothing_is_left_behind() {
-    let number = |name| var(name).ok().map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name}: {text}")));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let seed = number("ANWEDDOL_CRASH_SEED").unwrap_or(now);
-    let end = Instant::now() + Duration::from_secs(number("ANWEDDOL_CRASH_SECONDS").unwrap_or(8));
-    println!("ANWEDDOL_CRASH_SEED={seed}");
+    let seed = seed();
+    let end = Instant::now() + Duration::from_secs(setting("ANWEDDOL_CRASH_SECONDS").unwrap_or(8));
     let mut random = Random::new(seed);
     let mut all = Figures::default();
     std::thread::scope(|scope| {

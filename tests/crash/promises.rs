@@ -426,6 +426,11 @@ impl View {
             lost.insert(uuid);
         }
         ledger.cut_off = 0;
+        self.remember(ledger);
+    }
+
+    /// The log as it is now stays so.
+    pub(crate) fn remember(&self, ledger: &mut Ledger) {
         ledger.log.truncate(self.known.len());
         ledger.log.extend_from_slice(&self.log);
         ledger.events = Arc::new(self.all_events().cloned().collect());

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::common::ask::{destroy_request, grant as granted, try_ask};
-use crate::daemon::TTL;
+use crate::daemon::{MAX_TTL, TTL};
 use crate::http;
 use crate::ledger::{Grant, Holder, Known, Ledger, Wanted};
 use crate::random::Random;
@@ -121,31 +121,47 @@ impl Scene<'_> {
         let mut request = destroy_request(&uuid.to_string(), &token);
         request.verb = EXTEND.into();
         request.parameters.insert("ttl".into(), ttl.into());
-        if let Ok(response) = try_ask(self.address, Generation::Second, &request)
-            && response.success
-        {
-            self.ledger().extended(uuid, until(&response.data));
+        let Ok(response) = try_ask(self.address, Generation::Second, &request) else { return };
+        let mut ledger = self.ledger();
+        if response.success {
+            ledger.extended(uuid, until(&response.data));
+        } else if ledger.granted.contains_key(&uuid) {
+            ledger.refused(uuid, "EXTEND", &response.message);
         }
     }
 
     fn destroy(&self, random: &mut Random) {
-        let mut ledger = self.ledger();
+        let ledger = self.ledger();
         let held = ledger.granted.values().filter_map(|grant| match &grant.by {
             Holder::Token(token) if !ledger.kept.contains(&grant.uuid) => Some((grant.uuid, token.clone())),
             Holder::Token(_) | Holder::Claim(_) => None,
         });
         let held: Vec<(Uuid, String)> = held.collect();
-        let Some((uuid, token)) = random.pick(&held).cloned() else { return };
-        ledger.give_back(&Holder::Token(token.clone()));
         drop(ledger);
+        if let Some((uuid, token)) = random.pick(&held).cloned() {
+            self.give_back(uuid, token);
+        }
+    }
+
+    /// Gives a machine back by its token, as its client does.
+    pub(crate) fn give_back(&self, uuid: Uuid, token: String) {
         let request = destroy_request(&uuid.to_string(), &token);
-        if let Ok(response) = try_ask(self.address, Generation::Second, &request)
-            && response.success
-        {
-            let mut ledger = self.ledger();
+        let by = Holder::Token(token);
+        let mut ledger = self.ledger();
+        // Somebody else may have been faster.
+        if ledger.granted.get(&uuid).is_none_or(|grant| grant.by != by) {
+            return;
+        }
+        ledger.give_back(&by);
+        drop(ledger);
+        let Ok(response) = try_ask(self.address, Generation::Second, &request) else { return };
+        let mut ledger = self.ledger();
+        if response.success {
             ledger.acknowledged += 1;
             ledger.leaving.remove(&uuid);
             ledger.destroyed.insert(uuid);
+        } else {
+            ledger.refused(uuid, "DESTROY", &response.message);
         }
     }
 
@@ -236,7 +252,8 @@ impl Scene<'_> {
     pub(crate) fn apply_side(&self, random: &mut Random) -> std::io::Result<()> {
         let Measure { memory, replicas, side_most, .. } = self.measure;
         let memory = format!("{}Mi", memory[random.below(memory.len())]);
-        let template = json!({ "image": { "disk": { "path": self.disk } }, "memory": memory });
+        let lifetime = json!({ "ttlSeconds": TTL, "maxTtlSeconds": MAX_TTL });
+        let template = json!({ "image": { "disk": { "path": self.disk } }, "memory": memory, "lifetime": lifetime });
         let (refill, replicas) = (json!({ "debounceMilliseconds": 0 }), random.below(replicas));
         let spec = json!({ "replicas": replicas, "maxContainers": side_most, "refill": refill, "template": template });
         let pool = manifest("ContainerPool", SIDE, spec);
