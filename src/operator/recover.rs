@@ -45,7 +45,10 @@ impl Operator {
                 continue;
             }
             let refusal = match self.hypervisor.find(c.uuid()) {
-                Err(_) => continue,
+                Err(error) => {
+                    tracing::warn!(container = c.metadata.name, %error, "a machine in use cannot be looked for now");
+                    continue;
+                }
                 Ok(None) => Some("its domain is gone"),
                 Ok(Some(domain)) if domain.mark.as_ref() != Some(&self.mark(&c)) => Some("its domain is not ours"),
                 Ok(Some(domain)) if domain.state == DomainState::Off => Some("its domain is off"),
@@ -68,7 +71,9 @@ impl Operator {
     pub fn sweep(&self) -> Result<(), PassError> {
         self.trim_events()?;
         let domains = self.hypervisor.list();
-        let ports = self.forwarder.list();
+        // Where a machine's QEMU makes its forward there is none without it, and it may not answer for half a minute: one that
+        // was just being started when the last daemon died.
+        let ports = if self.addressed { self.forwarder.list() } else { Ok(Vec::new()) };
         let disks = self.hypervisor.disks();
         let (mut uuids, mut held) = (HashSet::new(), HashSet::new());
         for c in records::list_all::<Container>(&*self.store)? {

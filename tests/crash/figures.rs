@@ -26,6 +26,8 @@ pub(crate) struct Figures {
     pub(crate) cut_off: usize,
     /// Of them, those whose machine was bound already.
     pub(crate) stranded: usize,
+    /// Claims whose machine ended before it was theirs.
+    pub(crate) failed: usize,
     pub(crate) events: usize,
     /// SSH sessions that were open through a kill, each time that they were.
     pub(crate) sessions: usize,
@@ -62,6 +64,7 @@ impl Figures {
         self.checked += other.checked;
         self.cut_off += other.cut_off;
         self.stranded += other.stranded;
+        self.failed += other.failed;
         self.events += other.events;
         self.sessions += other.sessions;
         self.ready.extend(other.ready);
@@ -105,6 +108,7 @@ impl fmt::Display for Figures {
         writeln!(f, "  lost                    {}", self.count(Breach::Lost))?;
         writeln!(f, "  ended, cut off, reborn  {}", self.count(Breach::Disturbed))?;
         writeln!(f, "requests cut off          {}, of them bound in that instant {}", self.cut_off, self.stranded)?;
+        writeln!(f, "claims failed at boot     {}", self.failed)?;
         writeln!(f, "leaked                    {}", leaks.join(", "))?;
         writeln!(f, "events                    {}", self.events)?;
         writeln!(f, "  missing or changed      {}", self.count(Breach::Missing))?;

@@ -231,6 +231,7 @@ impl History {
         let cut_off = ledger.cut_off;
         self.figures.cut_off += cut_off;
         self.figures.stranded += stranded.len();
+        self.figures.failed = view.failed();
         view.tell(&mut ledger);
         drop(ledger);
         if stranded.len() > cut_off {

@@ -140,9 +140,16 @@ impl View {
         domains.chain(disks).chain(forwards).collect()
     }
 
-    /// Machines that a start of a daemon finds in use, and says how it finds them.
+    /// Machines that a start of a daemon finds in use, and says how it finds them. One that was on its way to a client who
+    /// was cut off is taken down before that.
     pub(crate) fn in_use(&self) -> BTreeSet<Uuid> {
-        let found = |c: &&Container| matches!(c.status.phase, Phase::Ready | Phase::Bound) && !c.metadata.deleting();
+        let withdrawn = |claim: &ContainerClaim| {
+            matches!(claim.spec.origin, Origin::Wire { .. }) && claim.status.phase == ClaimPhase::Pending
+        };
+        let found = |c: &&Container| {
+            let up = matches!(c.status.phase, Phase::Ready | Phase::Bound) && !c.metadata.deleting();
+            up && !c.spec.claim.as_ref().and_then(|name| self.claims.get(name)).is_some_and(withdrawn)
+        };
         self.containers.values().filter(found).map(Container::uuid).collect()
     }
 
@@ -151,6 +158,11 @@ impl View {
         let uuid = uuid.to_string();
         let about = |event: &&Event| event.kind == kind && event.details["container_uuid"] == uuid.as_str();
         self.all_events().skip(from).filter(about).count()
+    }
+
+    /// Claims that failed, because their machine did not get so far as to be theirs.
+    pub(crate) fn failed(&self) -> usize {
+        self.all_events().filter(|event| event.kind == EventKind::FailedClaim).count()
     }
 
     /// How many events there are.
@@ -377,7 +389,12 @@ impl View {
                     Breach::Lost.of(format!("claim '{name}' was bound to {:?}, and names {machine:?}", wanted.bound)),
                 );
             }
-            if matches!(status.phase, ClaimPhase::Failed | ClaimPhase::Lost | ClaimPhase::Expired) && !killed {
+            let ended = match status.phase {
+                ClaimPhase::Failed => !ledger.boots_fail,
+                ClaimPhase::Lost | ClaimPhase::Expired => true,
+                ClaimPhase::Pending | ClaimPhase::Bound => false,
+            };
+            if ended && !killed {
                 faults.push(Breach::Lost.of(format!("claim '{name}' is {:?}: {}", status.phase, status.message)));
             }
             if wanted.bound.is_some() && !matches!(status.phase, ClaimPhase::Bound | ClaimPhase::Lost) {

@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use super::lab::{Lab, PORTS};
 use super::session::{self, Session};
+use crate::common::PATIENCE;
 use crate::common::ask::runtime;
 use crate::common::daemon::{Daemon, Home};
-use crate::common::{PATIENCE, until};
 use crate::daemon::{MAX_TTL, Records, TTL};
 use crate::faults::{Breach, Faults, Thing};
 use crate::figures::Figures;
@@ -48,6 +48,10 @@ const LONGEST_LIFE: Duration = Duration::from_secs(6);
 const REST_EVERY: usize = 6;
 /// How long libvirt's daemon is away, in milliseconds.
 const AWAY: usize = 1_500;
+/// For how long a daemon may be busy until nothing is left to do: emulated guests boot one after the other.
+const REST: Duration = Duration::from_secs(180);
+/// How often it is looked whether it came to rest.
+const LOOK: Duration = Duration::from_millis(200);
 const POLL: Duration = Duration::from_millis(2);
 
 /// Lines of the log: each says that something was just done.
@@ -127,7 +131,7 @@ pub(super) fn play(random: Random, kills: usize, figures: &mut Figures) -> &'sta
     figures.histories = 1;
     let inside = INSIDE.iter().chain(&inside_forwards(mode)).map(|name| inside(name)).collect::<Vec<_>>();
     figures.points = LINES.iter().map(|line| log(line)).chain(inside).collect();
-    let (ledger, left) = (Mutex::default(), View::default());
+    let (ledger, left) = (Mutex::new(Ledger { boots_fail: true, ..Ledger::default() }), View::default());
     let mut lives = Lives { random, figures, lab, home, ledger, sessions: vec![], left };
     if let Err(faults) = lives.live(kills) {
         lives.figures.faults = faults;
@@ -136,6 +140,7 @@ pub(super) fn play(random: Random, kills: usize, figures: &mut Figures) -> &'sta
     let ledger = lives.ledger.into_inner().unwrap();
     lives.figures.acknowledged = ledger.acknowledged;
     lives.figures.events = ledger.log.len();
+    lives.figures.failed = lives.left.failed();
     match mode {
         Mode::Embedded => "embedded",
         Mode::System => "system",
@@ -381,8 +386,10 @@ impl Lives<'_> {
         for (uuid, runs) in found {
             let adopted = view.told(EventKind::Adopted, *uuid, from);
             let refused = view.told(EventKind::AdoptionRefused, *uuid, from);
-            let what =
-                format!("machine {uuid} was found (running: {runs}), adopted {adopted} times, refused {refused} times");
+            let status = &self.left.containers[uuid].status;
+            let what = format!(
+                "machine {uuid} (runs: {runs}) was adopted {adopted} times, refused {refused} times; it was left as {status:?}"
+            );
             match (adopted + refused, runs) {
                 (0, _) => faults.push(Breach::Missing.of(what)),
                 (1, true) if refused == 1 => faults.push(Breach::Disturbed.of(what)),
@@ -424,13 +431,18 @@ impl Lives<'_> {
             let answer = http::ask(&self.home.state, "DELETE", &format!("containerclaims/{claim}"), &Value::Null);
             assert!(matches!(answer, Ok((200 | 202, _))), "{answer:?}");
         }
-        let mut before = Value::Null;
-        until("rest", || {
-            let now = resting(&self.home.state)?;
-            let same = now == before;
+        let (mut before, end) = (None, Instant::now() + REST);
+        loop {
+            let now = resting(&self.home.state);
+            if now.is_some() && now == before {
+                break;
+            }
+            if Instant::now() > end {
+                return Err(vec![Breach::Unrest.of(format!("in {} s it never came to rest", REST.as_secs()))]);
+            }
             before = now;
-            same.then_some(())
-        });
+            std::thread::sleep(LOOK);
+        }
         let ledger = self.ledger.lock().unwrap();
         let whole: Vec<_> =
             ledger.granted.values().filter(|grant| !ledger.killed.contains(&grant.uuid)).cloned().collect();
