@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::End;
 use crate::common::PATIENCE;
 use crate::daemon::Plan;
 use crate::faults::{Breach, Faults, Thing};
@@ -41,7 +42,8 @@ const REST: Duration = Duration::from_secs(25);
 /// How often it is looked whether it came to rest.
 const LOOK: Duration = Duration::from_millis(30);
 
-struct History {
+struct History<'a> {
+    end: &'a End,
     random: Random,
     figures: Figures,
     ledger: Arc<Mutex<Ledger>>,
@@ -56,18 +58,18 @@ struct History {
 type Step = Result<(), Faults>;
 
 /// Plays histories until the end.
-pub(crate) fn play(mut random: Random, end: Instant) -> Figures {
+pub(crate) fn play(mut random: Random, end: &End) -> Figures {
     let mut figures = Figures::default();
-    while Instant::now() < end {
+    while !end.is_reached() {
         let dir = tempfile::Builder::new().prefix("anweddol-crash").tempdir().unwrap();
-        let mut history = History::new(dir.path(), random.fork());
+        let mut history = History::new(dir.path(), random.fork(), end);
         for _ in 0..ROUNDS {
             if let Err(faults) = history.round() {
                 history.tell(&faults);
                 history.figures.faults = faults;
                 break;
             }
-            if Instant::now() >= end {
+            if end.is_reached() {
                 break;
             }
         }
@@ -76,8 +78,8 @@ pub(crate) fn play(mut random: Random, end: Instant) -> Figures {
     figures
 }
 
-impl History {
-    fn new(dir: &Path, mut random: Random) -> History {
+impl<'a> History<'a> {
+    fn new(dir: &Path, mut random: Random, end: &'a End) -> History<'a> {
         let network = if random.below(2) == 0 { Network::User } else { Network::Nat };
         let failure_rate = if random.below(2) == 0 { 0.0 } else { 0.02 };
         let ledger = Arc::new(Mutex::new(Ledger::default()));
@@ -95,7 +97,7 @@ impl History {
             most: 5,
             aim: None,
         };
-        History { random, figures: Figures::default(), ledger, world, dir: dir.into(), plan, instance: None }
+        History { end, random, figures: Figures::default(), ledger, world, dir: dir.into(), plan, instance: None }
     }
 
     /// What all of it adds up to.
@@ -209,6 +211,7 @@ impl History {
     fn died(&mut self, death: Death) {
         self.ledger.lock().unwrap().deaths.push(Timestamp::now());
         self.figures.died(death);
+        self.end.count();
     }
 
     /// Before anything else: what was acknowledged survived.
@@ -251,7 +254,7 @@ impl History {
         self.settle(daemon).map(drop)
     }
 
-    fn scene<'a>(&'a self, address: SocketAddr, disk: &'a Path) -> Scene<'a> {
+    fn scene<'s>(&'s self, address: SocketAddr, disk: &'s Path) -> Scene<'s> {
         let (guests, ledger) = (&*self.world, &*self.ledger);
         Scene { address, state: &self.plan.state, disk, guests, ledger, measure: MEASURE }
     }

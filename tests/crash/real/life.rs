@@ -261,14 +261,14 @@ impl Lives<'_> {
             _ => {
                 let names = [&INSIDE[..], &inside_forwards(self.lab.host.mode)].concat();
                 let name = self.random.pick(&names).expect("there are some");
-                let times = if name.starts_with("round-") { 20 } else { 2 };
+                let times = if name.starts_with("round-") { 20 } else { 1 };
                 End::Inside(name, self.random.below(times))
             }
         }
     }
 
     fn libvirtd(&mut self, end: &End) -> Libvirtd {
-        let (choice, first, away) = (self.random.below(3), self.random.below(RANDOM_LIFE / 2), self.random.below(AWAY));
+        let (choice, first, away) = (self.random.below(4), self.random.below(RANDOM_LIFE / 2), self.random.below(AWAY));
         match (self.lab.host.mode, end, choice) {
             (Mode::System, End::Random(_) | End::Line(_), 0) => {
                 Libvirtd::Alone(Duration::from_millis(first as u64), Duration::from_millis(away as u64))
@@ -281,7 +281,13 @@ impl Lives<'_> {
     /// Everybody acts until the daemon is dead, or is to be killed.
     fn storm(&mut self, daemon: &mut Daemon, actors: Vec<Random>, end: &End, libvirtd: Libvirtd) -> Death {
         let over = AtomicBool::new(false);
+        let mut random = self.random.fork();
         let (scene, over) = (self.scene(daemon.address), &over);
+        match end {
+            // Machines are made and ended: that is what most of these come by.
+            End::Line(_) | End::Inside(..) => drop(scene.apply_side(&mut random)),
+            End::Random(_) | End::Start(_) | End::Rest => {}
+        }
         let death = std::thread::scope(|scope| {
             for random in actors {
                 let scene = &scene;
