@@ -160,7 +160,7 @@ impl Lives<'_> {
         let daemon = self.home.start();
         self.settle_in(&daemon);
         self.dead(daemon, Death::Time, true, &BTreeMap::new(), false)?;
-        for life in 1..kills {
+        for life in 1..kills.saturating_sub(1) {
             self.life(life)?;
         }
         self.leave()
