@@ -250,7 +250,7 @@ impl Lives<'_> {
     }
 
     fn end(&mut self, number: usize) -> End {
-        if number % REST_EVERY == 0 {
+        if number.is_multiple_of(REST_EVERY) {
             return End::Rest;
         }
         let millis = |random: &mut Random, most: usize| Duration::from_millis(1 + random.below(most) as u64);
