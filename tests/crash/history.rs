@@ -195,13 +195,18 @@ impl<'a> History<'a> {
     /// Everybody acts until the daemon is dead.
     fn storm(&mut self, daemon: Daemon, address: SocketAddr, limit: Duration) {
         let (over, disk) = (AtomicBool::new(false), self.dir.join("d.qcow2"));
+        // What was acknowledged in the last instant is the first to be lost.
+        let enough = match self.random.below(3) {
+            0 => self.ledger.lock().unwrap().acknowledged + 1 + self.random.below(4),
+            _ => usize::MAX,
+        };
         let actors: Vec<Random> = (0..ACTORS).map(|_| self.random.fork()).collect();
         let scene = self.scene(address, &disk);
         let death: Death = std::thread::scope(|scope| {
             for random in actors {
                 scope.spawn(|| scene.act(random, &over));
             }
-            let death = daemon.death(limit);
+            let death = daemon.death(limit, || self.ledger.lock().unwrap().acknowledged >= enough);
             over.store(true, Ordering::SeqCst);
             death
         });

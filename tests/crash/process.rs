@@ -107,10 +107,10 @@ impl Daemon {
         writeln!(self.orders, "{}", serde_json::to_string(order).unwrap()).unwrap();
     }
 
-    /// Waits for its death, which comes after `limit` at the latest.
-    pub(crate) fn death(mut self, limit: Duration) -> Death {
+    /// Waits for its death, which comes when it is enough, and after `limit` at the latest.
+    pub(crate) fn death(mut self, limit: Duration, enough: impl Fn() -> bool) -> Death {
         let end = Instant::now() + limit;
-        while Instant::now() < end && self.child.try_wait().unwrap().is_none() {
+        while Instant::now() < end && !enough() && self.child.try_wait().unwrap().is_none() {
             std::thread::sleep(POLL);
         }
         self.bury()

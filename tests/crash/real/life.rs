@@ -89,6 +89,8 @@ enum End {
     Start(Duration),
     /// So long after it began to serve.
     Random(Duration),
+    /// When so many more answers were given to clients.
+    Told(usize),
     /// When its log says that again.
     Line(&'static str),
     /// At a failpoint, when it comes by there once more than this.
@@ -211,7 +213,7 @@ impl Lives<'_> {
         let point = match &end {
             End::Inside(name, 0) => format!("{name}=return"),
             End::Inside(name, times) => format!("{name}={times}*off->return"),
-            End::Start(_) | End::Random(_) | End::Line(_) | End::Rest => String::new(),
+            End::Start(_) | End::Random(_) | End::Told(_) | End::Line(_) | End::Rest => String::new(),
         };
         let born = Instant::now();
         let mut daemon = self.home.spawn(&[("FAILPOINTS", &point)]);
@@ -237,7 +239,7 @@ impl Lives<'_> {
                 self.figures.settled.push(served.elapsed());
                 true
             }
-            End::Start(_) | End::Random(_) | End::Line(_) | End::Inside(..) => false,
+            End::Start(_) | End::Random(_) | End::Told(_) | End::Line(_) | End::Inside(..) => false,
         };
         let death = if at_rest { Death::Time } else { self.storm(&mut daemon, actors, &end, libvirtd) };
         daemon.kill_now();
@@ -256,7 +258,8 @@ impl Lives<'_> {
         let millis = |random: &mut Random, most: usize| Duration::from_millis(1 + random.below(most) as u64);
         match self.random.below(8) {
             0 => End::Start(millis(&mut self.random, START)),
-            1..4 => End::Random(millis(&mut self.random, RANDOM_LIFE)),
+            1 => End::Told(1 + self.random.below(3)),
+            2..4 => End::Random(millis(&mut self.random, RANDOM_LIFE)),
             4..6 => End::Line(self.random.pick(&LINES).expect("there are some")),
             _ => {
                 let names = [&INSIDE[..], &inside_forwards(self.lab.host.mode)].concat();
@@ -286,7 +289,7 @@ impl Lives<'_> {
         match end {
             // Machines are made and ended: that is what most of these come by.
             End::Line(_) | End::Inside(..) => drop(scene.apply_side(&mut random)),
-            End::Random(_) | End::Start(_) | End::Rest => {}
+            End::Random(_) | End::Told(_) | End::Start(_) | End::Rest => {}
         }
         let death = std::thread::scope(|scope| {
             for random in actors {
@@ -302,7 +305,8 @@ impl Lives<'_> {
                     lab.start_libvirtd();
                 }
             });
-            let death = wait(daemon, end);
+            let told = || self.ledger.lock().unwrap().acknowledged;
+            let death = wait(daemon, end, told);
             // Dead before anybody is told so.
             daemon.kill_now();
             over.store(true, Ordering::SeqCst);
@@ -496,7 +500,7 @@ impl Lives<'_> {
 }
 
 /// Waits for the end of a life, or for its time.
-fn wait(daemon: &mut Daemon, end: &End) -> Death {
+fn wait(daemon: &mut Daemon, end: &End, told: impl Fn() -> usize) -> Death {
     let begin = Instant::now();
     match end {
         End::Line(word) => {
@@ -512,6 +516,13 @@ fn wait(daemon: &mut Daemon, end: &End) -> Death {
                 if daemon.end().is_some() {
                     return Death::Point(inside(name));
                 }
+                std::thread::sleep(POLL);
+            }
+            Death::Time
+        }
+        End::Told(count) => {
+            let enough = told() + count;
+            while begin.elapsed() < LONGEST_LIFE && told() < enough {
                 std::thread::sleep(POLL);
             }
             Death::Time
