@@ -2,7 +2,7 @@
 //! (`tests/crash`) ends the process. Without the feature `failpoints`, which only tests switch on, nothing of them is
 //! compiled.
 //!
-//! `anweddol serve` takes them from the environment as the crate [`fail`] reads it: `FAILPOINTS='disk-made=2*off->return'`
+//! `anweddol serve` takes them from the environment as the crate `fail` reads it: `FAILPOINTS='disk-made=2*off->return'`
 //! ends it when it comes by there the third time.
 
 /// The process comes by a place of this name.
