@@ -17,7 +17,7 @@
 //! crash at every point, and with everything that claims and lifetimes add by
 //! `tests::claims::random_histories_of_claims_and_lifetimes_keep_the_promises`; 1 by the store's kill test; 6 by the
 //! queue's `passes_never_overlap_nor_exceed_the_limit_and_no_key_is_lost`; and all but 6 by `tests/crash`, over a daemon
-//! that is killed anywhere and its clients. What a pool keeps besides is in
+//! that is killed anywhere and its clients, simulated and real. What a pool keeps besides is in
 //! [`crate::plan::pool`], by `random_histories_of_a_pool_come_to_rest_as_wished_for`.
 //!
 //! # A pass
