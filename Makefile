@@ -1,8 +1,9 @@
 # What can be done here; `make help` explains it.
 # MODE=embedded (libvirt inside the daemon, user networking) or MODE=system (qemu:///system, NAT, nftables).
 MODE ?= embedded
-# How long `make soak` kills daemons.
-SECONDS ?= 600
+# How many kills `make soak` makes, of daemons on a simulated world; or for how long; or of real ones, in each mode.
+# ROUNDS=2000, SECONDS=600, REAL=100
+ROUNDS ?= $(if $(SECONDS),,2000)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test packages nextest check fast doc-tests real soak deny clean
@@ -13,7 +14,9 @@ help:
 	@echo '  make demo               a real machine from CREATE to SSH to DESTROY; a minute or two after the build'
 	@echo '  make demo MODE=system   the same through qemu:///system, in a network namespace of its own'
 	@echo '  make test               everything that has to hold before a change is good (needs root or sudo)'
-	@echo '  make soak SECONDS=n     only the crash suite, for so long: kills, what was lost (nothing), the time to ready'
+	@echo '  make soak ROUNDS=n      only the crash suite, so many kills: what was lost, leaked, told twice, the time to ready'
+	@echo '  make soak SECONDS=n     the same for so long'
+	@echo '  make soak REAL=n        the same with real guests and SSH sessions, so many kills in each mode (needs root or sudo)'
 	@echo '  make check              the quick half of it: format, lints, documentation'
 	@echo '  make deny               licences, sources and known faults of dependencies (needs cargo-deny and the network)'
 	@echo '  make packages           the system packages all of these need; they install them by themselves'
@@ -34,7 +37,7 @@ test:
 	@tests/all.sh
 
 soak: packages
-	ANWEDDOL_CRASH_SECONDS=$(SECONDS) cargo nextest run --locked --profile crash --no-capture --test crash
+	@tests/soak.sh '$(ROUNDS)' '$(SECONDS)' '$(REAL)'
 
 deny:
 	@cargo deny --version >/dev/null 2>&1 || { echo "make deny: run 'cargo install --locked cargo-deny' first" >&2; exit 1; }

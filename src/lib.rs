@@ -87,6 +87,7 @@ mod clock;
 pub mod config;
 pub mod daemon;
 pub mod facade;
+mod failpoint;
 pub mod guest;
 pub mod host;
 pub mod hypervisor;

@@ -9,6 +9,8 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use crate::failpoint::failpoint;
+
 /// What group and others may do with such a file: nothing.
 const FORBIDDEN: u32 = 0o077;
 
@@ -133,7 +135,10 @@ fn put(path: &Path, content: &[u8], flags: RenameFlags) -> io::Result<()> {
         _ => {}
     }
     let made = write_new(&new, content).and_then(|()| match renameat_with(CWD, &new, CWD, path, flags) {
-        Ok(()) => File::open(dir)?.sync_all(),
+        Ok(()) => {
+            failpoint!("file-named");
+            File::open(dir)?.sync_all()
+        }
         Err(Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
         Err(error) => Err(error.into()),
     });
@@ -163,7 +168,9 @@ pub(crate) fn abandoned(dir: &Path) -> io::Result<Vec<PathBuf>> {
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(content)?;
-    file.sync_all()
+    file.sync_all()?;
+    failpoint!("file-written");
+    Ok(())
 }
 
 #[cfg(test)]

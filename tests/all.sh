@@ -60,6 +60,8 @@ run 'libvirt, system' "${lab[@]}" "${real[@]}" --test libvirt system
 run 'libvirt, embedded' "${embedded[@]}" "${real[@]}" --test libvirt embedded
 run 'guests, system' "${lab[@]}" "${real[@]}" --profile lab --test guest
 run 'guests, embedded' "${embedded[@]}" "${real[@]}" --profile lab --test guest -E 'not test(/^libvirtd::/)'
+run 'crashes, system' "${lab[@]}" "${real[@]}" --profile crash --no-capture --test crash real
+run 'crashes, embedded' "${embedded[@]}" "${real[@]}" --profile crash --no-capture --test crash real
 run 'library, system' "${lab[@]}" "${real[@]}" --profile lab --test library
 run 'library, embedded' "${embedded[@]}" "${real[@]}" --profile lab --test library
 finished=yes

@@ -20,7 +20,8 @@
 //! cuts; 6 by the queue's `passes_never_overlap_nor_exceed_the_limit_and_no_key_is_lost`; all but 6 in every order of
 //! steps, crashes and deaths, in small worlds, by
 //! `tests::model::whatever_meets_one_claim_at_any_point_the_promises_hold` and its siblings; and all but 6 by
-//! `tests/crash`, over a daemon that is killed anywhere and its clients. What a pool keeps besides is in
+//! `tests/crash`, over a daemon that is killed anywhere and its clients, simulated and real. What a pool keeps
+//! besides is in
 //! [`crate::plan::pool`], by `random_histories_of_a_pool_come_to_rest_as_wished_for`.
 //!
 //! The records of machines in use outlive the store itself: their domains bear them ([`crate::daemon::rebuild`] writes

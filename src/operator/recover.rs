@@ -11,12 +11,12 @@ use crate::store::Txn;
 use crate::store::records::{self, Versioned};
 
 impl Operator {
-    /// Runs once before the first pass. `run` is this run of the daemon.
+    /// Runs once before the first pass. `run` is this run of the daemon. What is left over is swept up beside the first
+    /// passes: a listing may take as long as the slowest QEMU takes to answer, and holds up no start.
     pub fn recover(&self, run: Uuid) -> Result<(), PassError> {
         self.withdraw_unawaited(run)?;
         self.doubt_undelivered(run)?;
-        self.tell_adoptions()?;
-        self.sweep()
+        self.tell_adoptions()
     }
 
     /// A wire claim of an earlier run that is not Bound: its client cannot be answered any more.
@@ -57,7 +57,10 @@ impl Operator {
                 continue;
             }
             let refusal = match self.hypervisor.find(c.uuid()) {
-                Err(_) => continue,
+                Err(error) => {
+                    tracing::warn!(container = c.metadata.name, %error, "a machine in use cannot be looked for now");
+                    continue;
+                }
                 Ok(None) => Some("its domain is gone"),
                 Ok(Some(domain)) if domain.mark.as_ref() != Some(&self.mark(&c)) => Some("its domain is not ours"),
                 Ok(Some(domain)) if domain.state == DomainState::Off => Some("its domain is off"),
@@ -138,6 +141,7 @@ mod tests {
         }
         assert!(ready());
         operator.recover(Uuid::new_v4()).unwrap();
+        operator.sweep().unwrap();
         assert_eq!((world.domains().len(), world.forwards().len()), (1, 1));
     }
 }

@@ -34,6 +34,7 @@ pub async fn run(operator: Arc<Operator>, resync: Duration) {
     let cancel = operator.quit.clone();
     let queue = Queue::new();
     let sweep = Arc::new(Notify::new());
+    sweep.notify_one();
     let feeding = tokio::spawn(feed(Arc::clone(&operator), queue.clone(), resync, cancel.clone(), Arc::clone(&sweep)));
     let sweeping = tokio::spawn(sweeps(Arc::clone(&operator), cancel.clone(), sweep));
     let probing = tokio::spawn(super::probe::run(Arc::clone(&operator), queue.clone()));

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -158,17 +159,18 @@ impl Home {
 
     /// Starts it and waits until it serves.
     pub(crate) fn start(&self) -> Daemon {
-        let mut child = self.serve().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Log::of(child.stderr.take().unwrap());
-        let mut daemon = Daemon { child, log, address: unset(), health: unset(), fingerprint: String::new() };
-        let line = daemon.log.until("serving", |lines| {
-            let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            lines.map(|line| line["fields"].clone()).find(|fields| text(fields, "message").starts_with("serving"))
-        });
-        daemon.address = text(&line, "listen").parse().unwrap();
-        daemon.health = text(&line, "health").parse().unwrap();
-        daemon.fingerprint = text(&line, "message").rsplit(' ').next().unwrap().to_owned();
+        let mut daemon = self.spawn(&[]);
+        let line = daemon.log.until("serving", serving);
+        daemon.serves(&line);
         daemon
+    }
+
+    /// Begins to start it, with these variables besides.
+    pub(crate) fn spawn(&self, env: &[(&str, &str)]) -> Daemon {
+        let mut command = self.serve();
+        let mut child = command.envs(env.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Log::of(child.stderr.take().unwrap());
+        Daemon { child, log, address: unset(), health: unset(), fingerprint: String::new() }
     }
 
     /// Starts it where it cannot serve: what it says, with exit code 1 and in one line.
@@ -181,6 +183,12 @@ impl Home {
         assert!(!text.contains("panicked"), "{text}");
         errors[0].to_owned()
     }
+}
+
+/// What a daemon says when it serves.
+fn serving(lines: &[String]) -> Option<Value> {
+    let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.map(|line| line["fields"].clone()).find(|fields| text(fields, "message").starts_with("serving"))
 }
 
 fn unset() -> SocketAddr {
@@ -205,6 +213,26 @@ impl Daemon {
         self.child.id()
     }
 
+    fn serves(&mut self, line: &Value) {
+        self.address = text(line, "listen").parse().unwrap();
+        self.health = text(line, "health").parse().unwrap();
+        self.fingerprint = text(line, "message").rsplit(' ').next().unwrap().to_owned();
+    }
+
+    /// Whether it serves within this time.
+    pub(crate) fn serves_within(&mut self, limit: Duration) -> bool {
+        let line = self.log.within(limit, serving);
+        line.is_some_and(|line| {
+            self.serves(&line);
+            true
+        })
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn end(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Asks it to stop.
     pub(crate) fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
@@ -214,6 +242,12 @@ impl Daemon {
     pub(crate) fn ended(mut self) -> (ExitStatus, Vec<String>) {
         let status = until("the daemon's end", || self.child.try_wait().unwrap());
         (status, self.log.whole())
+    }
+
+    /// `kill -9`, now, if it is not dead already: how it ended.
+    pub(crate) fn kill_now(&mut self) -> ExitStatus {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap()
     }
 
     /// `kill -9`, and everything it wrote.

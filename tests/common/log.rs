@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -55,25 +56,19 @@ impl Log {
 
     /// Waits until the lines so far hold what is looked for.
     pub(crate) fn until<T>(&self, what: &str, look: impl Fn(&[String]) -> Option<T>) -> T {
+        self.within(PATIENCE, look).unwrap_or_else(|| panic!("the log never said: {what}; it says:\n{self}"))
+    }
+
+    /// Waits for as long as this, or until the log's end, for lines that hold what is looked for.
+    pub(crate) fn within<T>(&self, limit: Duration, look: impl Fn(&[String]) -> Option<T>) -> Option<T> {
         let mut found = None;
         let written = self.shared.0.lock().unwrap();
-        let (written, _) = self
-            .shared
-            .1
-            .wait_timeout_while(written, PATIENCE, |written| {
-                found = look(&written.lines);
-                found.is_none() && !written.ended
-            })
-            .unwrap();
-        match found {
-            Some(found) => found,
-            None => {
-                let text = written.lines.join("\n");
-                // Whoever looks at the log next shall not find it poisoned.
-                drop(written);
-                panic!("the log never said: {what}; it says:\n{text}")
-            }
-        }
+        let waited = self.shared.1.wait_timeout_while(written, limit, |written| {
+            found = look(&written.lines);
+            found.is_none() && !written.ended
+        });
+        drop(waited.unwrap());
+        found
     }
 
     /// Waits for as many events of a name, and gives all of that name.

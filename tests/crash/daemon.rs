@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anweddol::config::Config;
 use anweddol::facade::{Machines, Server, StopMode, Virtualization};
 use anweddol::model::{Image, Memory};
+use anweddol::store::records::EVENTS;
 use anweddol::store::{self, Commit, Kv, Options, Store, StoreError, Txn, TxnResult, Watch};
 use anweddol::wire::PrivateKey;
 use anweddol::wire::keys::Backend;
@@ -18,11 +19,16 @@ use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
 use crate::common::daemon::VECTORS;
-use crate::points::{Aim, Side, Trap, of_txn, say};
+use crate::points::{Aim, Trap, arm, of_txn, say};
 use crate::remote::Remote;
 
 /// The variable that makes this test program a daemon.
 pub(crate) const PLAN: &str = "ANWEDDOL_CRASH_DAEMON";
+
+/// How long machines live unless their clients ask for more, in seconds: longer than any history.
+pub(crate) const TTL: u32 = 3600;
+/// The most that they may ask for.
+pub(crate) const MAX_TTL: u32 = 365 * 24 * 3600;
 
 /// How a daemon is started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,8 +48,8 @@ pub(crate) struct Plan {
 /// What a daemon is asked, one line each.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// All records, as one line.
-    Records,
+    /// All records but the events before this one of them, counted from 0, as one line.
+    Records { events_from: usize },
     /// To die there.
     Aim(Aim),
 }
@@ -62,6 +68,7 @@ pub(crate) fn run(plan: &str) {
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
     let trap = Arc::new(Trap::default());
     trap.aim(plan.aim.clone());
+    arm(&trap);
     std::fs::create_dir_all(&plan.state).unwrap();
     let store = store::open(&plan.state.join("store"), Options::default()).unwrap();
     let store: Arc<dyn Store> = Arc::new(Trapped { store, trap: Arc::clone(&trap) });
@@ -85,7 +92,10 @@ pub(crate) fn run(plan: &str) {
     say(&format!("ready {}", server.local_addr().unwrap()));
     for line in std::io::stdin().lock().lines() {
         match serde_json::from_str(&line.unwrap()).unwrap() {
-            Order::Records => say(&format!("records {}", serde_json::to_string(&records(&*store)).unwrap())),
+            Order::Records { events_from } => {
+                let records = Records::of(&*store, events_from);
+                say(&format!("records {}", serde_json::to_string(&records).unwrap()));
+            }
             Order::Aim(aim) => trap.aim(Some(aim)),
         }
     }
@@ -101,6 +111,8 @@ fn config(plan: &Plan) -> Config {
     config.container.memory = plan.memory;
     config.container.warm = plan.warm;
     config.container.max_allowed_running_containers = plan.most;
+    config.container.ttl = Some(TTL);
+    config.container.max_ttl = Some(MAX_TTL);
     // Few, so that each is used again and again.
     config.port_forwarding.range = "20000-20019".parse().unwrap();
     // The whole log is checked.
@@ -108,10 +120,16 @@ fn config(plan: &Plan) -> Config {
     config
 }
 
-fn records(store: &dyn Store) -> Records {
-    let (keys, revision) = store.list("").unwrap();
-    let keys = keys.into_iter().map(|kv| (kv.key, serde_json::from_slice(&kv.value).unwrap())).collect();
-    Records { revision, keys }
+impl Records {
+    /// What a store holds.
+    pub(crate) fn of(store: &dyn Store, events_from: usize) -> Records {
+        let (keys, revision) = store.list("").unwrap();
+        let first = format!("{EVENTS}{:020}", events_from + 1);
+        let known = |kv: &Kv| kv.key.starts_with(EVENTS) && kv.key < first;
+        let keys = keys.into_iter().filter(|kv| !known(kv));
+        let keys = keys.map(|kv| (kv.key, serde_json::from_slice(&kv.value).unwrap())).collect();
+        Records { revision, keys }
+    }
 }
 
 /// The product's store, with a point before each transaction is handed over and one before its answer is.
@@ -131,12 +149,12 @@ impl Store for Trapped {
 
     fn txn(&self, txn: Txn) -> Commit {
         let (names, trap) = (of_txn(&txn), Arc::clone(&self.trap));
-        names.iter().for_each(|name| trap.pass(name, Side::Before));
+        names.iter().for_each(|name| trap.before(name));
         let commit = self.store.txn(txn);
         let passing = async move {
             let done = commit.await;
             if let Ok(TxnResult::Committed(_)) = done {
-                names.iter().for_each(|name| trap.pass(name, Side::After));
+                names.iter().for_each(|name| trap.after(name));
             }
             done
         };

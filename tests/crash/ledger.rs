@@ -1,13 +1,16 @@
 //! What clients were told, and what the suite did: what the records are held against.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anweddol::hypervisor::fake::FakeWorld;
+use anweddol::model::Event;
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::faults::{Breach, Faults};
 use crate::link::Ask;
 
 /// A machine that somebody was told they have.
@@ -20,6 +23,8 @@ pub(crate) struct Grant {
     pub(crate) port: u16,
     /// When its domain started: another time is another machine. Absent if it died too fast to be looked at.
     pub(crate) started: Option<Duration>,
+    /// It was told to live until then, at least.
+    pub(crate) until: Option<Timestamp>,
 }
 
 /// By what somebody has a machine.
@@ -63,6 +68,13 @@ pub(crate) struct Ledger {
     pub(crate) leaving: BTreeMap<Uuid, Grant>,
     /// Those whose DESTROY was answered with success.
     pub(crate) destroyed: BTreeSet<Uuid>,
+    /// Those that nobody gives back or ends.
+    pub(crate) kept: BTreeSet<Uuid>,
+    /// A machine that was just being started when a daemon died may never boot, and its claim fails with it: so it is where
+    /// machines are real.
+    pub(crate) boots_fail: bool,
+    /// Extensions that were asked for: each is for longer than those before.
+    pub(crate) extensions: u32,
     /// Every machine that anybody was ever told of, or was seen to have.
     pub(crate) told: BTreeSet<Uuid>,
     /// Guests that the suite ended.
@@ -79,8 +91,10 @@ pub(crate) struct Ledger {
     pub(crate) acknowledged: usize,
     /// Events as they were last seen: they stay as they are, for ever.
     pub(crate) log: Vec<(String, Value)>,
-    /// What a daemon did to a machine that it must not do, in words.
-    pub(crate) breaches: Vec<String>,
+    /// The same, read.
+    pub(crate) events: Arc<Vec<Event>>,
+    /// What a daemon did to a machine that it must not do.
+    pub(crate) breaches: Faults,
 }
 
 impl Ledger {
@@ -116,7 +130,7 @@ impl Ledger {
             }
             _ => None,
         };
-        self.breaches.extend(breach.map(|(uuid, what)| format!("machine {uuid} {what}")));
+        self.breaches.extend(breach.map(|(uuid, what)| Breach::Disturbed.of(format!("machine {uuid} {what}"))));
     }
 
     /// Somebody was told of a machine.
@@ -140,9 +154,19 @@ impl Ledger {
         }
     }
 
-    /// The guest ends, by the suite's hand.
-    pub(crate) fn kill(&mut self, uuid: Uuid, world: &FakeWorld) {
-        self.killed.insert(uuid);
-        world.kill(uuid);
+    /// What a machine's client may do with their token was refused.
+    pub(crate) fn refused(&mut self, uuid: Uuid, verb: &str, message: &str) {
+        if !self.killed.contains(&uuid) {
+            self.breaches.push(Breach::Lost.of(format!("{verb} of machine {uuid} was answered with '{message}'")));
+        }
+    }
+
+    /// A machine's client was told how long it lives.
+    pub(crate) fn extended(&mut self, uuid: Uuid, until: Option<Timestamp>) {
+        self.acknowledged += 1;
+        // It may have been given back meanwhile.
+        if let Some(grant) = self.granted.get_mut(&uuid).or(self.leaving.get_mut(&uuid)) {
+            grant.until = grant.until.max(until);
+        }
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! All that a daemon does to the world is a call of one of its traits, and all that it remembers is a transaction: so
 //! *before* and *after* each kind of call, and each kind of transaction by what it tells, are all the places where a
-//! crash can leave something different behind, but for the insides of the store, which kills at random times and the
-//! store's own kill test are for. None of it needs a word in the product.
+//! crash can leave something different behind, but for the insides of the store and the adapters: those that matter
+//! are failpoints of the product ([`INSIDE`]; the adapters' are for the real program).
 
 use std::io::Write;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anweddol::model::{Event, EventKind};
 use anweddol::store::{Op, Txn, records};
@@ -52,6 +52,22 @@ const TOLD: [EventKind; 14] = [
     EventKind::UpdatedPool,
 ];
 
+/// Failpoints that a daemon on a simulated world comes by.
+const INSIDE: [&str; 9] = [
+    "store-begun",
+    "store-empty",
+    "store-unsynced",
+    "store-complete",
+    "file-written",
+    "file-named",
+    "round-applied",
+    "round-flushed",
+    "round-synced",
+];
+
+/// Of them, how many, from the first on, come only before the first record is there.
+const AT_BIRTH: usize = 6;
+
 /// A transaction that tells nothing: an intent, a status, a withdrawal.
 const QUIET: &str = "commit quiet";
 
@@ -69,7 +85,25 @@ pub(crate) fn all() -> Vec<String> {
     let calls = CALLS.iter().map(|call| format!("call {call}"));
     let told = TOLD.iter().map(|kind| format!("commit {}", kind.name()));
     let places = calls.chain(told).chain([QUIET.to_owned()]);
-    places.flat_map(|place| [format!("{place}, before"), format!("{place}, after")]).collect()
+    let sides = places.flat_map(|place| [format!("{place}, before"), format!("{place}, after")]);
+    sides.chain(INSIDE.map(inside)).collect()
+}
+
+/// Those that come only while a state directory is new.
+pub(crate) fn at_birth() -> Vec<String> {
+    INSIDE[..AT_BIRTH].iter().copied().map(inside).collect()
+}
+
+fn inside(name: &str) -> String {
+    format!("inside {name}")
+}
+
+/// Makes the trap see the failpoints.
+pub(crate) fn arm(trap: &Arc<Trap>) {
+    for name in INSIDE {
+        let (trap, place) = (Arc::clone(trap), inside(name));
+        fail::cfg_callback(name, move || trap.pass(&place)).expect("a name is a failpoint's");
+    }
 }
 
 /// What a transaction is called.
@@ -85,13 +119,6 @@ pub(crate) fn of_txn(txn: &Txn) -> Vec<String> {
     if names.is_empty() { vec![QUIET.to_owned()] } else { names }
 }
 
-/// Which side of a call or a transaction.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Side {
-    Before,
-    After,
-}
-
 /// Kills this process where it is aimed at.
 #[derive(Default)]
 pub(crate) struct Trap(Mutex<Option<Aim>>);
@@ -101,15 +128,21 @@ impl Trap {
         *self.0.lock().unwrap() = aim;
     }
 
+    /// This process is about to make a call or a transaction of this name.
+    pub(crate) fn before(&self, place: &str) {
+        self.pass(&format!("{place}, before"));
+    }
+
+    /// It has made it.
+    pub(crate) fn after(&self, place: &str) {
+        self.pass(&format!("{place}, after"));
+    }
+
     /// This process comes by a point. If it is the one, it says so and is gone, with all of its threads.
-    pub(crate) fn pass(&self, place: &str, side: Side) {
+    fn pass(&self, point: &str) {
         let mut aimed = self.0.lock().unwrap();
         let Some(aim) = &mut *aimed else { return };
-        let side = match side {
-            Side::Before => ", before",
-            Side::After => ", after",
-        };
-        if aim.point.strip_suffix(side) != Some(place) {
+        if aim.point != point {
             return;
         }
         aim.time = aim.time.saturating_sub(1);

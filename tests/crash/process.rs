@@ -91,9 +91,9 @@ impl Daemon {
         }
     }
 
-    /// What is recorded now.
-    pub(crate) fn records(&mut self) -> Records {
-        self.order(&Order::Records);
+    /// What is recorded now, but for events before this one, counted from 0.
+    pub(crate) fn records(&mut self, events_from: usize) -> Records {
+        self.order(&Order::Records { events_from });
         let line = self.line("records ", Instant::now() + PATIENCE);
         serde_json::from_str(&line.unwrap_or_else(|death| panic!("a daemon nobody killed died: {death:?}"))).unwrap()
     }
@@ -107,10 +107,10 @@ impl Daemon {
         writeln!(self.orders, "{}", serde_json::to_string(order).unwrap()).unwrap();
     }
 
-    /// Waits for its death, which comes after `limit` at the latest.
-    pub(crate) fn death(mut self, limit: Duration) -> Death {
+    /// Waits for its death, which comes when it is enough, and after `limit` at the latest.
+    pub(crate) fn death(mut self, limit: Duration, enough: impl Fn() -> bool) -> Death {
         let end = Instant::now() + limit;
-        while Instant::now() < end && self.child.try_wait().unwrap().is_none() {
+        while Instant::now() < end && !enough() && self.child.try_wait().unwrap().is_none() {
             std::thread::sleep(POLL);
         }
         self.bury()

@@ -1,16 +1,18 @@
-//! The promises of `anweddol::operator`, over the records, the world, and what clients were told. Nothing here waits:
-//! each check says what is not as it should be.
+//! The promises of `anweddol::operator`, over the records and what clients were told. Nothing here waits: each check
+//! says what is not as it should be. What has to be so of the world besides, the worlds say: [`crate::sight`] of the
+//! simulated one, [`crate::real`] of the real one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use anweddol::api::Sealer;
 use anweddol::model::{
-    ClaimPhase, Container, ContainerClaim, ContainerPool, Credentials, DomainState, Event, EventKind, Image, Keepsake,
-    Kind, ObjectRef, Origin, Phase, TEMPLATE_HASH,
+    ClaimPhase, Container, ContainerClaim, ContainerPool, Credentials, Event, EventKind, Image, Kind, ObjectRef,
+    Origin, Phase, TEMPLATE_HASH,
 };
 use anweddol::plan::claim::DELIVERED;
-use anweddol::plan::container::in_use;
+use anweddol::plan::lifetime;
 use anweddol::store::records;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
@@ -18,8 +20,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::daemon::Records;
+use crate::faults::{Breach, Faults, Thing};
 use crate::ledger::{Grant, Holder, Known, Ledger};
-use crate::world::Sight;
 
 /// Everything that is recorded, by what it is.
 #[derive(Default)]
@@ -29,22 +31,36 @@ pub(crate) struct View {
     pub(crate) containers: BTreeMap<Uuid, Container>,
     pub(crate) claims: BTreeMap<String, ContainerClaim>,
     pools: BTreeMap<String, ContainerPool>,
-    credentials: BTreeMap<String, Credentials>,
-    ports: BTreeMap<u16, Uuid>,
+    pub(crate) credentials: BTreeMap<String, Credentials>,
+    pub(crate) ports: BTreeMap<u16, Uuid>,
+    /// Events that were read earlier, and not again.
+    known: Arc<Vec<Event>>,
+    /// Those after them, as they are recorded.
     log: Vec<(String, Value)>,
+    /// And as they are read.
     events: Vec<Event>,
 }
 
-/// What is wrong, in words.
-pub(crate) type Faults = Vec<String>;
+/// What the world holds that bears our mark.
+pub(crate) struct Things {
+    pub(crate) domains: BTreeSet<Uuid>,
+    pub(crate) disks: BTreeSet<Uuid>,
+    pub(crate) forwards: BTreeSet<u16>,
+}
 
 fn read<T: DeserializeOwned>(value: &Value) -> T {
     serde_json::from_value(value.clone()).unwrap()
 }
 
 impl View {
+    /// Of records with the whole log: what is known of it is compared, event by event.
     pub(crate) fn of(records: &Records) -> View {
-        let mut view = View { revision: records.revision, ..View::default() };
+        View::after(records, Arc::default())
+    }
+
+    /// Of records without the events that are known.
+    pub(crate) fn after(records: &Records, known: Arc<Vec<Event>>) -> View {
+        let mut view = View { revision: records.revision, known, ..View::default() };
         for (key, value) in &records.keys {
             let object = records::parse_key(key).map(|ObjectRef { kind, name, .. }| (kind, name));
             let last = key.rsplit('/').next().unwrap_or_default().to_owned();
@@ -92,103 +108,137 @@ impl View {
     }
 
     /// What has to hold at every moment: in the middle of anything, and right after a start.
-    pub(crate) fn always(&self, sight: &Sight, ledger: &Ledger, state: &Path) -> Faults {
+    pub(crate) fn recorded(&self, ledger: &Ledger, state: &Path) -> Faults {
         let mut faults = ledger.breaches.clone();
         self.check_counters(&mut faults);
         self.check_log(ledger, &mut faults);
         self.check_told(&mut faults);
-        if sight.others.len() != 2 {
-            faults.push("a domain of somebody else was touched".into());
-        }
-        let sealer = Sealer::from_file(&state.join("seal.key")).unwrap();
+        // Without a key there are no secrets: no daemon got so far.
+        let sealer = state.join("seal.key").exists().then(|| Sealer::from_file(&state.join("seal.key")).unwrap());
         for grant in ledger.granted.values().filter(|grant| !ledger.killed.contains(&grant.uuid)) {
-            if let Err(fault) = self.holds(grant, sight, &sealer) {
-                faults.push(format!("acknowledged machine {}: {fault}", grant.uuid));
+            if let Err(fault) = self.holds(grant, sealer.as_ref()) {
+                faults.push(Breach::Lost.of(format!("acknowledged machine {}: {fault}", grant.uuid)));
             }
         }
         self.check_claims(ledger, &mut faults);
         self.check_unawaited(ledger, &mut faults);
+        let names: BTreeSet<&str> = self.containers.values().map(|c| c.metadata.name.as_str()).collect();
+        for name in self.credentials.keys().filter(|name| !names.contains(name.as_str())) {
+            faults.push(Breach::Leaked(Thing::Credential).of(format!("a login of {name}, which is not recorded")));
+        }
+        for (port, uuid) in &self.ports {
+            if self.containers.get(uuid).is_none_or(|c| c.spec.machine.port != *port) {
+                faults.push(
+                    Breach::Leaked(Thing::Port).of(format!("port {port} of {uuid}, which has another or is not")),
+                );
+            }
+        }
         faults
     }
 
-    /// What has to hold when there is nothing left to do.
-    pub(crate) fn settled(&self, sight: &Sight, ledger: &Ledger, state: &Path) -> Faults {
-        let mut faults = self.always(sight, ledger, state);
-        let uuids: BTreeSet<Uuid> = self.containers.keys().copied().collect();
-        let names: BTreeSet<&String> = self.containers.values().map(|c| &c.metadata.name).collect();
-        let ports: BTreeMap<u16, Uuid> = self.containers.values().map(|c| (c.spec.machine.port, c.uuid())).collect();
-        let on_disk = |c: &&Container| matches!(c.spec.template.image, Image::Disk { .. });
-        let overlays: BTreeSet<Uuid> = self.containers.values().filter(on_disk).map(Container::uuid).collect();
-        let mut same = |what: &str, same: bool, seen: &dyn std::fmt::Debug| {
-            if !same {
-                faults.push(format!("leaked or missing {what}: {seen:?}, recorded are {uuids:?}"));
-            }
+    /// What is in the world and outlives its record. A record is there before anything of it, and goes last.
+    pub(crate) fn leaked(&self, things: &Things) -> Faults {
+        let unrecorded = |uuid: &&Uuid| !self.containers.contains_key(uuid);
+        let held: BTreeSet<u16> = self.containers.values().map(|c| c.spec.machine.port).collect();
+        let leak = |thing: Thing, what: String| Breach::Leaked(thing).of(format!("{what} is not recorded"));
+        let domains =
+            things.domains.iter().filter(unrecorded).map(|uuid| leak(Thing::Domain, format!("domain {uuid}")));
+        let disks = things.disks.iter().filter(unrecorded).map(|uuid| leak(Thing::Disk, format!("disk {uuid}")));
+        let forwards = things.forwards.difference(&held).map(|port| leak(Thing::Forward, format!("forward of {port}")));
+        domains.chain(disks).chain(forwards).collect()
+    }
+
+    /// Machines that a start of a daemon finds in use, and says how it finds them. One that was on its way to a client who
+    /// was cut off is taken down before that.
+    pub(crate) fn in_use(&self) -> BTreeSet<Uuid> {
+        let withdrawn = |claim: &ContainerClaim| {
+            matches!(claim.spec.origin, Origin::Wire { .. }) && claim.status.phase == ClaimPhase::Pending
         };
-        same("domains", sight.domains.keys().eq(&uuids), &sight.domains.keys());
-        same("forwards", sight.forwards == ports, &sight.forwards);
-        same("disks", sight.disks == overlays, &sight.disks);
-        same("ports", self.ports == ports, &self.ports);
-        same("credentials", self.credentials.keys().eq(names), &self.credentials.keys());
-        for (uuid, domain) in &sight.domains {
-            let mark = domain.spec.as_ref().map(|spec| (spec.mark.instance, spec.mark.uid));
-            if mark != Some((self.instance, *uuid)) {
-                faults.push(format!("domain {uuid} bears {mark:?}"));
-            }
-        }
+        let found = |c: &&Container| {
+            let up = matches!(c.status.phase, Phase::Ready | Phase::Bound) && !c.metadata.deleting();
+            up && !c.spec.claim.as_ref().and_then(|name| self.claims.get(name)).is_some_and(withdrawn)
+        };
+        self.containers.values().filter(found).map(Container::uuid).collect()
+    }
+
+    /// How many events of this kind are about a machine, from this number on, counted from 0.
+    pub(crate) fn told(&self, kind: EventKind, uuid: Uuid, from: usize) -> usize {
+        let uuid = uuid.to_string();
+        let about = |event: &&Event| event.kind == kind && event.details["container_uuid"] == uuid.as_str();
+        self.all_events().skip(from).filter(about).count()
+    }
+
+    /// Claims that failed, because their machine did not get so far as to be theirs.
+    pub(crate) fn failed(&self) -> usize {
+        self.all_events().filter(|event| event.kind == EventKind::FailedClaim).count()
+    }
+
+    /// How many events there are.
+    pub(crate) fn events(&self) -> usize {
+        self.known.len() + self.events.len()
+    }
+
+    fn all_events(&self) -> impl Iterator<Item = &Event> {
+        self.known.iter().chain(&self.events)
+    }
+
+    /// What has to be recorded when there is nothing left to do.
+    pub(crate) fn rested(&self, ledger: &Ledger) -> Faults {
+        let mut faults = Faults::new();
         for (uuid, c) in &self.containers {
             if !matches!(c.status.phase, Phase::Ready | Phase::Bound) || c.metadata.deleting() {
-                faults.push(format!("machine {uuid} rests as {:?}: {}", c.status.phase, c.status.message));
-            }
-            let user = sight.domains.get(uuid).and_then(|domain| domain.user.as_ref());
-            if user != self.credentials.get(&c.metadata.name).map(|credentials| &credentials.username) {
-                faults.push(format!("machine {uuid} is {:?} with user {user:?}", c.status.phase));
+                let what = format!("machine {uuid} rests as {:?}: {}", c.status.phase, c.status.message);
+                faults.push(Breach::Unrest.of(what));
             }
         }
-        self.check_remembered(sight, &mut faults);
         self.check_pools(&mut faults);
         for (name, claim) in &self.claims {
             let wire = matches!(claim.spec.origin, Origin::Wire { .. });
             if claim.metadata.deleting() || (wire && claim.status.phase == ClaimPhase::Pending) {
-                faults.push(format!("claim '{name}' is left"));
+                faults.push(Breach::Leaked(Thing::Claim).of(format!("claim '{name}' is left")));
             }
         }
         for uuid in &ledger.destroyed {
-            if self.containers.contains_key(uuid) || self.count(*uuid, EventKind::DestroyedContainer) != 1 {
-                faults.push(format!("machine {uuid} was destroyed, and is there or was not said to be gone"));
+            if self.containers.contains_key(uuid) {
+                faults.push(Breach::Lost.of(format!("machine {uuid} was destroyed, and is there")));
             }
+            self.check_once(*uuid, EventKind::DestroyedContainer, &mut faults);
         }
         let had = ledger.granted.keys().filter(|uuid| ledger.killed.contains(uuid));
         for uuid in had.chain(&ledger.lost) {
-            if self.containers.contains_key(uuid) || self.count(*uuid, EventKind::LostClaim) != 1 {
-                faults.push(format!("machine {uuid} died, and its client was not told so, once"));
+            if self.containers.contains_key(uuid) {
+                faults.push(Breach::Unrest.of(format!("machine {uuid} died, and is recorded")));
             }
+            self.check_once(*uuid, EventKind::LostClaim, &mut faults);
         }
         faults
     }
 
-    /// Every machine in use would be found again by its domain, if the records were lost.
-    fn check_remembered(&self, sight: &Sight, faults: &mut Faults) {
-        for (uuid, c) in self.containers.iter().filter(|(_, c)| in_use(c)) {
-            let Some(domain) = sight.domains.get(uuid) else { continue };
-            let claim = c.spec.claim.as_ref().and_then(|name| self.claims.get(name));
-            let credentials = self.credentials.get(&c.metadata.name).cloned();
-            let records = credentials.map(|credentials| Keepsake::of(c, claim, credentials));
-            let kept = domain.spec.as_ref().zip(domain.keepsake.as_ref());
-            let borne = kept.map(|(spec, kept)| Keepsake::read(&kept.text, &spec.mark));
-            if !matches!((&borne, &records), (Some(Ok(borne)), Some(records)) if borne == records) {
-                faults.push(format!("machine {uuid}: its domain bears {borne:?}, and recorded is {records:?}"));
-            }
-        }
+    fn check_once(&self, uuid: Uuid, kind: EventKind, faults: &mut Faults) {
+        let breach = match self.told(kind, uuid, 0) {
+            0 => Breach::Missing,
+            1 => return,
+            _ => Breach::Doubled,
+        };
+        faults.push(breach.of(format!("{kind:?} of machine {uuid}")));
+    }
+
+    /// The overlays that there have to be.
+    pub(crate) fn on_disk(&self) -> BTreeSet<Uuid> {
+        let on_disk = |c: &&Container| matches!(c.spec.template.image, Image::Disk { .. });
+        self.containers.values().filter(on_disk).map(Container::uuid).collect()
     }
 
     fn check_counters(&self, faults: &mut Faults) {
         for (name, pool) in &self.pools {
             let members = self.members(name).count();
             if pool.status.containers as usize != members {
-                faults.push(format!("pool '{name}' counts {}, and has {members}", pool.status.containers));
+                let what = format!("pool '{name}' counts {}, and has {members}", pool.status.containers);
+                faults.push(Breach::Unrest.of(what));
             }
             if members > pool.spec.max_containers as usize {
-                faults.push(format!("pool '{name}' has {members} of at most {}", pool.spec.max_containers));
+                let what = format!("pool '{name}' has {members} of at most {}", pool.spec.max_containers);
+                faults.push(Breach::Unrest.of(what));
             }
         }
     }
@@ -208,15 +258,18 @@ impl View {
                 .any(|claim| claim.spec.pool == *name && claim.status.phase == ClaimPhase::Pending && bound < most);
             let wished = pool.spec.replicas.min(most - bound.min(most));
             if waiting || free.len() as u32 != wished || status.ready_replicas != wished {
-                faults.push(format!("pool '{name}' is not as wished: {wished} wanted, {status:?}, {waiting}"));
+                let what = format!("pool '{name}' is not as wished: {wished} wanted, {status:?}, {waiting}");
+                faults.push(Breach::Unrest.of(what));
             }
             if status.bound_containers != bound {
-                faults.push(format!("pool '{name}' counts {} bound, and has {bound}", status.bound_containers));
+                let what = format!("pool '{name}' counts {} bound, and has {bound}", status.bound_containers);
+                faults.push(Breach::Unrest.of(what));
             }
             let outdated = |c: &&&Container| c.metadata.labels.get(TEMPLATE_HASH) != Some(&status.template_hash);
             let old = free.iter().filter(outdated).count();
             if old > 0 || status.updated_replicas != wished || status.observed_generation != pool.metadata.generation {
-                faults.push(format!("pool '{name}' has {old} members of an earlier template: {status:?}"));
+                let what = format!("pool '{name}' has {old} members of an earlier template: {status:?}");
+                faults.push(Breach::Unrest.of(what));
             }
         }
     }
@@ -224,26 +277,21 @@ impl View {
     /// Numbers without a gap, and nothing of what was there changed.
     fn check_log(&self, ledger: &Ledger, faults: &mut Faults) {
         for (index, (key, _)) in self.log.iter().enumerate() {
-            if *key != format!("{}{:020}", records::EVENTS, index + 1) {
-                faults.push(format!("the log has a gap before {key}"));
+            if *key != format!("{}{:020}", records::EVENTS, self.known.len() + index + 1) {
+                faults.push(Breach::Missing.of(format!("the log has a gap before {key}")));
                 return;
             }
         }
-        if self.log.get(..ledger.log.len()) != Some(&ledger.log[..]) {
-            faults.push(format!("of {} events that were there, some are gone or changed", ledger.log.len()));
+        if self.known.is_empty() && self.log.get(..ledger.log.len()) != Some(&ledger.log[..]) {
+            let what = format!("of {} events that were there, some are gone or changed", ledger.log.len());
+            faults.push(Breach::Missing.of(what));
         }
-    }
-
-    fn count(&self, uuid: Uuid, kind: EventKind) -> usize {
-        let uuid = uuid.to_string();
-        let about = |event: &&Event| event.kind == kind && event.details["container_uuid"] == uuid.as_str();
-        self.events.iter().filter(about).count()
     }
 
     /// Every change of a machine has its events, once and in order.
     fn check_told(&self, faults: &mut Faults) {
         let mut told: BTreeMap<&str, Vec<EventKind>> = BTreeMap::new();
-        for event in &self.events {
+        for event in self.all_events() {
             if let Some(object) = event.regarding.as_ref().filter(|object| object.kind == Kind::Container) {
                 told.entry(&object.name).or_default().push(event.kind);
             }
@@ -260,17 +308,19 @@ impl View {
                 EventKind::DestroyedContainer,
             ] {
                 if count(once) > 1 {
-                    faults.push(format!("{once:?} was told {} times of {name}: {kinds:?}", count(once)));
+                    let what = format!("{once:?} was told {} times of {name}: {kinds:?}", count(once));
+                    faults.push(Breach::Doubled.of(what));
                 }
             }
             let last = kinds.iter().rfind(|kind| **kind != EventKind::AdoptionRefused);
             let gone = !there.contains_key(name);
             if gone != (last == Some(&EventKind::DestroyedContainer)) {
-                faults.push(format!("machine {name} gone: {gone}, told: {kinds:?}"));
+                faults.push(Breach::Missing.of(format!("machine {name} gone: {gone}, told: {kinds:?}")));
             }
             let (added, removed) = (count(EventKind::ForwardAdded), count(EventKind::ForwardRemoved));
             if removed > added || (gone && removed != added) {
-                faults.push(format!("forwards of {name}: {kinds:?}"));
+                let breach = if removed > added { Breach::Doubled } else { Breach::Missing };
+                faults.push(breach.of(format!("forwards of {name}: {kinds:?}")));
             }
         }
         for (name, phase) in there {
@@ -283,13 +333,13 @@ impl View {
                 Phase::Pending | Phase::Booting | Phase::Failed | Phase::Terminating => vec![],
             };
             if wanted.iter().any(|kind| count(*kind) == 0) {
-                faults.push(format!("machine {name} is {phase:?}, told: {:?}", told.get(name)));
+                faults.push(Breach::Missing.of(format!("machine {name} is {phase:?}, told: {:?}", told.get(name))));
             }
         }
     }
 
-    /// A machine is its client's as they were told: the same, with the same login and port, and running since then.
-    fn holds(&self, grant: &Grant, sight: &Sight, sealer: &Sealer) -> Result<(), String> {
+    /// A machine is its client's as they were told: the same, with the same login and port, for no less time.
+    fn holds(&self, grant: &Grant, sealer: Option<&Sealer>) -> Result<(), String> {
         let c = self.containers.get(&grant.uuid).ok_or("it is not recorded")?;
         let claim = c.spec.claim.as_ref().and_then(|name| self.claims.get(name)).ok_or("its claim is not recorded")?;
         if c.status.phase != Phase::Bound || claim.status.phase != ClaimPhase::Bound {
@@ -307,6 +357,7 @@ impl View {
             return Err("it is being deleted".into());
         }
         let credentials = self.credentials.get(&c.metadata.name).ok_or("its credentials are not recorded")?;
+        let sealer = sealer.ok_or("the key to its password is gone")?;
         let password = sealer.open(grant.uuid, &credentials.sealed_password).map_err(|error| error.to_string())?;
         if (&credentials.username, password.expose_secret()) != (&grant.username, grant.password.as_str()) {
             return Err("it has another login".into());
@@ -314,15 +365,12 @@ impl View {
         if c.spec.machine.port != grant.port || self.ports.get(&grant.port) != Some(&grant.uuid) {
             return Err("it has another port".into());
         }
-        if sight.forwards.get(&grant.port) != Some(&grant.uuid) {
-            return Err("its port does not lead to it".into());
-        }
-        let domain = sight.domains.get(&grant.uuid).ok_or("its domain is gone")?;
-        if domain.state != DomainState::Running || domain.user.as_ref() != Some(&grant.username) {
-            return Err(format!("its domain is {:?} with user {:?}", domain.state, domain.user));
-        }
-        if grant.started.is_some_and(|started| started != domain.started) {
-            return Err("its domain was started again".into());
+        let (limits, ttl) = (&c.spec.template.lifetime, claim.spec.ttl_seconds);
+        let ends = claim.status.bound_at.and_then(|since| lifetime::deadline(limits, ttl, since));
+        if let Some(told) = grant.until
+            && ends.is_none_or(|ends| ends < told)
+        {
+            return Err(format!("it was to live until {told}, and ends at {ends:?}"));
         }
         Ok(())
     }
@@ -333,9 +381,11 @@ impl View {
             let claim = self.claims.get(name);
             match wanted.known {
                 Known::Asked | Known::Leaving => continue,
-                Known::There if claim.is_none() => faults.push(format!("acknowledged claim '{name}' is gone")),
+                Known::There if claim.is_none() => {
+                    faults.push(Breach::Lost.of(format!("acknowledged claim '{name}' is gone")))
+                }
                 Known::Gone if claim.is_some_and(|claim| !claim.metadata.deleting()) => {
-                    faults.push(format!("deleted claim '{name}' is there"));
+                    faults.push(Breach::Lost.of(format!("deleted claim '{name}' is there")));
                 }
                 Known::There | Known::Gone => {}
             }
@@ -343,13 +393,20 @@ impl View {
             let machine = status.container.as_ref().and_then(|name| name.parse::<Uuid>().ok());
             let killed = machine.is_some_and(|uuid| ledger.killed.contains(&uuid));
             if wanted.bound.is_some() && wanted.bound != machine {
-                faults.push(format!("claim '{name}' was bound to {:?}, and names {machine:?}", wanted.bound));
+                faults.push(
+                    Breach::Lost.of(format!("claim '{name}' was bound to {:?}, and names {machine:?}", wanted.bound)),
+                );
             }
-            if matches!(status.phase, ClaimPhase::Failed | ClaimPhase::Lost | ClaimPhase::Expired) && !killed {
-                faults.push(format!("claim '{name}' is {:?}: {}", status.phase, status.message));
+            let ended = match status.phase {
+                ClaimPhase::Failed => !ledger.boots_fail,
+                ClaimPhase::Lost | ClaimPhase::Expired => true,
+                ClaimPhase::Pending | ClaimPhase::Bound => false,
+            };
+            if ended && !killed {
+                faults.push(Breach::Lost.of(format!("claim '{name}' is {:?}: {}", status.phase, status.message)));
             }
             if wanted.bound.is_some() && !matches!(status.phase, ClaimPhase::Bound | ClaimPhase::Lost) {
-                faults.push(format!("claim '{name}' was bound, and is {:?}", status.phase));
+                faults.push(Breach::Lost.of(format!("claim '{name}' was bound, and is {:?}", status.phase)));
             }
         }
     }
@@ -362,7 +419,10 @@ impl View {
             let waits = claim.status.phase == ClaimPhase::Pending && !claim.metadata.deleting();
             let late = claim.status.bound_at.is_some_and(|at| at > cut_off);
             if waits || late {
-                faults.push(format!("claim '{name}' of a client that was cut off is {:?}", claim.status.phase));
+                faults.push(
+                    Breach::Leaked(Thing::Claim)
+                        .of(format!("claim '{name}' of a client that was cut off is {:?}", claim.status.phase)),
+                );
             }
         }
     }
@@ -391,6 +451,13 @@ impl View {
             lost.insert(uuid);
         }
         ledger.cut_off = 0;
-        ledger.log = self.log.clone();
+        self.remember(ledger);
+    }
+
+    /// The log as it is now stays so.
+    pub(crate) fn remember(&self, ledger: &mut Ledger) {
+        ledger.log.truncate(self.known.len());
+        ledger.log.extend_from_slice(&self.log);
+        ledger.events = Arc::new(self.all_events().cloned().collect());
     }
 }

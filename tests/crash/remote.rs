@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use crate::link::{Answer, Ask, DEADLINE, Domain, Hint, PATIENCE, Refusal, receive, send};
-use crate::points::{Side, Trap};
+use crate::points::Trap;
 
 /// Wakes that a receiver may lag behind.
 const WAKES: usize = 1024;
@@ -31,9 +31,9 @@ impl Remote {
 
     fn call<T: DeserializeOwned>(&self, name: &str, ask: &Ask) -> Result<T, Refusal> {
         let place = format!("call {name}");
-        self.trap.pass(&place, Side::Before);
+        self.trap.before(&place);
         let answered = self.exchange(ask);
-        self.trap.pass(&place, Side::After);
+        self.trap.after(&place);
         let broken = |error: &dyn std::fmt::Display| Refusal::Failed(format!("the world does not answer: {error}"));
         let value = answered.map_err(|error| broken(&error))??;
         serde_json::from_value(value).map_err(|error| broken(&error))

@@ -1,37 +1,58 @@
 //! What clients, users and guests do meanwhile. Everything that a client is told goes into the ledger before it does
 //! anything else.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use anweddol::client::ClientError;
-use anweddol::wire::{CREATE, Generation, Request};
+use anweddol::wire::{CREATE, EXTEND, Generation, Request};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::common::ask::{destroy_request, grant as granted, try_ask};
+use crate::daemon::{MAX_TTL, TTL};
 use crate::http;
 use crate::ledger::{Grant, Holder, Known, Ledger, Wanted};
 use crate::random::Random;
-use crate::world::World;
 
 /// The pool besides the configuration's.
 pub(crate) const SIDE: &str = "side";
-/// The most machines of it.
-const SIDE_MOST: u32 = 4;
-/// Memory that templates ask for.
-pub(crate) const MEMORY: [u64; 3] = [64, 128, 256];
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Guests, whatever runs them.
+pub(crate) trait Guests: Sync {
+    /// Those that run, and when each was started.
+    fn running(&self) -> BTreeMap<Uuid, Duration>;
+    /// Ends one, from outside.
+    fn kill(&self, uuid: Uuid);
+}
+
+/// What there is room and time for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measure {
+    /// Memory that templates of the side pool ask for, in MiB.
+    pub(crate) memory: [u64; 3],
+    /// Machines that a pool keeps waiting are fewer.
+    pub(crate) replicas: usize,
+    /// The most machines of the side pool.
+    pub(crate) side_most: u32,
+    /// An actor waits for up to so many milliseconds before it acts again.
+    pub(crate) pause: usize,
+}
 
 /// One daemon that serves, and everybody around it.
 pub(crate) struct Scene<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) state: &'a Path,
     pub(crate) disk: &'a Path,
-    pub(crate) world: &'a World,
+    pub(crate) guests: &'a dyn Guests,
     pub(crate) ledger: &'a Mutex<Ledger>,
+    pub(crate) measure: Measure,
 }
 
 impl Scene<'_> {
@@ -42,8 +63,10 @@ impl Scene<'_> {
     /// Acts until it is over.
     pub(crate) fn act(&self, mut random: Random, over: &AtomicBool) {
         while !over.load(Ordering::SeqCst) {
-            match random.below(20) {
-                0..6 => self.create(&mut random),
+            std::thread::sleep(Duration::from_millis(random.below(self.measure.pause + 1) as u64));
+            match random.below(22) {
+                20.. => self.extend(&mut random),
+                0..6 => drop(self.create(&mut random, &Map::new())),
                 6..10 => self.destroy(&mut random),
                 10..12 => self.claim(&mut random),
                 12..15 => self.login(&mut random),
@@ -55,7 +78,8 @@ impl Scene<'_> {
         }
     }
 
-    fn create(&self, random: &mut Random) {
+    /// Asks for a machine of any pool, and for what else is given.
+    pub(crate) fn create(&self, random: &mut Random, fixed: &Map<String, Value>) -> Option<Uuid> {
         let mut parameters = Map::new();
         if random.below(2) == 0 {
             parameters.insert("pool".into(), SIDE.into());
@@ -63,25 +87,27 @@ impl Scene<'_> {
         if random.below(4) == 0 {
             parameters.insert("ssh_public_key".into(), KEY.into());
         }
+        parameters.extend(fixed.clone());
         match try_ask(self.address, Generation::Second, &Request::new(CREATE, parameters)) {
             Ok(response) if response.success => {
                 let told = granted(&response);
-                self.told(&told.uuid, Holder::Token(told.token), told.username, told.password, told.port);
+                let uuid = told.uuid.parse().unwrap();
+                self.told(uuid, Holder::Token(told.token), told.username, told.password, told.port, &told.data);
+                return Some(uuid);
             }
             Ok(_) | Err(ClientError::NobodyThere { .. }) => {}
             Err(_) => self.ledger().cut_off += 1,
         }
+        None
     }
 
-    fn told(&self, uuid: &str, by: Holder, username: String, password: String, port: u16) {
-        let uuid: Uuid = uuid.parse().unwrap();
+    fn told(&self, uuid: Uuid, by: Holder, username: String, password: String, port: u16, data: &Map<String, Value>) {
         let mut ledger = self.ledger();
-        let domains = self.world.fake.domains();
-        let started = domains.iter().find(|domain| domain.uuid == uuid).map(|domain| domain.started);
-        ledger.grant(Grant { uuid, by, username, password, port, started });
+        let started = self.guests.running().get(&uuid).copied();
+        ledger.grant(Grant { uuid, by, username, password, port, started, until: until(data) });
     }
 
-    fn destroy(&self, random: &mut Random) {
+    fn extend(&self, random: &mut Random) {
         let mut ledger = self.ledger();
         let held = ledger.granted.values().filter_map(|grant| match &grant.by {
             Holder::Token(token) => Some((grant.uuid, token.clone())),
@@ -89,16 +115,53 @@ impl Scene<'_> {
         });
         let held: Vec<(Uuid, String)> = held.collect();
         let Some((uuid, token)) = random.pick(&held).cloned() else { return };
-        ledger.give_back(&Holder::Token(token.clone()));
+        ledger.extensions += 1;
+        let ttl = TTL + 60 * ledger.extensions;
         drop(ledger);
+        let mut request = destroy_request(&uuid.to_string(), &token);
+        request.verb = EXTEND.into();
+        request.parameters.insert("ttl".into(), ttl.into());
+        let Ok(response) = try_ask(self.address, Generation::Second, &request) else { return };
+        let mut ledger = self.ledger();
+        if response.success {
+            ledger.extended(uuid, until(&response.data));
+        } else if ledger.granted.contains_key(&uuid) {
+            ledger.refused(uuid, "EXTEND", &response.message);
+        }
+    }
+
+    fn destroy(&self, random: &mut Random) {
+        let ledger = self.ledger();
+        let held = ledger.granted.values().filter_map(|grant| match &grant.by {
+            Holder::Token(token) if !ledger.kept.contains(&grant.uuid) => Some((grant.uuid, token.clone())),
+            Holder::Token(_) | Holder::Claim(_) => None,
+        });
+        let held: Vec<(Uuid, String)> = held.collect();
+        drop(ledger);
+        if let Some((uuid, token)) = random.pick(&held).cloned() {
+            self.give_back(uuid, token);
+        }
+    }
+
+    /// Gives a machine back by its token, as its client does.
+    pub(crate) fn give_back(&self, uuid: Uuid, token: String) {
         let request = destroy_request(&uuid.to_string(), &token);
-        if let Ok(response) = try_ask(self.address, Generation::Second, &request)
-            && response.success
-        {
-            let mut ledger = self.ledger();
+        let by = Holder::Token(token);
+        let mut ledger = self.ledger();
+        // Somebody else may have been faster.
+        if ledger.granted.get(&uuid).is_none_or(|grant| grant.by != by) {
+            return;
+        }
+        ledger.give_back(&by);
+        drop(ledger);
+        let Ok(response) = try_ask(self.address, Generation::Second, &request) else { return };
+        let mut ledger = self.ledger();
+        if response.success {
             ledger.acknowledged += 1;
             ledger.leaving.remove(&uuid);
             ledger.destroyed.insert(uuid);
+        } else {
+            ledger.refused(uuid, "DESTROY", &response.message);
         }
     }
 
@@ -140,7 +203,8 @@ impl Scene<'_> {
             Ok((200, login)) => {
                 let text = |field: &str| login[field].as_str().unwrap().to_owned();
                 let port = login["port"].as_u64().unwrap().try_into().unwrap();
-                self.told(&text("container"), Holder::Claim(name.clone()), text("username"), text("password"), port);
+                let (uuid, holder) = (text("container").parse().unwrap(), Holder::Claim(name.clone()));
+                self.told(uuid, holder, text("username"), text("password"), port, &Map::new());
             }
             // It is not bound yet, or somebody else was faster; it is still unread.
             Ok(_) => return,
@@ -169,30 +233,39 @@ impl Scene<'_> {
 
     fn kill(&self, random: &mut Random) {
         let mut ledger = self.ledger();
-        let uuids: Vec<Uuid> = self.world.look().domains.into_keys().collect();
+        let running = self.guests.running().into_keys();
+        let uuids: Vec<Uuid> = running.filter(|uuid| !ledger.kept.contains(uuid)).collect();
         if let Some(uuid) = random.pick(&uuids) {
-            ledger.kill(*uuid, &self.world.fake);
+            ledger.killed.insert(*uuid);
+            self.guests.kill(*uuid);
         }
     }
 
     fn scale(&self, random: &mut Random) {
         let pool = if random.below(2) == 0 { SIDE } else { "default" };
-        let scale = json!({ "spec": { "replicas": random.below(4) } });
+        let scale = json!({ "spec": { "replicas": random.below(self.measure.replicas) } });
         // Unanswered, it is done or not: either is a wish like any other.
         drop(http::ask(self.state, "PUT", &format!("containerpools/{pool}/scale"), &scale));
     }
 
     /// Makes the other pool, or changes its template.
     pub(crate) fn apply_side(&self, random: &mut Random) -> std::io::Result<()> {
-        let memory = format!("{}Mi", MEMORY[random.below(MEMORY.len())]);
-        let template = json!({ "image": { "disk": { "path": self.disk } }, "memory": memory });
-        let (refill, replicas) = (json!({ "debounceMilliseconds": 0 }), random.below(3));
-        let spec = json!({ "replicas": replicas, "maxContainers": SIDE_MOST, "refill": refill, "template": template });
+        let Measure { memory, replicas, side_most, .. } = self.measure;
+        let memory = format!("{}Mi", memory[random.below(memory.len())]);
+        let lifetime = json!({ "ttlSeconds": TTL, "maxTtlSeconds": MAX_TTL });
+        let template = json!({ "image": { "disk": { "path": self.disk } }, "memory": memory, "lifetime": lifetime });
+        let (refill, replicas) = (json!({ "debounceMilliseconds": 0 }), random.below(replicas));
+        let spec = json!({ "replicas": replicas, "maxContainers": side_most, "refill": refill, "template": template });
         let pool = manifest("ContainerPool", SIDE, spec);
         let (code, status) = http::ask(self.state, "PATCH", &format!("containerpools/{SIDE}"), &pool)?;
         assert!(matches!(code, 200 | 201), "a pool was answered with {code}: {status}");
         Ok(())
     }
+}
+
+/// Until when a machine lives, as an answer tells it.
+fn until(data: &Map<String, Value>) -> Option<Timestamp> {
+    data.get("container_expires_at").and_then(Value::as_str).map(|text| text.parse().unwrap())
 }
 
 fn manifest(kind: &str, name: &str, spec: Value) -> Value {

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::ledger::Ledger;
 use crate::link::{Answer, Ask, DEADLINE, Domain, Hint, Refusal, receive, send};
+use crate::workload::Guests;
 
 /// How long guests boot.
 const BOOT: Duration = Duration::from_millis(20);
@@ -39,6 +40,16 @@ pub(crate) struct World {
     ledger: Arc<Mutex<Ledger>>,
     failure_rate: f64,
     over: AtomicBool,
+}
+
+impl Guests for World {
+    fn running(&self) -> BTreeMap<Uuid, Duration> {
+        self.look().domains.into_iter().map(|(uuid, domain)| (uuid, domain.started)).collect()
+    }
+
+    fn kill(&self, uuid: Uuid) {
+        self.fake.kill(uuid);
+    }
 }
 
 /// What is there.

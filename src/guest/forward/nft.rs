@@ -37,6 +37,7 @@ use super::table::{self, Card, Entry};
 use super::{can_bind, published_at};
 use crate::child::{ChildError, Program};
 use crate::error_chain;
+use crate::failpoint::failpoint;
 use crate::guest::{Forward, ForwardError, Forwarder, GUEST_SSH_PORT};
 use crate::hypervisor::libvirt::NatNetwork;
 use crate::hypervisor::xml;
@@ -241,6 +242,7 @@ impl Forwarder for NftForwarder {
             None => false,
         };
         self.bind(forward, address, &there).map_err(failed)?;
+        failpoint!("card-bound");
         if !present {
             self.write(&table::forward(&self.config.table, &wanted)).map_err(failed)?;
         }
@@ -350,7 +352,9 @@ fn switch_on(file: &Path) -> Result<(), String> {
 
 /// Runs a script: nothing, or nft's complaint.
 fn nft(script: &str) -> Result<(), String> {
-    NFT.run(&["-f", "-"], script).map(drop).map_err(|error| error_chain(&error))
+    NFT.run(&["-f", "-"], script).map_err(|error| error_chain(&error))?;
+    failpoint!("nft-done");
+    Ok(())
 }
 
 #[cfg(test)]

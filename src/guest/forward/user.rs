@@ -17,6 +17,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{can_bind, published_at};
+use crate::failpoint::failpoint;
 use crate::guest::{Forward, ForwardError, Forwarder, GUEST_SSH_PORT};
 use crate::hypervisor::libvirt::Libvirt;
 use crate::hypervisor::xml::USER_NETDEV;
@@ -110,6 +111,7 @@ impl UserForwarder {
     fn add(&self, forward: &Forward, from: Ipv4Addr) -> Result<(), ForwardError> {
         let line = format!("hostfwd_add {USER_NETDEV} tcp:{from}:{}-:{GUEST_SSH_PORT}", forward.port);
         let answer = self.command(forward, &line)?.ok_or_else(|| gone(forward))?;
+        failpoint!("port-opened");
         parse_add(forward.port, &answer)
     }
 
@@ -147,6 +149,7 @@ impl Forwarder for UserForwarder {
         for &from in there.iter().filter(|&&from| from != self.bind) {
             self.remove(forward, from)?;
         }
+        failpoint!("port-closed");
         if there.contains(&self.bind) { Ok(()) } else { self.add(forward, self.bind) }
     }
 

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::child::{ChildError, Program};
 use crate::error_chain;
+use crate::failpoint::failpoint;
 use crate::hypervisor::HypervisorError;
 use crate::hypervisor::account::{Account, Want};
 use crate::hypervisor::xml::overlay;
@@ -52,6 +53,7 @@ impl Disks {
             },
             error @ (ChildError::Start { .. } | ChildError::Late { .. }) => failed(error_chain(&error)),
         })?;
+        failpoint!("disk-made");
         self.hand_over(&path).map_err(|error| failed(format!("{}: {error}", path.display())))
     }
 

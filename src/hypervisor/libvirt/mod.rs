@@ -36,6 +36,7 @@ use super::accel::{self, Device};
 use super::account::Account;
 use super::xml::{self, Attachment, Bears, Host};
 use super::{DomainSpec, Hypervisor, HypervisorError};
+use crate::failpoint::failpoint;
 use crate::model::{DomainSeen, DomainState, DomainType, Image, Listing, Mark, Network, Trace, Wake};
 use disks::Disks;
 use embedded::Runner;
@@ -301,7 +302,10 @@ impl Hypervisor for Libvirt {
             Image::Disk { path, format } => self.disks.make(uuid, path, *format)?,
             Image::Iso(_) | Image::Kernel { .. } => {}
         }
-        match self.link.call(|connect| connect.create_domain_xml(&text, virt::sys::VIR_DOMAIN_NONE).map(drop)) {
+        failpoint!("domain-absent");
+        let created = self.link.call(|connect| connect.create_domain_xml(&text, virt::sys::VIR_DOMAIN_NONE).map(drop));
+        failpoint!("domain-created");
+        match created {
             Ok(()) => Ok(()),
             // A call that was given up may have been done all the same, and then this one finds its domain.
             Err(error) => match self.already(spec) {

@@ -255,7 +255,10 @@ impl Bench {
 
     pub(super) fn restart(&mut self, calls: Option<usize>) {
         self.fuse.set(calls);
-        self.survives(|bench| bench.operator.recover(Uuid::new_v4()).unwrap());
+        self.survives(|bench| {
+            bench.operator.recover(Uuid::new_v4()).unwrap();
+            bench.operator.sweep().unwrap();
+        });
         self.fuse.set(None);
     }
 

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use super::codec::FORMAT;
 use super::error::OpenError;
 use super::lock;
+use crate::failpoint::failpoint;
 
 const CREATING: &str = "creating";
 const DATA: &str = "data";
@@ -67,6 +68,7 @@ pub(super) fn begin_new(dir: &Path) -> Result<(), OpenError> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        failpoint!("store-begun");
         DirBuilder::new().mode(0o700).create(data(dir))
     };
     begin().map_err(|source| OpenError::from_io(dir, source))
@@ -79,6 +81,7 @@ pub(super) fn finish_new(dir: &Path) -> Result<(), OpenError> {
         format.sync_all()?;
         sync_dir(&data(dir))?;
         sync_dir(dir)?;
+        failpoint!("store-complete");
         fs::remove_file(dir.join(CREATING))?;
         sync_dir(dir)?;
         // Its parent may not be readable for us; then somebody else made the directory.

@@ -44,6 +44,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::{HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
 use super::{Change, Kv};
+use crate::failpoint::failpoint;
 use codec::{Entry, Meta};
 use contain::contained;
 use lock::Lock;
@@ -116,6 +117,7 @@ fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Loca
     let new = layout::is_new(dir)?;
     if new {
         layout::begin_new(dir)?;
+        failpoint!("store-empty");
     } else {
         layout::check_format(dir)?;
         layout::remove_partial_snapshots(dir).map_err(|source| OpenError::from_io(dir, source))?;
@@ -129,6 +131,7 @@ fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Loca
             if new {
                 let empty = Meta::of(&Snapshot::new()).encode();
                 db.insert(codec::META, empty).map_err(|error| OpenError::from_sled(&dir, error))?;
+                failpoint!("store-unsynced");
             }
             let state = load(&dir, &db)?;
             Ok((db, file, state))
@@ -234,6 +237,7 @@ impl Journal for Sled {
         }
         batch.insert(codec::META, Meta::of(state).encode());
         self.db.apply_batch(batch)?;
+        failpoint!("round-applied");
         sync(&self.db, &self.file, &*self.disk)?;
         Ok(self.told.note(state.revision)?)
     }
@@ -242,5 +246,8 @@ impl Journal for Sled {
 /// `flush` brings sled's buffers to the file, and then the file is brought to the disk.
 fn sync(db: &::sled::Db, file: &File, disk: &dyn Disk) -> Result<(), ::sled::Error> {
     db.flush()?;
-    disk.sync(file).map_err(::sled::Error::Io)
+    failpoint!("round-flushed");
+    disk.sync(file).map_err(::sled::Error::Io)?;
+    failpoint!("round-synced");
+    Ok(())
 }

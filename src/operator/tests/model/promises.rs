@@ -117,6 +117,7 @@ impl System {
             met.insert(state.now.print());
             self.stage.free(&state.now);
             self.operator.recover(Uuid::from_u128(state.run + 1)).unwrap();
+            self.operator.sweep().unwrap();
             self.account(state, &Work::Recover)?;
             self.rounds(state, good, &mut met)?;
         }

@@ -430,7 +430,10 @@ impl System {
         };
         move || {
             match work {
-                Work::Recover => self.operator.recover(run).unwrap(),
+                Work::Recover => {
+                    self.operator.recover(run).unwrap();
+                    self.operator.sweep().unwrap();
+                }
                 Work::Sweep => self.operator.sweep().unwrap(),
                 Work::Pass(object) => drop(self.operator.pass(object).unwrap()),
                 Work::Create(number) => {
