@@ -155,8 +155,8 @@ fn what_an_interrupted_import_left_is_begun_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     fs::create_dir(&path).unwrap();
-    fs::create_dir_all(dir.path().join("store.importing/data")).unwrap();
-    fs::write(dir.path().join("store.importing/data/db"), "half").unwrap();
+    fs::create_dir_all(dir.path().join("store.making/data")).unwrap();
+    fs::write(dir.path().join("store.making/data/db"), "half").unwrap();
     let nothing = Contents { revision: 5, records: vec![], logs: BTreeMap::new() };
     assert_eq!(install(&path, &nothing, &Aside::Nowhere).unwrap(), None);
     assert_eq!(open(&path).list("").unwrap(), (vec![], 5));
