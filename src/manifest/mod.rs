@@ -13,6 +13,8 @@
 //! A manifest describes its object wholly: a field that is left out has its default. What the daemon writes (the rest
 //! of `metadata`, `status`) is read and ignored, so that what `anweddol get -o yaml` prints can be applied.
 
+pub mod columns;
+pub mod crd;
 pub mod explain;
 mod forms;
 mod hint;
@@ -22,6 +24,7 @@ pub mod rules;
 mod schema;
 pub mod selector;
 mod text;
+pub(crate) mod time;
 mod tree;
 
 #[cfg(test)]
@@ -34,7 +37,7 @@ use serde_json::{Map, Value};
 
 pub use forms::{ClaimReport, ContainerReport};
 pub use schema::schema;
-pub use text::{MAX_DOCUMENTS, MAX_SIZE, Read, read};
+pub use text::{MAX_DOCUMENTS, MAX_SIZE, Read, read, value};
 
 use crate::model::{API_VERSION, ClaimSpec, Kind, ObjectRef, PoolSpec, Template};
 

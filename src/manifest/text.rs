@@ -231,3 +231,10 @@ fn check_metadata(metadata: &MetadataForm) -> Vec<Fault> {
     faults.extend(rules::annotations(&metadata.annotations));
     faults
 }
+
+/// A text with one document as a value, whatever it is of.
+pub fn value(bytes: &[u8]) -> Result<Value, serde_yaml::Error> {
+    use serde::de::Error;
+    let text = std::str::from_utf8(bytes).map_err(|_| serde_yaml::Error::custom("it is not UTF-8 text"))?;
+    Tree::deserialize(Deserializer::from_str(text)).map(|Tree(value)| value)
+}

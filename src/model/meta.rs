@@ -10,6 +10,12 @@ use uuid::Uuid;
 /// Group and version of every kind here.
 pub const API_VERSION: &str = "anweddol.io/v1alpha1";
 
+/// The group of every kind here.
+pub const GROUP: &str = "anweddol.io";
+
+/// The version of every kind here.
+pub const VERSION: &str = "v1alpha1";
+
 /// Where objects live that name no namespace.
 pub const DEFAULT_NAMESPACE: &str = "default";
 

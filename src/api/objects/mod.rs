@@ -12,7 +12,7 @@
 //! Each of them is a test in `tests.rs`.
 
 pub mod configured;
-mod read;
+pub(in crate::api) mod read;
 mod view;
 mod write;
 

@@ -8,7 +8,7 @@ use super::configured::{self, Configured};
 use super::*;
 use crate::api::{Digests, Sealer};
 use crate::manifest::keep::CONFIGURATION;
-use crate::manifest::selector::Selector;
+use crate::manifest::selector::{Filter, Selector};
 use crate::manifest::{self, Manifest};
 use crate::model::{
     ClaimPhase, Container, ContainerClaim, ContainerPool, DEFAULT_NAMESPACE, Event, EventKind, Image, Kind, MANAGED_BY,
@@ -267,7 +267,7 @@ async fn a_keeper_touches_what_is_its_own_nobodys_or_the_configurations() {
 #[tokio::test]
 async fn a_watch_tells_what_came_changed_and_went_for_its_selector() {
     let bench = Bench::new();
-    let selector: Selector = "team=red".parse().unwrap();
+    let selector = Filter::from("team=red".parse::<Selector>().unwrap());
     let mut red = bench.pool(1);
     red.labels.insert("team".into(), "red".into());
     let from = bench.revision();
@@ -305,7 +305,7 @@ async fn a_watch_from_a_forgotten_revision_is_told_to_list_again() {
     bench.apply(&bench.pool(1)).await.unwrap();
     bench.store.compact(bench.revision()).unwrap();
     for revision in [1, bench.revision() + 1] {
-        let mut changes = bench.objects.watch(Kind::ContainerPool, None, Selector::default(), revision);
+        let mut changes = bench.objects.watch(Kind::ContainerPool, None, Filter::default(), revision);
         let told = changes.next().await.unwrap();
         assert!(matches!(told, Err(RecordError::Store(StoreError::Compacted { .. }))), "{revision}: {told:?}");
         assert!(changes.next().await.is_none());

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::manifest::{ClaimReport, ContainerReport, Manifest, Spec, json};
 use crate::model::{
-    API_VERSION, ClaimSpec, Container, ContainerClaim, ContainerPool, Event, Object, ObjectMeta, Origin,
+    API_VERSION, ClaimSpec, Container, ContainerClaim, ContainerPool, Event, Object, Origin,
 };
 use crate::store::Kv;
 use crate::store::records::{self, RecordError, Versioned};
@@ -99,9 +99,8 @@ pub(super) fn view<T: Shown>(read: &Versioned<T>) -> Value {
 }
 
 /// A record as it is shown.
-pub(super) fn view_kv<T: Shown>(kv: &Kv) -> Result<(Value, ObjectMeta), RecordError> {
-    let read = records::decode::<T>(kv)?;
-    Ok((view(&read), read.object.meta().clone()))
+pub(super) fn view_kv<T: Shown>(kv: &Kv) -> Result<Value, RecordError> {
+    Ok(view(&records::decode::<T>(kv)?))
 }
 
 /// An object as a manifest would describe it.

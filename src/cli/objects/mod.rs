@@ -12,7 +12,6 @@ mod get;
 mod login;
 mod scale;
 mod table;
-mod time;
 
 use std::str::FromStr;
 

@@ -1,0 +1,530 @@
+//! Objects that are kept for their clients and mean nothing to the daemon: namespaces, leases, secrets, and events that
+//! others tell. They are documents in the form of Kubernetes, and have the same rules of writing as the others:
+//! a revision, conditions on it, no write that changes nothing.
+//!
+//! | key | what |
+//! | --- | --- |
+//! | `plain/namespaces/NAME` | a namespace ([`super::namespaces`]) |
+//! | `plain/leases/NAMESPACE/NAME`, `plain/secrets/NAMESPACE/NAME` | as they are called |
+//! | `events.k8s.io/NAMESPACE/NAME` | an event that a client told, beside the log in `events/`: one watch sees both |
+
+use std::sync::Arc;
+
+use json_patch::{Patch, PatchOperation};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::objects::read::{changes, selected};
+use super::objects::{Changes, Listed};
+use crate::manifest::selector::Filter;
+use crate::plan::clock::Clock;
+use crate::store::records::RecordError;
+use crate::store::{Kv, Store, StoreError, Txn, TxnResult};
+
+/// The longest name, as of a DNS domain.
+const LONGEST_NAME: usize = 253;
+
+/// The kinds of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PlainKind {
+    /// What separates names.
+    Namespace,
+    /// Who leads, and until when.
+    Lease,
+    /// What only few may read.
+    Secret,
+    /// What a client says has happened, in the form of `v1`.
+    Event,
+}
+
+impl PlainKind {
+    /// All of them.
+    pub const ALL: [PlainKind; 4] = [PlainKind::Namespace, PlainKind::Lease, PlainKind::Secret, PlainKind::Event];
+
+    /// The resource name.
+    pub fn plural(self) -> &'static str {
+        match self {
+            PlainKind::Namespace => "namespaces",
+            PlainKind::Lease => "leases",
+            PlainKind::Secret => "secrets",
+            PlainKind::Event => "events",
+        }
+    }
+
+    /// The kind's name.
+    pub fn kind(self) -> &'static str {
+        match self {
+            PlainKind::Namespace => "Namespace",
+            PlainKind::Lease => "Lease",
+            PlainKind::Secret => "Secret",
+            PlainKind::Event => "Event",
+        }
+    }
+
+    /// Its group; empty: Kubernetes' own.
+    pub fn group(self) -> &'static str {
+        match self {
+            PlainKind::Namespace | PlainKind::Secret | PlainKind::Event => "",
+            PlainKind::Lease => "coordination.k8s.io",
+        }
+    }
+
+    /// Its group and version.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            PlainKind::Namespace | PlainKind::Secret | PlainKind::Event => "v1",
+            PlainKind::Lease => "coordination.k8s.io/v1",
+        }
+    }
+
+    /// Whether its objects are in namespaces.
+    pub fn namespaced(self) -> bool {
+        self != PlainKind::Namespace
+    }
+
+    /// The most of them: what comes then is refused, but of events the oldest goes.
+    fn most(self) -> usize {
+        match self {
+            PlainKind::Namespace | PlainKind::Lease | PlainKind::Event => 1000,
+            PlainKind::Secret => 5000,
+        }
+    }
+
+    fn prefix(self, namespace: Option<&str>) -> String {
+        let root = match self {
+            PlainKind::Namespace => "plain/namespaces/",
+            PlainKind::Lease => "plain/leases/",
+            PlainKind::Secret => "plain/secrets/",
+            PlainKind::Event => FOREIGN_EVENTS,
+        };
+        match namespace.filter(|_| self.namespaced()) {
+            Some(namespace) => format!("{root}{namespace}/"),
+            None => root.into(),
+        }
+    }
+}
+
+/// Below it: events that clients told.
+pub(in crate::api) const FOREIGN_EVENTS: &str = "events.k8s.io/";
+
+/// Names one of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PlainRef {
+    /// Its kind.
+    pub kind: PlainKind,
+    /// Its namespace; empty where its kind has none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl PlainRef {
+    fn key(&self) -> String {
+        format!("{}{}", self.kind.prefix(Some(&self.namespace)), self.name)
+    }
+}
+
+/// A change of one of them.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// This is it now.
+    Replace(Value),
+    /// These parts of it are so now (RFC 7396).
+    Merge(Value),
+    /// These operations on it (RFC 6902).
+    Patch(Patch),
+}
+
+/// What has to hold of an object that is deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preconditions {
+    /// It is this one, and no other of its name.
+    pub uid: Option<String>,
+    /// It was last written by this revision.
+    pub resource_version: Option<String>,
+}
+
+/// Why one of them is not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum PlainError {
+    /// It is not there.
+    #[error("{} \"{}\" not found", .0.kind.plural(), .0.name)]
+    NotFound(PlainRef),
+    /// It is there already.
+    #[error("{} \"{}\" already exists", .0.kind.plural(), .0.name)]
+    Exists(PlainRef),
+    /// It was written meanwhile, or is another one.
+    #[error("{} \"{}\" is another one or was changed meanwhile: read it again", .0.kind.plural(), .0.name)]
+    Conflict(PlainRef),
+    /// It cannot be so.
+    #[error("{field}: {message}")]
+    Invalid {
+        /// Which field.
+        field: &'static str,
+        /// What would be right.
+        message: String,
+    },
+    /// A patch that does not fit.
+    #[error("the patch does not fit")]
+    Patch(#[from] json_patch::PatchError),
+    /// It may not be done.
+    #[error("{message}")]
+    Forbidden {
+        /// Why.
+        message: String,
+    },
+    /// There are too many of its kind.
+    #[error("there are {most} {} already: delete some", kind.plural())]
+    TooMany {
+        /// Of which.
+        kind: PlainKind,
+        /// How many.
+        most: usize,
+    },
+    /// Records cannot be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+impl From<StoreError> for PlainError {
+    fn from(error: StoreError) -> Self {
+        PlainError::Record(error.into())
+    }
+}
+
+/// All of them, to read and to write.
+pub struct Plain {
+    store: Arc<dyn Store>,
+    clock: Clock,
+}
+
+/// Whether a text can be a name of one of them: parts of lower-case letters, digits and '-', with dots between.
+pub fn valid_plain_name(name: &str) -> bool {
+    name.len() <= LONGEST_NAME && name.split('.').all(|part| {
+        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let bytes = part.as_bytes();
+        let ends = |c: Option<&u8>| c.copied().is_some_and(plain);
+        ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|&c| plain(c) || c == b'-')
+    })
+}
+
+pub(super) fn view(kind: PlainKind, kv: &Kv) -> Result<Value, RecordError> {
+    let unreadable = |source| RecordError::Unreadable { key: kv.key.clone(), source };
+    let mut object: Value = serde_json::from_slice(&kv.value).map_err(unreadable)?;
+    object["metadata"]["resourceVersion"] = kv.mod_rev.to_string().into();
+    let mut shown = Map::from_iter([
+        ("kind".to_owned(), Value::from(kind.kind())),
+        ("apiVersion".to_owned(), Value::from(kind.api_version())),
+    ]);
+    if let Value::Object(fields) = object {
+        shown.extend(fields.into_iter().filter(|(name, _)| name != "kind" && name != "apiVersion"));
+    }
+    Ok(shown.into())
+}
+
+impl Plain {
+    /// Those of a store.
+    pub fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
+        Plain { store, clock }
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// One of them.
+    pub fn get(&self, object: &PlainRef) -> Result<Value, PlainError> {
+        let kv = self.store.get(&object.key())?.0.ok_or_else(|| PlainError::NotFound(object.clone()))?;
+        Ok(view(object.kind, &kv)?)
+    }
+
+    /// Those of a kind that are meant, in a namespace or in all of them.
+    pub fn list(&self, kind: PlainKind, namespace: Option<&str>, filter: &Filter) -> Result<Listed, PlainError> {
+        let (kvs, revision) = self.store.list(&kind.prefix(namespace))?;
+        let items = kvs.iter().map(|kv| view(kind, kv)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Listed { items: items.into_iter().filter(|item| filter.takes(item)).collect(), revision })
+    }
+
+    /// Every change of them after a revision.
+    pub fn watch(&self, kind: PlainKind, namespace: Option<&str>, filter: Filter, after: u64) -> Changes {
+        changes(&*self.store, &kind.prefix(namespace), after, move |change, rev| {
+            selected(change, rev, |kv| Ok(Some(view(kind, kv)?).filter(|value| filter.takes(value))))
+        })
+    }
+
+    /// Makes one.
+    pub async fn create(
+        &self,
+        kind: PlainKind,
+        namespace: &str,
+        body: Value,
+        dry_run: bool,
+    ) -> Result<Value, PlainError> {
+        let name = name_of(&body)?;
+        let object = PlainRef { kind, namespace: namespace.into(), name };
+        let mut made = body;
+        let meta = tidy(&mut made, &object)?;
+        meta.insert("uid".into(), Uuid::new_v4().to_string().into());
+        meta.insert("creationTimestamp".into(), seconds((self.clock)()).into());
+        if kind == PlainKind::Namespace {
+            let labels = meta.entry("labels").or_insert_with(|| json!({}));
+            labels["kubernetes.io/metadata.name"] = object.name.clone().into();
+            made["spec"] = json!({ "finalizers": ["kubernetes"] });
+            made["status"] = json!({ "phase": "Active" });
+        }
+        let key = object.key();
+        let mut txn = Txn::default().absent(&key).put(&key, &made);
+        let there = self.store.list(&kind.prefix(None))?.0;
+        if there.len() >= kind.most() && kind != PlainKind::Event {
+            return Err(PlainError::TooMany { kind, most: kind.most() });
+        }
+        if let Some(oldest) = there.iter().min_by_key(|kv| kv.create_rev).filter(|_| there.len() >= kind.most()) {
+            txn = txn.delete(&oldest.key);
+        }
+        if dry_run {
+            return match self.store.get(&key)?.0 {
+                Some(_) => Err(PlainError::Exists(object)),
+                None => Ok(shown(kind, &made, 0)?),
+            };
+        }
+        match self.store.txn(txn).await? {
+            TxnResult::Committed(rev) => Ok(shown(kind, &made, rev)?),
+            TxnResult::Conflict { .. } => Err(PlainError::Exists(object)),
+        }
+    }
+
+    /// Changes one; whoever is faster is taken into account, unless the change says which revision it is of.
+    pub async fn edit(&self, object: &PlainRef, edit: &Edit, dry_run: bool) -> Result<Value, PlainError> {
+        let key = object.key();
+        loop {
+            let kv = self.store.get(&key)?.0.ok_or_else(|| PlainError::NotFound(object.clone()))?;
+            let before = view(object.kind, &kv)?;
+            let mut after = match edit {
+                Edit::Replace(value) => value.clone(),
+                Edit::Merge(patch) => {
+                    let mut merged = before.clone();
+                    json_patch::merge(&mut merged, patch);
+                    merged
+                }
+                Edit::Patch(patch) => {
+                    let mut patched = before.clone();
+                    json_patch::patch(&mut patched, &fitting(patch, &before))?;
+                    patched
+                }
+            };
+            for field in ["resourceVersion", "uid"] {
+                let said = &after["metadata"][field];
+                if said.as_str().is_some_and(|said| !said.is_empty() && before["metadata"][field] != said) {
+                    return Err(PlainError::Conflict(object.clone()));
+                }
+            }
+            let meta = tidy(&mut after, object)?;
+            for field in ["uid", "creationTimestamp", "deletionTimestamp"] {
+                if !before["metadata"][field].is_null() {
+                    meta.insert(field.into(), before["metadata"][field].clone());
+                }
+            }
+            if object.kind == PlainKind::Namespace {
+                after["spec"] = before["spec"].clone();
+                after["status"] = before["status"].clone();
+            }
+            let after_shown = shown(object.kind, &after, kv.mod_rev)?;
+            if dry_run || after_shown == before {
+                return Ok(after_shown);
+            }
+            match self.store.txn(Txn::default().key_unchanged(&kv).put(&key, &after)).await? {
+                TxnResult::Committed(rev) => return Ok(shown(object.kind, &after, rev)?),
+                TxnResult::Conflict { .. } => {}
+            }
+        }
+    }
+
+    /// Deletes one, and tells what it was last. A namespace goes when everything in it is gone.
+    pub async fn delete(
+        &self,
+        object: &PlainRef,
+        conditions: &Preconditions,
+        dry_run: bool,
+    ) -> Result<Value, PlainError> {
+        let key = object.key();
+        loop {
+            let kv = self.store.get(&key)?.0.ok_or_else(|| PlainError::NotFound(object.clone()))?;
+            let mut last = view(object.kind, &kv)?;
+            for (field, wanted) in [("uid", &conditions.uid), ("resourceVersion", &conditions.resource_version)] {
+                if wanted.as_ref().is_some_and(|wanted| last["metadata"][field] != *wanted) {
+                    return Err(PlainError::Conflict(object.clone()));
+                }
+            }
+            let mut txn = Txn::default().key_unchanged(&kv);
+            if object.kind == PlainKind::Namespace {
+                if object.name == crate::model::DEFAULT_NAMESPACE {
+                    let message = format!("namespaces \"{}\" is forbidden: this namespace may not be deleted", object.name);
+                    return Err(PlainError::Forbidden { message });
+                }
+                if !last["metadata"]["deletionTimestamp"].is_null() {
+                    return Ok(last);
+                }
+                last["metadata"]["deletionTimestamp"] = seconds((self.clock)()).into();
+                last["status"]["phase"] = "Terminating".into();
+                let mut record = last.clone();
+                if let Some(meta) = record["metadata"].as_object_mut() {
+                    meta.shift_remove("resourceVersion");
+                }
+                txn = txn.put(&key, &record);
+            } else {
+                txn = txn.delete(&key);
+            }
+            if dry_run {
+                return Ok(last);
+            }
+            if let TxnResult::Committed(rev) = self.store.txn(txn).await? {
+                last["metadata"]["resourceVersion"] = rev.to_string().into();
+                return Ok(last);
+            }
+        }
+    }
+}
+
+fn shown(kind: PlainKind, object: &Value, rev: u64) -> Result<Value, RecordError> {
+    let value = object.to_string().into_bytes();
+    view(kind, &Kv { key: String::new(), value: value.into(), create_rev: rev, mod_rev: rev })
+}
+
+fn seconds(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn name_of(body: &Value) -> Result<String, PlainError> {
+    let meta = &body["metadata"];
+    let name = match (meta["name"].as_str(), meta["generateName"].as_str()) {
+        (Some(name), _) if !name.is_empty() => name.to_owned(),
+        (_, Some(begin)) if !begin.is_empty() => format!("{begin}{}", &Uuid::new_v4().simple().to_string()[..5]),
+        _ => {
+            let message = "write a name, or a generateName to begin one with".into();
+            return Err(PlainError::Invalid { field: "metadata.name", message });
+        }
+    };
+    if valid_plain_name(&name) {
+        Ok(name)
+    } else {
+        let message = format!("write at most {LONGEST_NAME} lower-case letters, digits, '-' and '.' (RFC 1123 subdomain)");
+        Err(PlainError::Invalid { field: "metadata.name", message })
+    }
+}
+
+/// What of the metadata clients may write, and what the object's path says.
+fn tidy<'a>(object: &'a mut Value, of: &PlainRef) -> Result<&'a mut Map<String, Value>, PlainError> {
+    let invalid = |field, message: &str| PlainError::Invalid { field, message: message.into() };
+    let fields = object.as_object_mut().ok_or_else(|| invalid("", "write a map"))?;
+    fields.retain(|name, _| name != "kind" && name != "apiVersion");
+    let meta = fields.entry("metadata").or_insert_with(|| json!({}));
+    let meta = meta.as_object_mut().ok_or_else(|| invalid("metadata", "write a map"))?;
+    meta.retain(|name, value| {
+        let theirs = matches!(name.as_str(), "generateName" | "labels" | "annotations" | "ownerReferences");
+        theirs && value.as_object().is_none_or(|map| !map.is_empty())
+    });
+    for field in ["labels", "annotations"] {
+        let texts = |map: &Map<String, Value>| map.values().all(Value::is_string);
+        if meta.get(field).is_some_and(|value| !value.as_object().is_some_and(texts)) {
+            let field = if field == "labels" { "metadata.labels" } else { "metadata.annotations" };
+            return Err(invalid(field, "write a map of texts"));
+        }
+    }
+    meta.insert("name".into(), of.name.clone().into());
+    if of.kind.namespaced() {
+        meta.insert("namespace".into(), of.namespace.clone().into());
+    }
+    Ok(meta)
+}
+
+/// A patch without tests for what is not there: in Kubernetes' reading a path that leads nowhere is `null`.
+fn fitting(patch: &Patch, object: &Value) -> Patch {
+    let absent = |operation: &&PatchOperation| {
+        let PatchOperation::Test(test) = operation else { return false };
+        test.value.is_null() && object.pointer(test.path.as_str()).is_none()
+    };
+    Patch(patch.0.iter().filter(|operation| !absent(operation)).cloned().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory;
+
+    fn plain() -> Plain {
+        Plain::new(memory(), Arc::new(|| jiff::Timestamp::from_second(1000).unwrap()))
+    }
+
+    fn lease(name: &str) -> PlainRef {
+        PlainRef { kind: PlainKind::Lease, namespace: "default".into(), name: name.into() }
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_taken_by_whoever_saw_its_last_revision() {
+        let plain = plain();
+        let body = json!({ "metadata": { "name": "a" }, "spec": { "holderIdentity": "x" } });
+        let made = plain.create(PlainKind::Lease, "default", body, false).await.unwrap();
+        assert_eq!((&made["kind"], &made["apiVersion"]), (&json!("Lease"), &json!("coordination.k8s.io/v1")));
+        let mut taken = made.clone();
+        taken["spec"]["holderIdentity"] = "y".into();
+        let written = plain.edit(&lease("a"), &Edit::Replace(taken.clone()), false).await.unwrap();
+        assert_ne!(written["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+        assert_eq!(written["metadata"]["uid"], made["metadata"]["uid"]);
+        let late = plain.edit(&lease("a"), &Edit::Replace(taken), false).await;
+        assert!(matches!(late, Err(PlainError::Conflict(_))), "{late:?}");
+        // What changes nothing writes nothing.
+        let again = plain.edit(&lease("a"), &Edit::Merge(json!({ "spec": { "holderIdentity": "y" } })), false).await;
+        assert_eq!(again.unwrap(), written);
+        let other = Preconditions { uid: Some("other".into()), resource_version: None };
+        assert!(matches!(plain.delete(&lease("a"), &other, false).await, Err(PlainError::Conflict(_))));
+        plain.delete(&lease("a"), &Preconditions::default(), false).await.unwrap();
+        assert!(matches!(plain.get(&lease("a")), Err(PlainError::NotFound(_))));
+    }
+
+    #[tokio::test]
+    async fn a_test_for_null_passes_where_nothing_is() {
+        let plain = plain();
+        plain.create(PlainKind::Lease, "default", json!({ "metadata": { "name": "a" } }), false).await.unwrap();
+        let patch = json!([
+            { "op": "test", "path": "/metadata/annotations", "value": null },
+            { "op": "add", "path": "/metadata/annotations", "value": { "a": "b" } },
+        ]);
+        let edit = Edit::Patch(serde_json::from_value(patch).unwrap());
+        let patched = plain.edit(&lease("a"), &edit, false).await.unwrap();
+        assert_eq!(patched["metadata"]["annotations"]["a"], "b");
+        assert!(matches!(plain.edit(&lease("a"), &edit, false).await, Err(PlainError::Patch(_))));
+    }
+
+    #[tokio::test]
+    async fn of_events_the_newest_stay_and_of_others_there_is_an_end() {
+        let plain = plain();
+        let named = |name: String| json!({ "metadata": { "name": name } });
+        for number in 0..=PlainKind::Event.most() {
+            plain.create(PlainKind::Event, "default", named(format!("e{number}")), false).await.unwrap();
+        }
+        let listed = plain.list(PlainKind::Event, None, &Filter::default()).unwrap().items;
+        assert_eq!(listed.len(), PlainKind::Event.most());
+        assert!(listed.iter().all(|event| event["metadata"]["name"] != "e0"));
+        for number in 0..PlainKind::Lease.most() {
+            plain.create(PlainKind::Lease, "default", named(format!("l{number}")), false).await.unwrap();
+        }
+        let more = plain.create(PlainKind::Lease, "default", named("more".into()), false).await;
+        assert!(matches!(more, Err(PlainError::TooMany { .. })));
+    }
+
+    #[tokio::test]
+    async fn names_and_labels_that_are_none_are_refused() {
+        let plain = plain();
+        for (meta, field) in [
+            (json!({}), "metadata.name"),
+            (json!({ "name": "../a" }), "metadata.name"),
+            (json!({ "name": "A" }), "metadata.name"),
+            (json!({ "name": "a..b" }), "metadata.name"),
+            (json!({ "name": "a", "labels": { "a": 1 } }), "metadata.labels"),
+            (json!({ "name": "a", "labels": [] }), "metadata.labels"),
+        ] {
+            let made = plain.create(PlainKind::Lease, "default", json!({ "metadata": meta }), false).await;
+            assert!(matches!(made, Err(PlainError::Invalid { field: found, .. }) if found == field), "{meta}: {made:?}");
+        }
+    }
+}
