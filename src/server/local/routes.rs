@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::status::Status;
 use super::stream;
 use crate::api::Login;
-use crate::api::objects::{Mode, Outcome, Terms, Written};
+use crate::api::objects::{Deletion, Outcome, Request, Subresource, Terms, Verb, Written};
 use crate::api::{Api, Objects};
 use crate::manifest::selector::Selector;
 use crate::manifest::{self, Fault, Manifest};
@@ -26,6 +26,8 @@ use crate::model::{API_VERSION, Kind, ObjectRef, valid_name};
 
 /// The longest body.
 const MAX_BODY: usize = manifest::MAX_SIZE;
+/// Who the command line is, among those who write fields.
+const MANAGER: &str = "anweddol";
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// Events in one answer. Whoever wants more asks again, from the next number on.
@@ -87,7 +89,7 @@ impl Asked {
                 return Err(Status::bad_request(format!("dryRun={other}: write dryRun=All, or leave it out")));
             }
         };
-        Ok(Terms { dry_run, revision: self.resource_version, manager: None })
+        Ok(Terms { dry_run, revision: self.resource_version, field_manager: Some(MANAGER.into()), ..Terms::default() })
     }
 }
 
@@ -182,7 +184,7 @@ async fn create(
         let object = manifest.object_ref();
         return Err(Status::bad_request(format!("{object} does not belong below namespaces/{space}/{plural}")));
     }
-    Ok(written(local.objects.write(&manifest, Mode::Create, &terms).await?))
+    Ok(written(local.objects.write(&request(&manifest, Verb::Create, terms)).await?))
 }
 
 async fn replace(
@@ -196,7 +198,7 @@ async fn replace(
     let right = "metadata.resourceVersion: who replaces an object says which revision of it they read";
     let revision = manifest.resource_version.as_deref().ok_or_else(|| Status::bad_request(right))?;
     terms.revision = Some(revision.parse().map_err(|_| Status::bad_request(right))?);
-    Ok(written(local.objects.write(&manifest, Mode::Replace, &terms).await?))
+    Ok(written(local.objects.write(&request(&manifest, Verb::Replace, terms)).await?))
 }
 
 async fn apply(
@@ -207,7 +209,11 @@ async fn apply(
 ) -> Answer {
     let terms = asked(parameters)?.terms()?;
     let manifest = manifest_of(&object(&path)?, body).await?;
-    Ok(written(local.objects.write(&manifest, Mode::Apply, &terms).await?))
+    Ok(written(local.objects.write(&request(&manifest, Verb::Describe, terms)).await?))
+}
+
+fn request(manifest: &Manifest, verb: Verb, terms: Terms) -> Request {
+    Request { terms, ..Request::new(manifest.object_ref(), verb, manifest.to_json()) }
 }
 
 async fn delete(
@@ -216,9 +222,10 @@ async fn delete(
     parameters: Parameters,
 ) -> Answer {
     let (object, terms) = (object(&path)?, asked(parameters)?.terms()?);
-    let gone = local.objects.delete(&object, &terms).await?;
+    let deletion = Deletion { dry_run: terms.dry_run, revision: terms.revision, ..Deletion::default() };
+    let deleted = local.objects.delete(&object, &deletion).await?;
     let details = json!({ "name": object.name, "group": "anweddol.io", "kind": object.kind.plural() });
-    let code = if gone { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let code = if deleted.gone { StatusCode::OK } else { StatusCode::ACCEPTED };
     let body = json!({ "kind": "Status", "apiVersion": "v1", "status": "Success", "details": details });
     Ok((code, Json(body)).into_response())
 }
@@ -246,8 +253,11 @@ async fn scale(
     }
     let right = |error| Status::bad_request(format!("write {{\"spec\": {{\"replicas\": N}}}}: {error}"));
     let scale: Scale = serde_json::from_slice(&whole(body).await?).map_err(right)?;
-    let done = local.objects.scale(&object.namespace, &object.name, scale.spec.replicas, &terms).await?;
-    Ok(written(done))
+    let body = json!({ "spec": { "replicas": scale.spec.replicas } });
+    let request = Request::new(object.clone(), Verb::MergePatch, body);
+    let request = Request { subresource: Some(Subresource::Scale), terms, ..request };
+    let done = local.objects.write(&request).await?;
+    Ok(written(Written { object: local.objects.get(&object)?, ..done }))
 }
 
 /// Tells a login. It is marked as read before it is told: whoever asks again is refused.
@@ -265,7 +275,7 @@ async fn login(State(local): State<Local>, Path(path): Path<(String, String, Str
     Ok(([(CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 
-fn written(Written { outcome, object }: Written) -> Response {
+fn written(Written { outcome, object, .. }: Written) -> Response {
     let (code, word) = match outcome {
         Outcome::Created => (StatusCode::CREATED, "created"),
         Outcome::Configured => (StatusCode::OK, "configured"),

@@ -5,9 +5,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::api::objects::ObjectError;
+use crate::api::objects::{Cause, ObjectError};
 use crate::api::{ApiError, LoginError};
-use crate::manifest::Fault;
+use crate::manifest::{Fault, FaultKind};
 use crate::model::ObjectRef;
 use crate::store::StoreError;
 use crate::store::records::RecordError;
@@ -19,7 +19,7 @@ pub(super) struct Status {
     reason: &'static str,
     message: String,
     object: Option<Box<ObjectRef>>,
-    causes: Vec<Fault>,
+    causes: Vec<Cause>,
 }
 
 impl Status {
@@ -36,7 +36,9 @@ impl Status {
     }
 
     /// Values of a body that cannot be.
-    pub(super) fn invalid(message: impl Into<String>, causes: Vec<Fault>) -> Self {
+    pub(super) fn invalid(message: impl Into<String>, faults: Vec<Fault>) -> Self {
+        let cause = |Fault { field, message, kind }| Cause { reason: FaultKind::reason(kind), message, field };
+        let causes = faults.into_iter().map(cause).collect();
         Status { causes, ..Status::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message) }
     }
 
@@ -60,7 +62,7 @@ impl Status {
         if !self.causes.is_empty() {
             let causes = self.causes.iter();
             details["causes"] = causes
-                .map(|fault| json!({ "reason": "FieldValueInvalid", "field": fault.field, "message": fault.message }))
+                .map(|cause| json!({ "reason": cause.reason, "field": cause.field, "message": cause.message }))
                 .collect();
         }
         json!({
@@ -78,29 +80,10 @@ impl Status {
 
 impl From<ObjectError> for Status {
     fn from(error: ObjectError) -> Self {
-        use StatusCode as Code;
-        let message = crate::error_chain(&error);
-        let about = |code, reason, object| Status {
-            object: Some(Box::new(object)),
-            ..Status::new(code, reason, message.clone())
-        };
-        match error {
-            ObjectError::NotFound { object } => about(Code::NOT_FOUND, "NotFound", object),
-            ObjectError::Exists { object } => about(Code::CONFLICT, "AlreadyExists", object),
-            ObjectError::Conflict { object, .. } => about(Code::CONFLICT, "Conflict", object),
-            ObjectError::Deleting { object } => about(Code::CONFLICT, "Conflict", object),
-            ObjectError::Managed { object, .. } => about(Code::CONFLICT, "Conflict", object),
-            ObjectError::Invalid { object, faults } => {
-                Status { causes: faults, ..about(Code::UNPROCESSABLE_ENTITY, "Invalid", object) }
-            }
-            ObjectError::Birth { object, .. } => about(Code::SERVICE_UNAVAILABLE, "ServiceUnavailable", object),
-            ObjectError::Record(RecordError::Store(StoreError::Unavailable { .. })) => {
-                Status::new(Code::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
-            }
-            ObjectError::Record(_) | ObjectError::Task(_) => {
-                Status::new(Code::INTERNAL_SERVER_ERROR, "InternalError", message)
-            }
-        }
+        let (code, reason) = error.status();
+        let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let object = error.object().cloned().map(Box::new);
+        Status { object, causes: error.causes(), ..Status::new(code, reason, crate::error_chain(&error)) }
     }
 }
 
