@@ -297,12 +297,7 @@ impl Access {
     }
 
     /// Makes a token: the record, and its text, which nobody can ask for again.
-    pub async fn add(
-        &self,
-        name: &str,
-        grant: Grant,
-        ttl: Option<u32>,
-    ) -> Result<(Token, SecretString), AccessError> {
+    pub async fn add(&self, name: &str, grant: Grant, ttl: Option<u32>) -> Result<(Token, SecretString), AccessError> {
         valid_name(name)?;
         grant.namespace.as_deref().map(valid_name).transpose()?;
         if self.store.list(TOKENS)?.0.len() >= MOST_TOKENS {
@@ -314,8 +309,7 @@ impl Access {
             let seconds = jiff::SignedDuration::from_secs(i64::from(seconds));
             created_at.checked_add(seconds).ok()
         });
-        let token =
-            Token { name: name.into(), grant, created_at, expires_at, sha256: sha256(text.expose_secret()) };
+        let token = Token { name: name.into(), grant, created_at, expires_at, sha256: sha256(text.expose_secret()) };
         let key = format!("{TOKENS}{name}");
         match self.store.txn(Txn::default().absent(&key).put(&key, &token)).await? {
             TxnResult::Committed(_) => Ok((token, text)),
@@ -341,7 +335,9 @@ impl Access {
     /// Whose token a text is, if it is one and its time is not over. What it is compared by tells nothing about it by the
     /// time that takes.
     pub fn identify(&self, text: &str) -> Result<Option<Identity>, AccessError> {
-        let Some((name, _)) = text.split_once('.').filter(|(name, _)| valid_name(name).is_ok()) else { return Ok(None) };
+        let Some((name, _)) = text.split_once('.').filter(|(name, _)| valid_name(name).is_ok()) else {
+            return Ok(None);
+        };
         let Some(kv) = self.store.get(&format!("{TOKENS}{name}"))?.0 else { return Ok(None) };
         let token = records::decode::<Token>(&kv)?.object;
         let right: bool = sha256(text).as_bytes().ct_eq(token.sha256.as_bytes()).into();
@@ -366,7 +362,13 @@ mod tests {
     use crate::model::GROUP;
     use crate::store::memory;
 
-    fn asked<'a>(verb: Verb, group: &'a str, resource: &'a str, sub: &'a str, namespace: Option<&'a str>) -> Attributes<'a> {
+    fn asked<'a>(
+        verb: Verb,
+        group: &'a str,
+        resource: &'a str,
+        sub: &'a str,
+        namespace: Option<&'a str>,
+    ) -> Attributes<'a> {
         Attributes { verb, group, resource, subresource: sub, namespace, name: Some("a") }
     }
 

@@ -62,7 +62,8 @@ impl Face {
         }
     }
 
-    fn of_core(self, event: Value) -> Value {
+    /// An event of the form of `v1` in this form.
+    pub fn of_core(self, event: Value) -> Value {
         match self {
             Face::Core => event,
             Face::Events => translated(event, &NAMES, "events.k8s.io/v1"),
@@ -142,7 +143,8 @@ impl Events {
     pub fn get(&self, face: Face, namespace: &str, name: &str) -> Result<Value, PlainError> {
         let object = PlainRef { kind: PlainKind::Event, namespace: namespace.into(), name: name.into() };
         let number = name.rsplit_once('.').and_then(|(_, hex)| u64::from_str_radix(hex, 16).ok());
-        let keys = [number.map(|number| format!("{EVENTS}{number:020}")), Some(format!("{FOREIGN_EVENTS}{namespace}/{name}"))];
+        let keys =
+            [number.map(|number| format!("{EVENTS}{number:020}")), Some(format!("{FOREIGN_EVENTS}{namespace}/{name}"))];
         for key in keys.into_iter().flatten() {
             if let Some(kv) = self.store.get(&key)?.0
                 && let Some(event) = shown(&*self.store, &mut HashMap::new(), &kv)?
@@ -186,12 +188,7 @@ fn shown(store: &dyn Store, known: &mut Known, kv: &Kv) -> Result<Option<Value>,
 }
 
 /// The UID of the object that an event was about, unless there is only a later one of its name.
-fn uid(
-    store: &dyn Store,
-    known: &mut Known,
-    object: &ObjectRef,
-    at: Timestamp,
-) -> Result<Option<String>, RecordError> {
+fn uid(store: &dyn Store, known: &mut Known, object: &ObjectRef, at: Timestamp) -> Result<Option<String>, RecordError> {
     if !known.contains_key(object) {
         let found = match store.get(&records::key(object))?.0 {
             Some(kv) => {
@@ -325,7 +322,10 @@ mod tests {
         let events = Events::new(Arc::clone(&store));
         let listed = events.list(Face::Core, Some("red"), &Filter::default()).unwrap().items;
         assert_eq!(listed.len(), 2);
-        assert_eq!((&listed[0]["involvedObject"]["uid"], &listed[0]["reason"]), (&Value::Null, &json!("AppliedObject")));
+        assert_eq!(
+            (&listed[0]["involvedObject"]["uid"], &listed[0]["reason"]),
+            (&Value::Null, &json!("AppliedObject"))
+        );
         let uid = Uuid::from_u128(7).to_string();
         let fields = crate::manifest::selector::Fields::parse(
             &format!("involvedObject.uid={uid},involvedObject.kind=ContainerPool"),
@@ -359,7 +359,10 @@ mod tests {
         let mut names = Vec::new();
         for _ in 0..3 {
             let Some(Ok(WatchEvent::Added(event))) = watch.next().await else { panic!("no event") };
-            names.push((event["metadata"]["name"].as_str().unwrap().to_owned(), event["message"].as_str().unwrap().to_owned()));
+            names.push((
+                event["metadata"]["name"].as_str().unwrap().to_owned(),
+                event["message"].as_str().unwrap().to_owned(),
+            ));
         }
         let expected = [("a.1", "made"), ("x", "seen"), ("a.2", "made")];
         assert_eq!(names, expected.map(|(name, message)| (name.to_owned(), message.to_owned())));

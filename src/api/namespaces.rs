@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Objects;
-use super::objects::{ObjectError, Terms};
+use super::objects::{Deletion, ObjectError};
 use super::plain::{Plain, PlainError, PlainKind, PlainRef, Preconditions};
 use crate::manifest::selector::Filter;
 use crate::model::{DEFAULT_NAMESPACE, Kind, ObjectRef};
@@ -134,7 +134,7 @@ impl Namespaces {
                 let reference = ObjectRef { kind, namespace: name.into(), name: object_name.into() };
                 left = true;
                 if object["metadata"]["deletionTimestamp"].is_null() {
-                    match self.objects.delete(&reference, &Terms::default()).await {
+                    match self.objects.delete(&reference, &Deletion::default()).await {
                         Ok(_) | Err(ObjectError::NotFound { .. }) => {}
                         Err(error) => return Err(error.into()),
                     }

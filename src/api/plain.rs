@@ -10,12 +10,12 @@
 
 use std::sync::Arc;
 
-use json_patch::{Patch, PatchOperation};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::objects::read::{changes, selected};
 use super::objects::{Changes, Listed};
+use crate::manifest::patch::{self, PatchError};
 use crate::manifest::selector::Filter;
 use crate::plan::clock::Clock;
 use crate::store::records::RecordError;
@@ -132,7 +132,7 @@ pub enum Edit {
     /// These parts of it are so now (RFC 7396).
     Merge(Value),
     /// These operations on it (RFC 6902).
-    Patch(Patch),
+    Patch(Value),
 }
 
 /// What has to hold of an object that is deleted.
@@ -165,8 +165,8 @@ pub enum PlainError {
         message: String,
     },
     /// A patch that does not fit.
-    #[error("the patch does not fit")]
-    Patch(#[from] json_patch::PatchError),
+    #[error(transparent)]
+    Patch(#[from] PatchError),
     /// It may not be done.
     #[error("{message}")]
     Forbidden {
@@ -200,12 +200,13 @@ pub struct Plain {
 
 /// Whether a text can be a name of one of them: parts of lower-case letters, digits and '-', with dots between.
 pub fn valid_plain_name(name: &str) -> bool {
-    name.len() <= LONGEST_NAME && name.split('.').all(|part| {
-        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let bytes = part.as_bytes();
-        let ends = |c: Option<&u8>| c.copied().is_some_and(plain);
-        ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|&c| plain(c) || c == b'-')
-    })
+    name.len() <= LONGEST_NAME
+        && name.split('.').all(|part| {
+            let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+            let bytes = part.as_bytes();
+            let ends = |c: Option<&u8>| c.copied().is_some_and(plain);
+            ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|&c| plain(c) || c == b'-')
+        })
 }
 
 pub(super) fn view(kind: PlainKind, kv: &Kv) -> Result<Value, RecordError> {
@@ -301,16 +302,8 @@ impl Plain {
             let before = view(object.kind, &kv)?;
             let mut after = match edit {
                 Edit::Replace(value) => value.clone(),
-                Edit::Merge(patch) => {
-                    let mut merged = before.clone();
-                    json_patch::merge(&mut merged, patch);
-                    merged
-                }
-                Edit::Patch(patch) => {
-                    let mut patched = before.clone();
-                    json_patch::patch(&mut patched, &fitting(patch, &before))?;
-                    patched
-                }
+                Edit::Merge(change) => patch::merge(&before, change)?,
+                Edit::Patch(change) => patch::json(&before, change)?,
             };
             for field in ["resourceVersion", "uid"] {
                 let said = &after["metadata"][field];
@@ -358,7 +351,8 @@ impl Plain {
             let mut txn = Txn::default().key_unchanged(&kv);
             if object.kind == PlainKind::Namespace {
                 if object.name == crate::model::DEFAULT_NAMESPACE {
-                    let message = format!("namespaces \"{}\" is forbidden: this namespace may not be deleted", object.name);
+                    let message =
+                        format!("namespaces \"{}\" is forbidden: this namespace may not be deleted", object.name);
                     return Err(PlainError::Forbidden { message });
                 }
                 if !last["metadata"]["deletionTimestamp"].is_null() {
@@ -407,7 +401,8 @@ fn name_of(body: &Value) -> Result<String, PlainError> {
     if valid_plain_name(&name) {
         Ok(name)
     } else {
-        let message = format!("write at most {LONGEST_NAME} lower-case letters, digits, '-' and '.' (RFC 1123 subdomain)");
+        let message =
+            format!("write at most {LONGEST_NAME} lower-case letters, digits, '-' and '.' (RFC 1123 subdomain)");
         Err(PlainError::Invalid { field: "metadata.name", message })
     }
 }
@@ -435,15 +430,6 @@ fn tidy<'a>(object: &'a mut Value, of: &PlainRef) -> Result<&'a mut Map<String, 
         meta.insert("namespace".into(), of.namespace.clone().into());
     }
     Ok(meta)
-}
-
-/// A patch without tests for what is not there: in Kubernetes' reading a path that leads nowhere is `null`.
-fn fitting(patch: &Patch, object: &Value) -> Patch {
-    let absent = |operation: &&PatchOperation| {
-        let PatchOperation::Test(test) = operation else { return false };
-        test.value.is_null() && object.pointer(test.path.as_str()).is_none()
-    };
-    Patch(patch.0.iter().filter(|operation| !absent(operation)).cloned().collect())
 }
 
 #[cfg(test)]
@@ -489,7 +475,7 @@ mod tests {
             { "op": "test", "path": "/metadata/annotations", "value": null },
             { "op": "add", "path": "/metadata/annotations", "value": { "a": "b" } },
         ]);
-        let edit = Edit::Patch(serde_json::from_value(patch).unwrap());
+        let edit = Edit::Patch(patch);
         let patched = plain.edit(&lease("a"), &edit, false).await.unwrap();
         assert_eq!(patched["metadata"]["annotations"]["a"], "b");
         assert!(matches!(plain.edit(&lease("a"), &edit, false).await, Err(PlainError::Patch(_))));
@@ -524,7 +510,10 @@ mod tests {
             (json!({ "name": "a", "labels": [] }), "metadata.labels"),
         ] {
             let made = plain.create(PlainKind::Lease, "default", json!({ "metadata": meta }), false).await;
-            assert!(matches!(made, Err(PlainError::Invalid { field: found, .. }) if found == field), "{meta}: {made:?}");
+            assert!(
+                matches!(made, Err(PlainError::Invalid { field: found, .. }) if found == field),
+                "{meta}: {made:?}"
+            );
         }
     }
 }

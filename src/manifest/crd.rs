@@ -99,10 +99,7 @@ pub fn structural(kind: Kind) -> Value {
     let root = schema(kind);
     let mut made = convert(root, root);
     if let Value::Object(properties) = &mut made["properties"] {
-        for (name, about) in [
-            ("apiVersion", "Group and version of the kind."),
-            ("kind", "The kind."),
-        ] {
+        for (name, about) in [("apiVersion", "Group and version of the kind."), ("kind", "The kind.")] {
             properties.insert(name.into(), json!({ "type": "string", "description": about }));
         }
     }

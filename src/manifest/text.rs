@@ -47,6 +47,20 @@ pub fn read(file: &str, bytes: &[u8]) -> Read {
     read
 }
 
+/// Reads a document that is a value already, as the API gets it: one manifest of this kind, or what is wrong with it.
+pub fn of_value(kind: Kind, document: &Value) -> Result<Manifest, Vec<Fault>> {
+    let faults = schema::faults(kind, document);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    // JSON is YAML: what the types and the rules say, with the field it is about, is said by the one reader there is.
+    let Read { mut manifests, problems } = read("the object", document.to_string().as_bytes());
+    match manifests.pop() {
+        Some(located) if problems.is_empty() => Ok(located.manifest),
+        _ => Err(problems.into_iter().map(|problem| Fault::new(problem.field, problem.message)).collect()),
+    }
+}
+
 struct Reader<'a> {
     file: &'a str,
     text: &'a str,
@@ -110,9 +124,11 @@ impl Reader<'_> {
             return self.faults(number, object, faults);
         }
         let MetadataForm { name, namespace, mut labels, mut annotations, resource_version, .. } = metadata;
+        let MetadataForm { finalizers, owner_references, .. } = metadata;
         labels.retain(|key, _| !key.starts_with(RESERVED));
         annotations.retain(|key, _| !key.starts_with(RESERVED));
-        let manifest = Manifest { name, namespace, labels, annotations, resource_version, spec };
+        let manifest =
+            Manifest { name, namespace, labels, annotations, finalizers, owner_references, resource_version, spec };
         let place = Place { file: self.file.into(), document: number, line: locate::start(begin) };
         self.read.manifests.push(Located { manifest, place });
     }
@@ -160,7 +176,7 @@ impl Reader<'_> {
     }
 
     fn faults(&mut self, document: usize, object: Option<ObjectRef>, faults: Vec<Fault>) {
-        for Fault { field, message } in faults {
+        for Fault { field, message, .. } in faults {
             if self.read.problems.len() >= MAX_PROBLEMS {
                 return;
             }
@@ -229,6 +245,8 @@ fn check_metadata(metadata: &MetadataForm) -> Vec<Fault> {
     }
     faults.extend(rules::labels(&metadata.labels));
     faults.extend(rules::annotations(&metadata.annotations));
+    faults.extend(rules::finalizers(&metadata.finalizers));
+    faults.extend(rules::owner_references(&metadata.owner_references));
     faults
 }
 

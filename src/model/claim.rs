@@ -139,5 +139,6 @@ pub struct ClaimStatus {
     pub login_read_at: Option<Timestamp>,
     /// `Ready`: it is bound and its machine can be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

@@ -20,8 +20,8 @@ pub use claim::{ClaimPhase, ClaimSpec, ClaimStatus, ContainerClaim, Origin};
 pub use container::{Container, ContainerSpec, ContainerStatus, Credentials, Machine, Phase};
 pub use event::{Client, Event, EventKind, Wake};
 pub use meta::{
-    API_VERSION, CONFIGURED, Condition, DEFAULT_NAMESPACE, GROUP, Kind, MANAGED_BY, NameError, Object, ObjectMeta, ObjectRef,
-    TEMPLATE_HASH, VERSION, condition, set_condition, valid_name,
+    API_VERSION, CONFIGURED, Condition, DEFAULT_NAMESPACE, GROUP, Kind, MANAGED_BY, ManagedFields, NameError, Object,
+    ObjectMeta, ObjectRef, Operation, OwnerReference, TEMPLATE_HASH, VERSION, condition, set_condition, valid_name,
 };
 pub use observed::{DomainSeen, DomainState, Mark, Observed, Seen};
 pub use pool::{ContainerPool, PoolSpec, PoolStatus, Refill, RefillWindow, UpdateKind, UpdateStrategy};

@@ -7,6 +7,7 @@ pub mod claim;
 pub mod clock;
 pub mod container;
 pub mod lifetime;
+pub mod owners;
 pub mod placement;
 pub mod pool;
 pub mod public_key;

@@ -115,7 +115,7 @@ fn the_socket_is_the_owners_alone_and_a_daemon_without_it_has_none() {
     daemon.stop();
     let without = setting.other("without.yaml");
     let state = setting.home().state.display().to_string();
-    let server = "{listen: '127.0.0.1:0', health_listen: '127.0.0.1:0', local_api: false}";
+    let server = "{listen: '127.0.0.1:0', health_listen: '127.0.0.1:0', api_listen: null, local_api: false}";
     fs::write(&without, format!("state_dir: {state}\nserver: {server}\n")).unwrap();
     let home = crate::common::daemon::Home::new(setting.home().state.parent().unwrap(), "");
     let _daemon = home.with_config(&without, &["--simulate=boot=10ms"]).start();

@@ -12,7 +12,13 @@
 //! Each of them is a test in `tests.rs`.
 
 pub mod configured;
+mod delete;
+mod draft;
+mod error;
+mod kinds;
 pub(in crate::api) mod read;
+mod request;
+mod scale;
 mod view;
 mod write;
 
@@ -21,138 +27,20 @@ mod tests;
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use super::births::{BirthError, Births};
-use crate::manifest::Fault;
-use crate::model::ObjectRef;
+use super::births::Births;
 use crate::plan::clock::Clock;
-use crate::store::records::RecordError;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
+pub use delete::{Deleted, Deletion, Propagation};
+pub use error::{Cause, ObjectError};
 pub use read::{Changes, Listed, WatchEvent};
+pub use request::{FieldValidation, Outcome, Request, Subresource, Terms, Verb, Written};
 
 /// Objects of all kinds, to read and to write.
 pub struct Objects {
     store: Arc<dyn Store>,
     births: Arc<Births>,
     clock: Clock,
-}
-
-/// How an object is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Only if it is not there yet.
-    Create,
-    /// Only if it is there, as it was read.
-    Replace,
-    /// Whether it is there or not.
-    Apply,
-}
-
-/// Under which conditions, and for whom.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
-    /// Nothing is written; the answer says what would be.
-    pub dry_run: bool,
-    /// Only if it was last written by this revision.
-    pub revision: Option<u64>,
-    /// Who keeps the object applied from now on: goes into [`crate::model::MANAGED_BY`].
-    pub manager: Option<String>,
-}
-
-/// What a write came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was not there.
-    Created,
-    /// It was changed.
-    Configured,
-    /// It was so already, and nothing was written.
-    Unchanged,
-}
-
-/// An object that was written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Written {
-    /// What the write came to.
-    pub outcome: Outcome,
-    /// The object, as it is shown.
-    pub object: Value,
-}
-
-/// Why an object is not read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectError {
-    /// It is not there.
-    #[error("there is no {object}")]
-    NotFound {
-        /// Which.
-        object: ObjectRef,
-    },
-    /// It is there already.
-    #[error("{object} exists already")]
-    Exists {
-        /// Which.
-        object: ObjectRef,
-    },
-    /// It was written meanwhile.
-    #[error("{object} was changed since revision {expected}, by revision {found}: read it again")]
-    Conflict {
-        /// Which.
-        object: ObjectRef,
-        /// The condition.
-        expected: u64,
-        /// What is.
-        found: u64,
-    },
-    /// Its end was wished for.
-    #[error("{object} is being deleted: wait until it is gone")]
-    Deleting {
-        /// Which.
-        object: ObjectRef,
-    },
-    /// Another keeper's.
-    #[error("{object} is kept by the manifests in {manager}: change it there")]
-    Managed {
-        /// Which.
-        object: ObjectRef,
-        /// Whose.
-        manager: String,
-    },
-    /// Values that cannot be.
-    #[error("{object} cannot be so: {}", said(faults))]
-    Invalid {
-        /// Which.
-        object: ObjectRef,
-        /// What is wrong.
-        faults: Vec<Fault>,
-    },
-    /// No machine can be made now.
-    #[error("{object} cannot be made")]
-    Birth {
-        /// Which.
-        object: ObjectRef,
-        /// Why.
-        #[source]
-        source: BirthError,
-    },
-    /// Records cannot be read or written.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// The task that prepared it died.
-    #[error("the task that chooses what is a container's own died")]
-    Task(#[from] tokio::task::JoinError),
-}
-
-impl From<StoreError> for ObjectError {
-    fn from(error: StoreError) -> Self {
-        ObjectError::Record(error.into())
-    }
-}
-
-fn said(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Objects {

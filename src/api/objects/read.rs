@@ -5,9 +5,8 @@ use std::pin::Pin;
 use futures::{Stream, StreamExt};
 use serde_json::Value;
 
-use super::view::{self, Shown};
+use super::view;
 use super::{ObjectError, Objects};
-use crate::manifest::Manifest;
 use crate::manifest::keep::Present;
 use crate::manifest::selector::Filter;
 use crate::model::{
@@ -109,20 +108,6 @@ impl Objects {
         let kv = self.store.get(&records::key(object))?.0;
         let kv = kv.ok_or_else(|| ObjectError::NotFound { object: object.clone() })?;
         Ok(viewer(object.kind)(&kv)?)
-    }
-
-    /// One object as a manifest would describe it.
-    pub fn described(&self, object: &ObjectRef) -> Result<Manifest, ObjectError> {
-        fn read<T: Shown>(objects: &Objects, object: &ObjectRef) -> Result<Manifest, ObjectError> {
-            let read = records::get::<T>(&*objects.store, &object.namespace, &object.name)?;
-            let read = read.ok_or_else(|| ObjectError::NotFound { object: object.clone() })?;
-            Ok(view::described(&read.object))
-        }
-        match object.kind {
-            Kind::Container => read::<Container>(self, object),
-            Kind::ContainerPool => read::<ContainerPool>(self, object),
-            Kind::ContainerClaim => read::<ContainerClaim>(self, object),
-        }
     }
 
     /// The selected objects of a kind, in a namespace or in all of them.

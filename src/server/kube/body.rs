@@ -48,7 +48,7 @@ fn parsed(media: Media, bytes: &[u8]) -> Result<Value, Status> {
             proto::ProtoError::Kind { .. } => Status::media_type(error.to_string()),
             proto::ProtoError::Envelope | proto::ProtoError::Broken { .. } => Status::bad_request(error.to_string()),
         }),
-        Media::MergePatch | Media::JsonPatch | Media::Apply => {
+        Media::MergePatch | Media::JsonPatch | Media::Apply | Media::Manifest => {
             Err(negotiate::unknown("a patch", &["application/json", "application/yaml"]))
         }
     }

@@ -121,7 +121,8 @@ fn described(resource: Resource) -> Value {
         let (group, version, kind) = kind_of(resource, part);
         json!({ "group": group, "version": version, "kind": kind })
     };
-    let part = |part: &Part| json!({ "subresource": part.name(), "responseKind": kind(*part), "verbs": verbs_of(*part) });
+    let part =
+        |part: &Part| json!({ "subresource": part.name(), "responseKind": kind(*part), "verbs": verbs_of(*part) });
     let mut made = json!({
         "resource": resource.plural(),
         "responseKind": kind(Part::Whole),
@@ -226,7 +227,8 @@ mod tests {
         }
         let mut in_levels = Vec::new();
         let groups = groups();
-        let others = groups["groups"].as_array().unwrap().iter().map(|g| g["versions"][0]["groupVersion"].as_str().unwrap());
+        let others =
+            groups["groups"].as_array().unwrap().iter().map(|g| g["versions"][0]["groupVersion"].as_str().unwrap());
         for version in others.chain(["v1"]) {
             let listed = resources(version).unwrap();
             let names = listed["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap());

@@ -26,7 +26,6 @@ mod body;
 mod discovery;
 mod limits;
 mod negotiate;
-mod objects;
 mod openapi;
 mod proto;
 mod query;
@@ -39,15 +38,12 @@ mod tokens;
 mod watch;
 mod write;
 
-#[cfg(test)]
-mod tests;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -61,11 +57,13 @@ use crate::api::plain::Plain;
 use crate::api::{Api, Objects};
 use crate::plan::clock::Clock;
 use crate::store::Store;
-use limits::{Limits, Place};
+use limits::Limits;
 use negotiate::Form;
 use query::Query;
 use status::Status;
 use target::Target;
+
+pub use negotiate::MANIFEST;
 
 type Answer = Result<Response, Status>;
 
@@ -126,7 +124,8 @@ impl Kube {
             Door::Local => Ok(Identity::local()),
             Door::Remote(_) => {
                 let said = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-                let token = said.and_then(|said| said.split_once(' ')).filter(|(word, _)| word.eq_ignore_ascii_case("bearer"));
+                let token =
+                    said.and_then(|said| said.split_once(' ')).filter(|(word, _)| word.eq_ignore_ascii_case("bearer"));
                 let (_, token) = token.ok_or_else(Status::unauthorized)?;
                 self.access.identify(token.trim())?.ok_or_else(Status::unauthorized)
             }
@@ -194,7 +193,9 @@ impl Kube {
                 if let Form::Discovery(version) = negotiate::form(&parts.headers)? {
                     // Clients take it for what they asked for only if it says so.
                     let media = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-                    return Ok(([(CONTENT_TYPE, media)], discovery::aggregated(core, version).to_string()).into_response());
+                    return Ok(
+                        ([(CONTENT_TYPE, media)], discovery::aggregated(core, version).to_string()).into_response()
+                    );
                 }
                 if core { discovery::core_versions() } else { discovery::groups() }
             }
@@ -219,16 +220,16 @@ struct Call {
 
 async fn answer(State(kube): State<Arc<Kube>>, Extension(door): Extension<Door>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
-    match kube.handle(door, parts, body).await {
-        Ok(response) => response,
-        Err(status) => {
-            let mut response = status.into_response();
-            if response.status() == StatusCode::UNAUTHORIZED {
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"anweddol\""));
-            }
-            response
-        }
+    let answer = kube.handle(door, parts, body).await;
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    let unknown = response.status() == StatusCode::UNAUTHORIZED;
+    let headers = response.headers_mut();
+    // Logins and tokens are told by the same paths as everything else.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if unknown {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"anweddol\""));
     }
+    response
 }
 
 /// As Kubernetes says it.

@@ -34,7 +34,12 @@ pub(super) enum Media {
     JsonPatch,
     /// Server-side apply: YAML, of which JSON is a part.
     Apply,
+    /// A manifest that describes its object wholly: what our own command line applies.
+    Manifest,
 }
+
+/// The media type of [`Media::Manifest`].
+pub const MANIFEST: &str = "application/vnd.anweddol.manifest+json";
 
 /// What an `Accept` header wants: the first of its entries that there is. Without one, JSON.
 pub(super) fn form(headers: &HeaderMap) -> Result<Form, Status> {
@@ -66,7 +71,9 @@ fn entry(entry: &str) -> Option<Form> {
         ("", ..) => Some(Form::Whole),
         ("Table", "meta.k8s.io", "v1") => Some(Form::Table("meta.k8s.io/v1")),
         ("Table", "meta.k8s.io", "v1beta1") => Some(Form::Table("meta.k8s.io/v1beta1")),
-        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1" | "v1beta1") => Some(Form::Metadata),
+        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1" | "v1beta1") => {
+            Some(Form::Metadata)
+        }
         ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Some(Form::Discovery("v2")),
         ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1") => Some(Form::Discovery("v2beta1")),
         _ => None,
@@ -84,8 +91,23 @@ pub(super) fn media(headers: &HeaderMap) -> Result<Media, Status> {
         "application/merge-patch+json" => Ok(Media::MergePatch),
         "application/json-patch+json" => Ok(Media::JsonPatch),
         "application/apply-patch+yaml" => Ok(Media::Apply),
+        MANIFEST => Ok(Media::Manifest),
         other => Err(unknown(other, &["application/json", "application/yaml"])),
     }
+}
+
+/// The form of a patch, which has to be said.
+pub(super) fn patch(headers: &HeaderMap) -> Result<Media, Status> {
+    match media(headers) {
+        Ok(media @ (Media::MergePatch | Media::JsonPatch | Media::Apply | Media::Manifest)) => Ok(media),
+        Ok(Media::Json | Media::Yaml | Media::Protobuf) | Err(_) => Err(no_patch(headers)),
+    }
+}
+
+/// A patch in a form that is not taken.
+pub(super) fn no_patch(headers: &HeaderMap) -> Status {
+    let said = headers.get(CONTENT_TYPE).and_then(|said| said.to_str().ok()).unwrap_or_default();
+    unknown(said, &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"])
 }
 
 /// A body that is in none of the forms that it could be in.

@@ -58,7 +58,9 @@ fn made(version: &str) -> Value {
         for verb in resource.verbs().iter().map(|verb| verb.name()) {
             let (path, method, action, parameters, media): (_, _, _, &[&str], &[&str]) = match verb {
                 "get" => (format!("{all}/{{name}}"), "get", "get", &[], &[]),
-                "list" => (all.clone(), "get", "list", &["labelSelector", "fieldSelector", "resourceVersion", "watch"], &[]),
+                "list" => {
+                    (all.clone(), "get", "list", &["labelSelector", "fieldSelector", "resourceVersion", "watch"], &[])
+                }
                 "create" => (all.clone(), "post", "post", WRITE, &["application/json", "application/yaml"]),
                 "update" => (format!("{all}/{{name}}"), "put", "put", WRITE, &["application/json", "application/yaml"]),
                 "patch" => (format!("{all}/{{name}}"), "patch", "patch", WRITE, patches(resource)),
@@ -94,7 +96,8 @@ fn schema_name(resource: Resource) -> String {
     match resource {
         Resource::Ours(kind) => format!("io.anweddol.{VERSION}.{kind}"),
         other => {
-            let group = if other.group().is_empty() { "core" } else { other.group().split('.').next().unwrap_or_default() };
+            let group =
+                if other.group().is_empty() { "core" } else { other.group().split('.').next().unwrap_or_default() };
             format!("io.k8s.api.{group}.v1.{}", other.kind())
         }
     }
@@ -183,7 +186,8 @@ fn list(resource: Resource, name: &str) -> Value {
 /// What of Kubernetes' `ObjectMeta` has a meaning here.
 fn meta() -> Value {
     let text = |about: &str| json!({ "type": "string", "description": about });
-    let texts = |about: &str| json!({ "type": "object", "additionalProperties": { "type": "string" }, "description": about });
+    let texts =
+        |about: &str| json!({ "type": "object", "additionalProperties": { "type": "string" }, "description": about });
     let time = |about: &str| json!({ "type": "string", "format": "date-time", "description": about });
     let reserved = format!("Those that begin with {GROUP}/ are the daemon's.");
     json!({

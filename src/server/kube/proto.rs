@@ -85,8 +85,7 @@ const META: &[Field] = &[
     many(14, "finalizers", Text),
 ];
 
-const ENVELOPE: &[Field] =
-    &[one(1, "typeMeta", Message(&[one(1, "apiVersion", Text), one(2, "kind", Text)]))];
+const ENVELOPE: &[Field] = &[one(1, "typeMeta", Message(&[one(1, "apiVersion", Text), one(2, "kind", Text)]))];
 
 const NAMESPACE: &[Field] = &[one(1, "metadata", Message(META))];
 
@@ -335,8 +334,13 @@ mod tests {
     #[test]
     fn what_kubectl_sends_is_read() {
         // SelfSubjectAccessReview of 'kubectl auth can-i create cpool', with an empty metadata before and status after.
-        let attributes =
-            [field(1, b"default"), field(2, b"create"), field(3, b"anweddol.io"), field(4, b"*"), field(5, b"containerpools")];
+        let attributes = [
+            field(1, b"default"),
+            field(2, b"create"),
+            field(3, b"anweddol.io"),
+            field(4, b"*"),
+            field(5, b"containerpools"),
+        ];
         let raw = [field(1, &field(1, b"")), field(2, &field(1, &attributes.concat())), vec![0x1a, 2, 8, 0]].concat();
         let read = read(&envelope("authorization.k8s.io/v1", "SelfSubjectAccessReview", &raw)).unwrap();
         let expected = json!({

@@ -1,6 +1,7 @@
 //! What a request asks for besides its path. Pure.
 
 use super::status::Status;
+use crate::api::objects::FieldValidation;
 use crate::manifest::selector::{Fields, Filter};
 
 /// The longest that a watch lives, in seconds; clients begin again.
@@ -32,7 +33,7 @@ pub(super) struct Query {
     /// Who writes.
     pub(super) manager: Option<String>,
     /// How strictly fields are taken.
-    pub(super) validation: Validation,
+    pub(super) validation: FieldValidation,
     /// Whether the fields of others are taken.
     pub(super) force: bool,
     /// What of an object stands in a table's row.
@@ -41,18 +42,6 @@ pub(super) struct Query {
     pub(super) propagation: Option<String>,
     /// Events of the log from this number on.
     pub(super) from: u64,
-}
-
-/// What becomes of fields that are none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Validation {
-    /// They are left out.
-    Ignore,
-    /// They are left out, and told.
-    #[default]
-    Warn,
-    /// They are refused.
-    Strict,
 }
 
 /// What of an object stands in a table's row.
@@ -107,9 +96,9 @@ impl Query {
                 }
                 "fieldValidation" => {
                     query.validation = match &*value {
-                        "Ignore" => Validation::Ignore,
-                        "Warn" | "" => Validation::Warn,
-                        "Strict" => Validation::Strict,
+                        "Ignore" => FieldValidation::Ignore,
+                        "Warn" | "" => FieldValidation::Warn,
+                        "Strict" => FieldValidation::Strict,
                         _ => return Err(bad(&name, "Ignore, Warn or Strict")),
                     }
                 }
@@ -169,7 +158,7 @@ mod tests {
         assert_eq!(kube_rs, Query::default());
         let apply = Query::parse("dryRun=All&fieldManager=kubectl&fieldValidation=Strict&force=false").unwrap();
         assert_eq!((apply.dry_run, apply.manager.as_deref(), apply.force), (true, Some("kubectl"), false));
-        assert_eq!(apply.validation, Validation::Strict);
+        assert_eq!(apply.validation, FieldValidation::Strict);
         assert_eq!(Query::parse("resourceVersion=").unwrap().revision, None);
     }
 

@@ -47,7 +47,7 @@ impl Call {
         Ok(Telling { resource: self.objects.resource, form, include: self.query.include })
     }
 
-    fn filter(&self) -> Result<Filter, Status> {
+    pub(super) fn filter(&self) -> Result<Filter, Status> {
         let fields = match self.objects.resource {
             Resource::Ours(kind) => crd::selectable(kind),
             Resource::Events(face) => face.selectable(),
@@ -62,11 +62,13 @@ impl Kube {
     pub(super) fn get(&self, call: &Call) -> Answer {
         let telling = call.telling()?;
         let object = match call.objects.resource {
-            Resource::Ours(kind) if call.objects.part == Part::Scale => self.scale_of(&call.ours(kind))?,
+            Resource::Ours(kind) if call.objects.part == Part::Scale => self.objects.scale(&call.ours(kind))?,
             Resource::Ours(kind) => self.objects.get(&call.ours(kind))?,
             Resource::Plain(kind) => self.plain.get(&call.plain(kind))?,
             Resource::Events(face) => self.events.get(face, call.namespace(), call.name())?,
-            Resource::Review(_) | Resource::Log | Resource::Tokens => return Err(Status::no_verb("there is nothing to get by name")),
+            Resource::Review(_) | Resource::Log | Resource::Tokens => {
+                return Err(Status::no_verb("there is nothing to get by name"));
+            }
         };
         Ok(told(StatusCode::OK, telling.one(object, (self.clock)())))
     }
@@ -104,7 +106,9 @@ impl Kube {
                 return Err(Status::expired(format!("revision {asked} is not there yet: the store is at {revision}")));
             }
             (Some(asked), Some("Exact")) if asked != revision => {
-                return Err(Status::expired(format!("revision {asked} is over: the store is at {revision}, and keeps no older lists")));
+                return Err(Status::expired(format!(
+                    "revision {asked} is over: the store is at {revision}, and keeps no older lists"
+                )));
             }
             (None, Some(_)) => {
                 return Err(Status::invalid("resourceVersionMatch: write resourceVersion with it", vec![]));

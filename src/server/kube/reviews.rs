@@ -52,7 +52,10 @@ fn may(who: &Identity, spec: &Value) -> bool {
         name => discovery::verb(name).into_iter().collect(),
     };
     let resources: Vec<(&str, &str)> = match plural {
-        "*" => Resource::published().map(|r| (r.group(), r.plural())).filter(|(of, _)| group == "*" || group == *of).collect(),
+        "*" => Resource::published()
+            .map(|r| (r.group(), r.plural()))
+            .filter(|(of, _)| group == "*" || group == *of)
+            .collect(),
         plural => vec![(group, plural)],
     };
     let some = |name: &'static str| asked[name].as_str().filter(|text| !text.is_empty());
@@ -78,13 +81,23 @@ fn rules(who: &Identity, namespace: Option<&str>) -> Vec<Value> {
                 namespace: namespace.filter(|_| resource.namespaced()),
                 name: None,
             };
-            let known = resource.verbs().iter().filter(|verb| part.is_empty() || match part {
-                "login" => **verb == Verb::Create,
-                _ => matches!(verb, Verb::Get | Verb::Update | Verb::Patch),
+            let known = resource.verbs().iter().filter(|verb| {
+                part.is_empty()
+                    || match part {
+                        "login" => **verb == Verb::Create,
+                        _ => matches!(verb, Verb::Get | Verb::Update | Verb::Patch),
+                    }
             });
-            let verbs: Vec<&str> = known.filter(|verb| always(resource) || who.grant.permits(&asked(**verb))).map(|verb| verb.name()).collect();
+            let verbs: Vec<&str> = known
+                .filter(|verb| always(resource) || who.grant.permits(&asked(**verb)))
+                .map(|verb| verb.name())
+                .collect();
             if !verbs.is_empty() {
-                let name = if part.is_empty() { resource.plural().to_owned() } else { format!("{}/{part}", resource.plural()) };
+                let name = if part.is_empty() {
+                    resource.plural().to_owned()
+                } else {
+                    format!("{}/{part}", resource.plural())
+                };
                 rules.push(json!({ "verbs": verbs, "apiGroups": [resource.group()], "resources": [name] }));
             }
         }

@@ -7,10 +7,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::api::access::AccessError;
-use crate::api::objects::ObjectError;
+use crate::api::objects::{Cause, ObjectError};
 use crate::api::plain::{PlainError, PlainRef};
 use crate::api::{ApiError, LoginError};
 use crate::manifest::Fault;
+use crate::manifest::patch::PatchError;
 use crate::manifest::selector::ParseSelectorError;
 use crate::model::{GROUP, ObjectRef};
 use crate::store::StoreError;
@@ -33,14 +34,6 @@ struct About {
     group: String,
     kind: String,
     name: String,
-}
-
-/// One of the reasons.
-#[derive(Debug)]
-struct Cause {
-    reason: &'static str,
-    field: String,
-    message: String,
 }
 
 impl Status {
@@ -78,10 +71,7 @@ impl Status {
 
     /// Too much at once: come again after a second.
     pub(super) fn too_many(message: impl Into<String>) -> Self {
-        Status {
-            retry_after: Some(1),
-            ..Status::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
-        }
+        Status { retry_after: Some(1), ..Status::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message) }
     }
 
     /// A revision that nobody remembers.
@@ -91,15 +81,9 @@ impl Status {
 
     /// Values of a body that cannot be.
     pub(super) fn invalid(message: impl Into<String>, faults: Vec<Fault>) -> Self {
-        let causes = faults.into_iter().map(|fault| Cause {
-            reason: "FieldValueInvalid",
-            field: fault.field,
-            message: fault.message,
-        });
-        Status {
-            causes: causes.collect(),
-            ..Status::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
-        }
+        let cause = |Fault { field, message, kind }: Fault| Cause { reason: kind.reason(), message, field };
+        let causes = faults.into_iter().map(cause).collect();
+        Status { causes, ..Status::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message) }
     }
 
     /// A record that cannot be read, or a store that does not answer.
@@ -117,10 +101,6 @@ impl Status {
         Status { about: Some(Box::new(about)), ..self }
     }
 
-    fn of(self, object: &ObjectRef) -> Self {
-        self.about(GROUP, object.kind.plural(), &object.name)
-    }
-
     fn of_plain(self, object: &PlainRef) -> Self {
         self.about(object.kind.group(), object.kind.plural(), &object.name)
     }
@@ -131,7 +111,8 @@ impl Status {
             details = json!({ "name": about.name, "group": about.group, "kind": about.kind });
         }
         if !self.causes.is_empty() {
-            let cause = |cause: &Cause| json!({ "reason": cause.reason, "field": cause.field, "message": cause.message });
+            let cause =
+                |cause: &Cause| json!({ "reason": cause.reason, "field": cause.field, "message": cause.message });
             details["causes"] = self.causes.iter().map(cause).collect();
         }
         if let Some(seconds) = self.retry_after {
@@ -166,32 +147,26 @@ impl From<&RecordError> for Status {
 
 impl From<ObjectError> for Status {
     fn from(error: ObjectError) -> Self {
-        use StatusCode as Code;
-        let message = crate::error_chain(&error);
-        let conflict = |object: &ObjectRef| Status::new(Code::CONFLICT, "Conflict", message.clone()).of(object);
-        match error {
-            ObjectError::NotFound { object } => {
-                let message = format!("{}.{GROUP} \"{}\" not found", object.kind.plural(), object.name);
-                Status::not_found(message).of(&object)
-            }
-            ObjectError::Exists { object } => {
-                let message = format!("{}.{GROUP} \"{}\" already exists", object.kind.plural(), object.name);
-                Status::new(Code::CONFLICT, "AlreadyExists", message).of(&object)
-            }
-            ObjectError::Conflict { object, .. }
-            | ObjectError::Deleting { object }
-            | ObjectError::Managed { object, .. } => conflict(&object),
-            ObjectError::Invalid { object, faults } => {
-                // Here Kubernetes names the kind as it is written.
-                Status::invalid(message, faults).about(GROUP, &object.kind.to_string(), &object.name)
-            }
-            ObjectError::Birth { object, .. } => {
-                Status::new(Code::SERVICE_UNAVAILABLE, "ServiceUnavailable", message).of(&object)
-            }
-            ObjectError::Record(error) => Status::from(&error),
-            ObjectError::Task(error) => Status::internal(&error),
+        let (code, reason) = error.status();
+        let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // What clients show people most often is said in the words that they know.
+        let message = match &error {
+            ObjectError::NotFound { object } => format!("{} not found", quoted(object)),
+            ObjectError::Exists { object } => format!("{} already exists", quoted(object)),
+            other => crate::error_chain(other),
+        };
+        let mut status = Status { causes: error.causes(), ..Status::new(code, reason, message) };
+        if let Some(object) = error.object() {
+            // Of what is invalid Kubernetes names the kind, and of everything else the resource.
+            let kind = if reason == "Invalid" { object.kind.to_string() } else { object.kind.plural().into() };
+            status = status.about(GROUP, &kind, &object.name);
         }
+        status
     }
+}
+
+fn quoted(object: &ObjectRef) -> String {
+    format!("{}.{GROUP} \"{}\"", object.kind.plural(), object.name)
 }
 
 impl From<PlainError> for Status {
@@ -202,7 +177,11 @@ impl From<PlainError> for Status {
             PlainError::Exists(object) => Status::new(StatusCode::CONFLICT, "AlreadyExists", message).of_plain(&object),
             PlainError::Conflict(object) => Status::new(StatusCode::CONFLICT, "Conflict", message).of_plain(&object),
             PlainError::Invalid { field, message: why } => Status::invalid(message, vec![Fault::new(field, why)]),
-            PlainError::Patch(_) => Status::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message),
+            PlainError::Patch(PatchError::Malformed { .. }) => Status::bad_request(message),
+            PlainError::Patch(PatchError::Failed { .. }) => {
+                Status::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+            }
+            PlainError::Patch(PatchError::TooLarge) => Status::too_large(message),
             PlainError::Forbidden { .. } | PlainError::TooMany { .. } => Status::forbidden(message),
             PlainError::Record(error) => Status::from(&error),
         }

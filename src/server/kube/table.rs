@@ -96,9 +96,7 @@ impl Telling {
             Form::Whole | Form::Discovery(_) => {
                 head(&format!("{}List", self.resource.kind()), &self.resource.api_version(), items)
             }
-            Form::Metadata => {
-                head("PartialObjectMetadataList", "meta.k8s.io/v1", items.iter().map(metadata).collect())
-            }
+            Form::Metadata => head("PartialObjectMetadataList", "meta.k8s.io/v1", items.iter().map(metadata).collect()),
             Form::Table(_) => self.table(&items, version.clone(), true, now),
         }
     }
@@ -117,7 +115,8 @@ impl Telling {
     /// What says that everything that was there has been told.
     pub(super) fn bookmark(&self, revision: u64) -> Value {
         let annotations = json!({ "k8s.io/initial-events-end": "true" });
-        let meta = json!({ "resourceVersion": revision.to_string(), "annotations": annotations, "creationTimestamp": null });
+        let meta =
+            json!({ "resourceVersion": revision.to_string(), "annotations": annotations, "creationTimestamp": null });
         let partial = ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned());
         let (kind, version) = match self.form {
             Form::Whole | Form::Discovery(_) => (&*self.resource.kind(), self.resource.api_version()),

@@ -311,7 +311,9 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Result<Target, Status> 
             }
             Resource::Plain(_) | Resource::Events(_) | Resource::Review(_) | Resource::Log => {
                 if !valid_plain_name(name) {
-                    return Err(Status::bad_request("the path has no name where one has to be: write lower-case letters, digits, '-' and '.'"));
+                    return Err(Status::bad_request(
+                        "the path has no name where one has to be: write lower-case letters, digits, '-' and '.'",
+                    ));
                 }
             }
         }
@@ -358,7 +360,10 @@ mod tests {
         assert_eq!(at("/api/v1/namespaces/red/events").resource, Resource::Events(Face::Core));
         assert_eq!(at("/apis/events.k8s.io/v1/events").resource, Resource::Events(Face::Events));
         assert_eq!(at("/apis/anweddol.io/v1alpha1/events").resource, Resource::Log);
-        assert_eq!(at("/api/v1/namespaces/red/secrets/sh.helm.release.v1.a.v1").name.as_deref().map(str::len), Some(24));
+        assert_eq!(
+            at("/api/v1/namespaces/red/secrets/sh.helm.release.v1.a.v1").name.as_deref().map(str::len),
+            Some(24)
+        );
     }
 
     #[test]

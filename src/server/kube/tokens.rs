@@ -1,8 +1,6 @@
 //! Tokens, for admins: made, listed, deleted.
 
 use axum::http::StatusCode;
-use axum::http::header::CACHE_CONTROL;
-use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
@@ -46,7 +44,8 @@ impl Kube {
     /// Makes one. Its text is told here, and nowhere else.
     pub(super) async fn add_token(&self, body: Value) -> Answer {
         let right = "write {\"metadata\": {\"name\": …}, \"spec\": {\"role\": …, \"namespace\": …, \"ttlSeconds\": …}}";
-        let form: Form = serde_json::from_value(body).map_err(|error| Status::bad_request(format!("{right}: {error}")))?;
+        let form: Form =
+            serde_json::from_value(body).map_err(|error| Status::bad_request(format!("{right}: {error}")))?;
         let grant = Grant { role: form.spec.role.parse()?, namespace: form.spec.namespace };
         let (token, text) = self.access.add(&form.metadata.name, grant, form.spec.ttl_seconds).await?;
         let mut made = shown(&token);
@@ -55,7 +54,7 @@ impl Kube {
             made["status"]["server"] = contact.server.clone().into();
             made["status"]["certificateAuthorityData"] = STANDARD.encode(&contact.authority).into();
         }
-        Ok(([(CACHE_CONTROL, "no-store")], told(StatusCode::CREATED, made)).into_response())
+        Ok(told(StatusCode::CREATED, made))
     }
 
     pub(super) async fn delete_token(&self, name: &str) -> Answer {
