@@ -10,6 +10,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -273,6 +275,9 @@ impl Plain {
             made["spec"] = json!({ "finalizers": ["kubernetes"] });
             made["status"] = json!({ "phase": "Active" });
         }
+        if kind == PlainKind::Secret && made["type"].is_null() {
+            made["type"] = "Opaque".into();
+        }
         let key = object.key();
         let mut txn = Txn::default().absent(&key).put(&key, &made);
         let there = self.store.list(&kind.prefix(None))?.0;
@@ -412,6 +417,13 @@ fn tidy<'a>(object: &'a mut Value, of: &PlainRef) -> Result<&'a mut Map<String, 
     let invalid = |field, message: &str| PlainError::Invalid { field, message: message.into() };
     let fields = object.as_object_mut().ok_or_else(|| invalid("", "write a map"))?;
     fields.retain(|name, _| name != "kind" && name != "apiVersion");
+    // What is written as text is kept, and read, as what it is.
+    if let Some(Value::Object(texts)) = fields.shift_remove("stringData") {
+        let data = fields.entry("data").or_insert_with(|| json!({}));
+        for (name, text) in texts {
+            data[name] = STANDARD.encode(text.as_str().unwrap_or_default()).into();
+        }
+    }
     let meta = fields.entry("metadata").or_insert_with(|| json!({}));
     let meta = meta.as_object_mut().ok_or_else(|| invalid("metadata", "write a map"))?;
     meta.retain(|name, value| {

@@ -38,6 +38,9 @@ mod tokens;
 mod watch;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
