@@ -33,6 +33,8 @@ mod apply;
 mod claim;
 mod events;
 mod observe;
+mod owned;
+mod owners;
 mod pass;
 mod pool;
 pub mod queue;

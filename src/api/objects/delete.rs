@@ -121,7 +121,7 @@ impl Objects {
             let mut ended = read.object.clone();
             let meta = ended.meta_mut();
             meta.end(now);
-            meta.finalizers.retain(|name| name != FOREGROUND && name != ORPHAN);
+            meta.finalizers.retain(|name| deletion.propagation.is_none() || (name != FOREGROUND && name != ORPHAN));
             match deletion.propagation {
                 Some(Propagation::Foreground) => meta.finalizers.push(FOREGROUND.into()),
                 Some(Propagation::Orphan) => meta.finalizers.push(ORPHAN.into()),

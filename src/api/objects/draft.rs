@@ -116,19 +116,19 @@ fn named(request: &Request, document: &mut Value) -> Result<(), ObjectError> {
 fn fitting(request: &Request, document: &Value, live: Option<&Value>, rev: u64) -> Result<(), ObjectError> {
     let Request { object, verb, terms, .. } = request;
     let said = revision(request, document)?;
-    let expected = match verb {
-        Verb::Describe => terms.revision,
+    let said = match verb {
+        // A manifest may be of an earlier object of the same name.
+        Verb::Describe => None,
         Verb::Create if said.is_some() => {
             return Err(bad(request, "metadata.resourceVersion: leave it out of what is to be made"));
         }
-        Verb::Create | Verb::Replace | Verb::MergePatch | Verb::JsonPatch | Verb::Apply { .. } => {
-            terms.revision.or(said)
-        }
+        Verb::Create | Verb::Replace | Verb::MergePatch | Verb::JsonPatch | Verb::Apply { .. } => said,
     };
-    if let Some(expected) = expected.filter(|expected| *expected != rev) {
+    let expected = terms.revision.into_iter().chain(said);
+    if let Some(expected) = expected.clone().find(|expected| *expected != rev) {
         return Err(ObjectError::Conflict { object: object.clone(), expected, found: rev });
     }
-    if let (Verb::Replace, None) = (verb, expected) {
+    if *verb == Verb::Replace && expected.count() == 0 {
         let message = "it is missing: who replaces an object says which revision of it they read";
         let fault = crate::manifest::Fault::new("metadata.resourceVersion", message);
         let faults = vec![fault.of(crate::manifest::FaultKind::Required)];

@@ -1,3 +1,5 @@
+mod verbs;
+
 use std::sync::Mutex;
 
 use futures::StreamExt;

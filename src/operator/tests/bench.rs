@@ -1,6 +1,7 @@
 //! An operator on a simulated world, driven pass by pass, with a daemon that can die at any call.
 
 pub(super) mod claims;
+mod held;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -183,7 +184,7 @@ impl Bench {
         self.world.advance(Duration::from_millis(millis.into()));
     }
 
-    fn objects(&mut self) -> Vec<ObjectRef> {
+    fn all(&mut self) -> Vec<ObjectRef> {
         let (all, _) = self.store.list(REGISTRY).unwrap();
         let objects: Vec<ObjectRef> = all.iter().filter_map(|kv| records::parse_key(&kv.key)).collect();
         self.seen.extend(objects.iter().filter(|o| o.kind == Kind::Container).map(|o| o.name.clone()));
@@ -191,7 +192,7 @@ impl Bench {
     }
 
     pub(super) fn round(&mut self) {
-        for object in self.objects() {
+        for object in self.all() {
             self.operator.pass(&object).unwrap();
         }
     }
@@ -210,7 +211,7 @@ impl Bench {
     }
 
     pub(super) fn crashed_pass(&mut self, object: usize, calls: usize) {
-        let objects = self.objects();
+        let objects = self.all();
         let object = objects[object % objects.len()].clone();
         self.crash_after(calls);
         self.survives(|bench| {
@@ -239,11 +240,17 @@ impl Bench {
         self.world.set_reachable(true);
         self.open(None);
         self.unhinder();
+        self.free();
         self.operator.sweep().unwrap();
+        self.rest();
+    }
+
+    /// Lets the operator work until nothing is left to do, with whatever hinders it.
+    pub(super) fn rest(&mut self) {
         for _ in 0..400 {
             let before = self.revision();
             let mut next = None;
-            for object in self.objects() {
+            for object in self.all() {
                 if let Requeue::After(wait) = self.operator.pass(&object).unwrap() {
                     next = Some(next.map_or(wait, |next: SignedDuration| next.min(wait)));
                 }
