@@ -344,6 +344,10 @@ impl Plain {
         conditions: &Preconditions,
         dry_run: bool,
     ) -> Result<Value, PlainError> {
+        if object.kind == PlainKind::Namespace && object.name == crate::model::DEFAULT_NAMESPACE {
+            let message = format!("namespaces \"{}\" is forbidden: this namespace may not be deleted", object.name);
+            return Err(PlainError::Forbidden { message });
+        }
         let key = object.key();
         loop {
             let kv = self.store.get(&key)?.0.ok_or_else(|| PlainError::NotFound(object.clone()))?;
@@ -355,11 +359,6 @@ impl Plain {
             }
             let mut txn = Txn::default().key_unchanged(&kv);
             if object.kind == PlainKind::Namespace {
-                if object.name == crate::model::DEFAULT_NAMESPACE {
-                    let message =
-                        format!("namespaces \"{}\" is forbidden: this namespace may not be deleted", object.name);
-                    return Err(PlainError::Forbidden { message });
-                }
                 if !last["metadata"]["deletionTimestamp"].is_null() {
                     return Ok(last);
                 }

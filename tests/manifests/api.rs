@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::setting::Setting;
 
+/// A manifest that describes its object wholly.
+const MANIFEST: &str = "application/vnd.anweddol.manifest+json";
 const ROOT: &str = "/apis/anweddol.io/v1alpha1";
 
 /// Sends bytes and reads until the daemon closes: status and body.
@@ -27,7 +29,10 @@ fn raw(setting: &Setting, request: &[u8]) -> (u16, Value) {
 
 fn ask(setting: &Setting, verb: &str, path: &str, body: &str) -> (u16, Value) {
     let length = body.len();
-    let head = format!("{verb} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    let media = if verb == "PATCH" { MANIFEST } else { "application/json" };
+    let head = format!(
+        "{verb} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n"
+    );
     raw(setting, format!("{head}{body}").as_bytes())
 }
 
@@ -47,13 +52,13 @@ fn refusals_are_statuses_with_the_right_code_and_say_what_would_be_right() {
     let claims = format!("{ROOT}/namespaces/default/containerclaims");
     assert_eq!(ask(&setting, "POST", &claims, &claim("a")).0, 201);
     for (verb, path, body, code, reason, word) in [
-        ("GET", "/", String::new(), 404, "NotFound", "no such path"),
+        ("GET", "/", String::new(), 404, "NotFound", "could not find"),
         ("GET", &format!("{ROOT}/pods"), String::new(), 404, "NotFound", "containerpools"),
         ("GET", &format!("{pools}/nope"), String::new(), 404, "NotFound", "nope"),
         ("GET", &format!("{pools}/NOPE"), String::new(), 400, "BadRequest", "lower-case"),
-        ("GET", &format!("{pools}?limit=3"), String::new(), 400, "BadRequest", "limit"),
+        ("GET", &format!("{pools}?watch=perhaps"), String::new(), 400, "BadRequest", "watch"),
         ("GET", &format!("{pools}?labelSelector=a%20b"), String::new(), 400, "BadRequest", "label selector"),
-        ("DELETE", &pools, String::new(), 405, "MethodNotAllowed", "verb"),
+        ("PUT", &pools, String::new(), 405, "MethodNotAllowed", "verb"),
         ("POST", &claims, claim("a"), 409, "AlreadyExists", "exists"),
         ("POST", &pools, claim("b"), 400, "BadRequest", "does not belong"),
         ("PATCH", &format!("{claims}/b"), claim("c"), 400, "BadRequest", "the path about"),

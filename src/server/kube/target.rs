@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(at("/apis/anweddol.io/v1alpha1/events").resource, Resource::Log);
         assert_eq!(
             at("/api/v1/namespaces/red/secrets/sh.helm.release.v1.a.v1").name.as_deref().map(str::len),
-            Some(24)
+            Some(23)
         );
     }
 
