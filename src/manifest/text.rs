@@ -54,11 +54,26 @@ pub fn of_value(kind: Kind, document: &Value) -> Result<Manifest, Vec<Fault>> {
         return Err(faults);
     }
     // JSON is YAML: what the types and the rules say, with the field it is about, is said by the one reader there is.
-    let Read { mut manifests, problems } = read("the object", document.to_string().as_bytes());
+    let Read { mut manifests, problems } = read("the object", yaml(document).as_bytes());
     match manifests.pop() {
         Some(located) if problems.is_empty() => Ok(located.manifest),
         _ => Err(problems.into_iter().map(|problem| Fault::new(problem.field, problem.message)).collect()),
     }
+}
+
+/// JSON that YAML takes: of what stands in texts it wants a few characters escaped that JSON does not.
+fn yaml(document: &Value) -> String {
+    let (json, mut text) = (document.to_string(), String::new());
+    text.reserve(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                text.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 struct Reader<'a> {

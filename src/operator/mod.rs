@@ -6,7 +6,7 @@
 //! 2. Without new input the world reaches a fixed point: `decide` gives no step.
 //! 3. No domain, disk, forward, port or credential of ours outlives its record: a record goes last, when each of them
 //!    was seen to be gone, and what has none is swept away. A container without pool, whose record says how it ended,
-//!    has given them all back by then.
+//!    has given them all back by then, and so has what only a finalizer holds.
 //! 4. A deleted container is never started again, and a bound claim is never silently given another machine.
 //! 5. Every committed phase change has its events, once and in order.
 //! 6. Two passes for one object never overlap.
@@ -17,7 +17,7 @@
 //! crash at every point, and with everything that claims and lifetimes add by
 //! `tests::claims::random_histories_of_claims_and_lifetimes_keep_the_promises`; 1 by the store's kill test; 6 by the
 //! queue's `passes_never_overlap_nor_exceed_the_limit_and_no_key_is_lost`; and all but 6 by `tests/crash`, over a daemon
-//! that is killed anywhere and its clients. What a pool keeps besides is in
+//! that is killed anywhere and its clients. Finalizers and owners have their tests in `tests/owners.rs`. What a pool keeps besides is in
 //! [`crate::plan::pool`], by `random_histories_of_a_pool_come_to_rest_as_wished_for`.
 //!
 //! # A pass

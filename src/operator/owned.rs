@@ -65,3 +65,60 @@ impl Owned {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{API_VERSION, ClaimSpec, ClaimStatus, ContainerClaim, Origin, OwnerReference};
+    use crate::store::Kv;
+
+    fn claim(name: &str, owner: Option<&ContainerClaim>) -> ContainerClaim {
+        let mut metadata = ObjectMeta::new("default", name, Uuid::new_v4(), Timestamp::UNIX_EPOCH);
+        metadata.owner_references = owner.into_iter().map(reference).collect();
+        ContainerClaim { metadata, spec: ClaimSpec::of("a", Origin::Object), status: ClaimStatus::default() }
+    }
+
+    fn reference(owner: &ContainerClaim) -> OwnerReference {
+        OwnerReference {
+            api_version: API_VERSION.into(),
+            kind: "ContainerClaim".into(),
+            name: owner.metadata.name.clone(),
+            uid: owner.metadata.uid.to_string(),
+            controller: None,
+            block_owner_deletion: None,
+        }
+    }
+
+    fn kv(claim: &ContainerClaim) -> Kv {
+        let value = serde_json::to_vec(claim).unwrap().into();
+        Kv { key: records::key(&claim.object_ref()), value, create_rev: 1, mod_rev: 1 }
+    }
+
+    #[test]
+    fn an_end_wakes_dependents_and_owners_and_everything_else_nobody() {
+        let mut owned = Owned::default();
+        let mut note = |claim: &ContainerClaim, gone: bool| {
+            let change =
+                if gone { Change::Delete { prev: kv(claim) } } else { Change::Put { kv: kv(claim), prev: None } };
+            owned.note(&claim.object_ref(), &change)
+        };
+        let mut owner = claim("owner", None);
+        let dependent = claim("dependent", Some(&owner));
+        assert_eq!(note(&owner, false), []);
+        assert_eq!(note(&dependent, false), []);
+        owner.metadata.end(Timestamp::UNIX_EPOCH);
+        assert_eq!(note(&owner, false), [dependent.object_ref()]);
+        assert_eq!(note(&owner, true), [dependent.object_ref()]);
+        // Whoever names it no more is not woken.
+        let freed = ContainerClaim {
+            metadata: ObjectMeta { owner_references: vec![], ..dependent.metadata.clone() },
+            ..dependent.clone()
+        };
+        assert_eq!(note(&freed, false), []);
+        assert_eq!(note(&owner, true), []);
+        assert_eq!(note(&dependent, true), [owner.object_ref()]);
+    }
+}

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::request::{FieldValidation, Request, Subresource, Verb};
+use super::request::{FieldValidation, Request, Verb};
 use super::{ObjectError, Terms};
-use crate::manifest::fields::{self, Author, Part};
+use crate::manifest::fields::{self, Author};
 use crate::manifest::{Unknown, patch, prune};
 use crate::model::{API_VERSION, ManagedFields};
 
@@ -18,14 +18,6 @@ pub(super) struct Draft {
     pub(super) owners: Vec<ManagedFields>,
     /// What the writer is to be told.
     pub(super) warnings: Vec<String>,
-}
-
-/// What of an object a request is about.
-pub(super) fn part(request: &Request) -> Part {
-    match request.subresource {
-        Some(Subresource::Status) => Part::Status,
-        Some(Subresource::Scale) | None => Part::Wish,
-    }
 }
 
 /// Makes the draft. `live` is the object as it is shown, of revision `rev`; 0 without one.
@@ -75,9 +67,9 @@ pub(super) fn draft(
             draft.document = config.clone();
             if let Some(live) = live {
                 if draft.owners.is_empty() {
-                    draft.owners = fields::before_first_apply(kind, live, by.now);
+                    draft.owners = fields::before_first_apply(by, live);
                 }
-                draft.document = fields::merged(kind, &draft.owners, live, &config, part(request), by);
+                draft.document = fields::merged(by, &draft.owners, live, &config);
             }
             draft.config = Some(config);
         }

@@ -1,15 +1,23 @@
 //! Reading and writing objects: the rules, the same for every transport and for whoever keeps manifests applied.
 //!
+//! ```text
+//! Request ─► draft (PURE) ─► what can be (PURE) ─► who owns which field (PURE) ─► one transaction ─► Written
+//!  verb       whole object     manifest::of_value     manifest::fields              record, event
+//! ```
+//!
 //! - `status` is the operator's, and so are labels and annotations that begin with `anweddol.io/`: nobody else's word
-//!   on them counts.
-//! - `generation` grows when `spec` changes, and only then. A write that changes nothing writes nothing and tells
-//!   nothing, so that whoever applies again and again can do so for free.
+//!   on them counts. Through the subresource `status`, other controllers write conditions of types of their own.
+//! - `generation` grows when `spec` changes and when the end is wished for, and only then. A write that changes nothing
+//!   writes nothing and tells nothing, so that whoever applies again and again can do so for free.
 //! - A claim's pool and key, and all of a container's template, never change.
 //! - A deletion is a wish: `deletionTimestamp`, once, for ever. The operator removes the record when nothing of the
-//!   object is left; one that it has nothing to do for is removed at once. Until then it takes no other writes.
+//!   object is left and no finalizer holds it; one that it has nothing to do for is removed at once. Until then it
+//!   takes no other spec and no new finalizer.
+//! - Who changes a part loses to nobody: a patch and an apply are tried again on what is there by then. Only a
+//!   revision or a UID that they name themselves makes that a conflict.
 //! - A write and its event are one transaction.
 //!
-//! Each of them is a test in `tests.rs`.
+//! Each of them is a test in `tests.rs`, and each verb in `tests/verbs.rs`.
 
 pub mod configured;
 mod delete;

@@ -9,7 +9,7 @@ use super::kinds::Writable;
 use super::view;
 use super::{ObjectError, Objects, Outcome, Request, Subresource, Terms, Verb, Written};
 use crate::api::births::random_text;
-use crate::manifest::fields::{self, Author, LAST_APPLIED};
+use crate::manifest::fields::{self, Author, LAST_APPLIED, Part};
 use crate::manifest::keep::CONFIGURATION;
 use crate::manifest::{self, Fault, FaultKind, Manifest, RESERVED};
 use crate::model::{
@@ -195,7 +195,11 @@ fn there(request: &Request, found: bool) -> Result<(), ObjectError> {
 
 fn author(request: &Request, now: Timestamp) -> Author<'_> {
     let manager = request.terms.field_manager.as_deref().unwrap_or(NOBODY);
-    Author { manager, subresource: request.subresource.map(Subresource::name), now }
+    let part = match request.subresource {
+        Some(Subresource::Status) => Part::Status,
+        Some(Subresource::Scale) | None => Part::Wish,
+    };
+    Author { kind: request.object.kind, part, manager, subresource: request.subresource.map(Subresource::name), now }
 }
 
 /// The request with the name that its body says, or leaves to be chosen; and whether it was chosen.
@@ -259,14 +263,13 @@ fn owned(
     after: &Value,
     by: &Author<'_>,
 ) -> Result<Vec<ManagedFields>, ObjectError> {
-    let (kind, part) = (request.object.kind, draft::part(request));
     match (&draft.config, request.verb) {
         (Some(config), Verb::Apply { force }) => {
             let object = request.object.clone();
-            fields::applied(kind, draft.owners, before, after, config, part, by, force)
+            fields::applied(by, draft.owners, before, after, config, force)
                 .map_err(|conflicts| ObjectError::Contested { object, conflicts })
         }
-        _ => Ok(fields::updated(kind, draft.owners, before, after, part, by)),
+        _ => Ok(fields::updated(by, draft.owners, before, after)),
     }
 }
 

@@ -57,15 +57,27 @@ pub enum Part {
     Status,
 }
 
-/// Who writes.
+/// Who writes, and what.
 #[derive(Clone, Copy, Debug)]
 pub struct Author<'a> {
+    /// What kind of object.
+    pub kind: Kind,
+    /// Which part of it.
+    pub part: Part,
     /// By the name that they give themselves.
     pub manager: &'a str,
     /// Through which subresource.
     pub subresource: Option<&'a str>,
     /// When.
     pub now: Timestamp,
+}
+
+impl Author<'_> {
+    /// What changed of what can be somebody's.
+    fn changes(&self, before: Option<&Value>, after: &Value) -> shape::Changes {
+        let before = before.map_or(Value::Null, |before| claimable(self.kind, before, self.part));
+        changes(Shape::of(self.kind), &before, &claimable(self.kind, after, self.part))
+    }
 }
 
 /// A field that another one owns and holds another value for.
@@ -129,15 +141,12 @@ pub fn told(body: &Value) -> Option<Vec<ManagedFields>> {
 
 /// A write that is no apply: its author owns what it changed.
 pub fn updated(
-    kind: Kind,
+    by: &Author<'_>,
     entries: Vec<ManagedFields>,
     before: Option<&Value>,
     after: &Value,
-    part: Part,
-    by: &Author<'_>,
 ) -> Vec<ManagedFields> {
-    let before = before.map_or(Value::Null, |before| claimable(kind, before, part));
-    let shape::Changes { written, removed } = changes(Shape::of(kind), &before, &claimable(kind, after, part));
+    let shape::Changes { written, removed } = by.changes(before, after);
     if written.is_empty() && removed.is_empty() {
         return entries;
     }
@@ -146,26 +155,19 @@ pub fn updated(
     owners.forget(&written, Some((Operation::Update, by)));
     let mine = owners.set(Operation::Update, by).union(&written);
     owners.note(Operation::Update, by, mine, true);
-    owners.gather();
+    owners.gather(by);
     owners.entries()
 }
 
 /// The object with an applied configuration on it, and without what its author applied before and nobody else owns.
-pub fn merged(
-    kind: Kind,
-    entries: &[ManagedFields],
-    live: &Value,
-    config: &Value,
-    part: Part,
-    by: &Author<'_>,
-) -> Value {
-    let (shape, wanted) = (Shape::of(kind), claimable(kind, config, part));
-    let mut merged = shape::merge(shape, live, &without_empty(wanted.clone()));
-    let owners = Owners::of(entries.to_vec());
-    let before = owners.set(Operation::Apply, by);
-    for path in before.minus(&fields(shape, &wanted)).iter() {
-        let others = owners.0.iter().filter(|owner| !owner.is(Operation::Apply, by));
-        if !others.into_iter().any(|owner| owner.set.reaches(path)) && !fields(shape, &wanted).reaches(path) {
+pub fn merged(by: &Author<'_>, entries: &[ManagedFields], live: &Value, config: &Value) -> Value {
+    let (shape, wanted) = (Shape::of(by.kind), claimable(by.kind, config, by.part));
+    let wanted_fields = fields(shape, &wanted);
+    let mut merged = shape::merge(shape, live, &without_empty(wanted));
+    let (mine, others): (Vec<Owner>, Vec<Owner>) =
+        Owners::of(entries.to_vec()).0.into_iter().partition(|owner| owner.is(Operation::Apply, by));
+    for path in mine.iter().flat_map(|owner| owner.set.iter()) {
+        if !wanted_fields.reaches(path) && !others.iter().any(|owner| owner.set.reaches(path)) {
             remove(shape, &mut merged, path);
         }
     }
@@ -176,25 +178,20 @@ pub fn merged(
 ///
 /// As with Kubernetes' own, kubectl may take over without force what it applied on the client's side: fields that are
 /// as the annotation [`LAST_APPLIED`] says (`kubectl_takes_over_what_it_applied_on_the_clients_side`).
-#[allow(clippy::too_many_arguments)]
 pub fn applied(
-    kind: Kind,
+    by: &Author<'_>,
     entries: Vec<ManagedFields>,
     before: Option<&Value>,
     after: &Value,
     config: &Value,
-    part: Part,
-    by: &Author<'_>,
     force: bool,
 ) -> Result<Vec<ManagedFields>, Vec<Conflict>> {
-    let shape = Shape::of(kind);
-    let was = before.map_or(Value::Null, |before| claimable(kind, before, part));
-    let shape::Changes { written, removed } = changes(shape, &was, &claimable(kind, after, part));
-    let wanted = fields(shape, &claimable(kind, config, part));
+    let shape::Changes { written, removed } = by.changes(before, after);
+    let wanted = fields(Shape::of(by.kind), &claimable(by.kind, config, by.part));
     let mut owners = Owners::of(entries);
     let contested = wanted.common(&written);
     let mut conflicts = Vec::new();
-    let takes_over = before.filter(|_| by.manager == KUBECTL).map(|before| last_applied(kind, before));
+    let takes_over = before.filter(|_| by.manager == KUBECTL).map(|before| last_applied(by.kind, before));
     for owner in owners.0.iter().filter(|owner| !owner.is(Operation::Apply, by)) {
         let theirs = contested.common(&owner.set);
         let theirs = takes_over.as_ref().map_or(theirs.clone(), |mine| theirs.minus(mine));
@@ -216,9 +213,9 @@ pub fn applied(
 }
 
 /// What an object had before anybody applied to it, where no write of it was noted.
-pub fn before_first_apply(kind: Kind, live: &Value, now: Timestamp) -> Vec<ManagedFields> {
-    let by = Author { manager: BEFORE_FIRST_APPLY, subresource: None, now };
-    updated(kind, Vec::new(), None, live, Part::Wish, &by)
+pub fn before_first_apply(by: &Author<'_>, live: &Value) -> Vec<ManagedFields> {
+    let before = Author { manager: BEFORE_FIRST_APPLY, subresource: None, part: Part::Wish, ..*by };
+    updated(&before, Vec::new(), None, live)
 }
 
 /// Fields that kubectl applied on the client's side and that are still so.
@@ -329,7 +326,7 @@ impl Owners {
     }
 
     /// Keeps the number of those that do not apply small: the oldest go together.
-    fn gather(&mut self) {
+    fn gather(&mut self, by: &Author<'_>) {
         let plain = |owner: &Owner| owner.entry.operation == Operation::Update && owner.entry.subresource.is_none();
         while self.0.iter().filter(|owner| plain(owner) && !owner.set.is_empty()).count() > MOST_UPDATERS {
             let movable = self.0.iter().enumerate().filter(|(_, owner)| plain(owner) && owner.entry.manager != ANCIENT);
@@ -337,7 +334,7 @@ impl Owners {
                 return;
             };
             let old = self.0.remove(oldest);
-            let by = Author { manager: ANCIENT, subresource: None, now: old.entry.time.unwrap_or_default() };
+            let by = Author { manager: ANCIENT, now: old.entry.time.unwrap_or_default(), ..*by };
             let set = self.set(Operation::Update, &by).union(&old.set);
             self.note(Operation::Update, &by, set, true);
         }

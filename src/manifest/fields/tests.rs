@@ -49,26 +49,26 @@ impl Kept {
 
     fn apply(&mut self, manager: &str, config: Value, force: bool) -> Result<(), Vec<Conflict>> {
         self.clock += 1;
-        let by = Author { manager, subresource: None, now: at(self.clock) };
+        let by = Author { kind: KIND, part: Part::Wish, manager, subresource: None, now: at(self.clock) };
         let config = about(config);
         let document = match &self.object {
-            Some(live) => merged(KIND, &self.entries, live, &config, Part::Wish, &by),
+            Some(live) => merged(&by, &self.entries, live, &config),
             None => config.clone(),
         };
         let after = canonical(&document);
         let before = self.object.as_ref();
-        self.entries = applied(KIND, self.entries.clone(), before, &after, &config, Part::Wish, &by, force)?;
+        self.entries = applied(&by, self.entries.clone(), before, &after, &config, force)?;
         self.object = Some(after);
         Ok(())
     }
 
     fn update(&mut self, manager: &str, patch: &Value) {
         self.clock += 1;
-        let by = Author { manager, subresource: None, now: at(self.clock) };
+        let by = Author { kind: KIND, part: Part::Wish, manager, subresource: None, now: at(self.clock) };
         let mut document = self.object().clone();
         json_patch::merge(&mut document, patch);
         let after = canonical(&document);
-        self.entries = updated(KIND, self.entries.clone(), self.object.as_ref(), &after, Part::Wish, &by);
+        self.entries = updated(&by, self.entries.clone(), self.object.as_ref(), &after);
         self.object = Some(after);
     }
 
@@ -157,29 +157,29 @@ fn kubectl_takes_over_what_it_applied_on_the_clients_side() {
 fn conditions_are_known_by_their_types_and_the_daemons_are_nobodys() {
     let condition = |kind: &str, status: &str| json!({ "type": kind, "status": status, "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z" });
     let live = json!({ "status": { "replicas": 2, "conditions": [condition("Available", "True")] } });
-    let by = |manager| Author { manager, subresource: Some("status"), now: at(1) };
+    let by = |manager| Author { kind: KIND, part: Part::Status, manager, subresource: Some("status"), now: at(1) };
     let says = |conditions: &[Value]| json!({ "status": { "replicas": 7, "conditions": conditions } });
     let config = says(&[condition("Paid", "True"), condition("Available", "False")]);
-    let after = merged(KIND, &[], &live, &config, Part::Status, &by("a"));
+    let after = merged(&by("a"), &[], &live, &config);
     assert_eq!(
         after,
         json!({ "status": { "replicas": 2, "conditions": [condition("Available", "True"), condition("Paid", "True")] } })
     );
-    let entries = applied(KIND, vec![], Some(&live), &after, &config, Part::Status, &by("a"), false).unwrap();
+    let entries = applied(&by("a"), vec![], Some(&live), &after, &config, false).unwrap();
     let fields = json!({ "f:status": { "f:conditions": { "k:{\"type\":\"Paid\"}": {
         ".": {}, "f:type": {}, "f:status": {}, "f:reason": {}, "f:lastTransitionTime": {},
     } } } });
     assert_eq!((&entries[0].fields_v1, entries[0].subresource.as_deref()), (&fields, Some("status")));
     // Another one's condition stays out of it.
     let audited = says(&[condition("Audited", "True")]);
-    let both = merged(KIND, &entries, &after, &audited, Part::Status, &by("b"));
-    let entries = applied(KIND, entries, Some(&after), &both, &audited, Part::Status, &by("b"), false).unwrap();
+    let both = merged(&by("b"), &entries, &after, &audited);
+    let entries = applied(&by("b"), entries, Some(&after), &both, &audited, false).unwrap();
     assert_eq!(both["status"]["conditions"].as_array().unwrap().len(), 3);
-    let less = merged(KIND, &entries, &both, &says(&[]), Part::Status, &by("a"));
+    let less = merged(&by("a"), &entries, &both, &says(&[]));
     assert_eq!(less["status"]["conditions"], json!([condition("Available", "True"), condition("Audited", "True")]));
     let paid = says(&[condition("Audited", "False")]);
-    let other = merged(KIND, &entries, &both, &paid, Part::Status, &by("a"));
-    let conflicts = applied(KIND, entries, Some(&both), &other, &paid, Part::Status, &by("a"), false).unwrap_err();
+    let other = merged(&by("a"), &entries, &both, &paid);
+    let conflicts = applied(&by("a"), entries, Some(&both), &other, &paid, false).unwrap_err();
     assert_eq!(conflicts[0].field, ".status.conditions[type=\"Audited\"].status");
 }
 

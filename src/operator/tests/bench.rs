@@ -303,7 +303,21 @@ impl Bench {
         let domains = self.world.domains();
         assert!(domains.iter().any(|domain| domain.uuid == FOREIGN), "somebody else's domain was touched");
         self.check_events();
+        self.check_conditions();
         self.check_updates();
+    }
+
+    /// No condition of the operator's is another controller's to write.
+    fn check_conditions(&self) {
+        fn check<T: Object>(bench: &Bench, of: impl Fn(&T) -> &[Condition]) {
+            for read in records::list::<T>(&*bench.store, NS).unwrap() {
+                let own = |condition: &Condition| T::KIND.conditions().contains(&condition.kind.as_str());
+                assert!(of(&read.object).iter().all(own), "{:?}", of(&read.object));
+            }
+        }
+        check::<Container>(self, |c| &c.status.conditions);
+        check::<ContainerPool>(self, |p| &p.status.conditions);
+        check::<ContainerClaim>(self, |c| &c.status.conditions);
     }
 
     fn check_events(&self) {

@@ -128,6 +128,26 @@ fn a_dependent_goes_before_an_owner_that_is_deleted_in_the_foreground() {
 }
 
 #[test]
+fn a_crash_at_any_call_of_a_deletion_changes_nothing_of_what_it_comes_to() {
+    for propagation in [Propagation::Background, Propagation::Foreground, Propagation::Orphan] {
+        for calls in 0..20 {
+            let mut bench = Bench::new(false, 0.0);
+            let (owner, dependent) = family(&mut bench);
+            bench.end(&owner, propagation);
+            bench.crash_after(calls);
+            for _ in 0..6 {
+                bench.round_or_crash();
+            }
+            bench.settle();
+            let stays = propagation == Propagation::Orphan;
+            let left = (bench.shown(&owner).is_some(), bench.shown(&dependent).is_some(), bench.containers().len());
+            assert_eq!(left, (false, stays, usize::from(stays)), "{propagation:?}, crash after {calls} calls");
+            bench.check_always();
+        }
+    }
+}
+
+#[test]
 fn an_orphan_stays_and_names_its_owner_no_more() {
     let mut bench = Bench::new(false, 0.0);
     let (owner, dependent) = family(&mut bench);
