@@ -296,7 +296,7 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Result<Target, Status> 
         [name] => (Some(*name), Part::Whole),
         [name, part] => {
             let found = resource.parts().iter().find(|known| known.name() == *part);
-            let known = found.ok_or_else(|| Status::not_found(format!("{plural} have no part '{part}'")))?;
+            let known = found.ok_or_else(|| no_part(plural, part))?;
             (Some(*name), *known)
         }
         _ => return Err(nowhere(plural)),
@@ -319,6 +319,14 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Result<Target, Status> 
         }
     }
     Ok(Target::Objects(Objects { resource, namespace, name: name.map(str::to_owned), part }))
+}
+
+/// A part that its objects do not have.
+fn no_part(plural: &str, part: &str) -> Status {
+    let has = |resource: &Resource| resource.parts().iter().any(|known| known.name() == part);
+    let others: Vec<&str> = Resource::published().filter(has).map(Resource::plural).collect();
+    let hint = if others.is_empty() { String::new() } else { format!(": only {} have", others.join(", ")) };
+    Status::not_found(format!("{plural} have no part '{part}'{hint}"))
 }
 
 /// A part of a path without its percent signs.
