@@ -53,8 +53,7 @@ impl Deletion {
             object: object.clone(),
             faults: vec![Fault::new(field, message).of(kind)],
         };
-        let mut deletion = Deletion::default();
-        deletion.propagation = match (&options["propagationPolicy"], options["orphanDependents"].as_bool()) {
+        let propagation = match (&options["propagationPolicy"], options["orphanDependents"].as_bool()) {
             (Value::Null, None) => None,
             (Value::Null, Some(true)) => Some(Propagation::Orphan),
             (Value::Null, Some(false)) => Some(Propagation::Background),
@@ -73,8 +72,8 @@ impl Deletion {
             }),
         };
         let conditions = &options["preconditions"];
-        deletion.uid = conditions["uid"].as_str().map(str::to_owned);
-        deletion.revision = match conditions["resourceVersion"].as_str() {
+        let uid = conditions["uid"].as_str().map(str::to_owned);
+        let revision = match conditions["resourceVersion"].as_str() {
             None => None,
             Some(text) => Some(text.parse().map_err(|_| {
                 let message = format!("'{text}' is none: repeat the one that was read");
@@ -86,8 +85,7 @@ impl Deletion {
             let message = format!("{other} is not known: write All, or leave it out");
             return Err(invalid("dryRun", message, FaultKind::NotSupported));
         }
-        deletion.dry_run = !dry_run.is_empty();
-        Ok(deletion)
+        Ok(Deletion { propagation, revision, uid, dry_run: !dry_run.is_empty(), keeper: None })
     }
 }
 

@@ -27,6 +27,8 @@ const NAME_SUFFIX: usize = 5;
 const NAME_PREFIX: usize = 63 - NAME_SUFFIX;
 /// So often another name is tried where one is taken.
 const NAME_TRIES: usize = 8;
+/// The longest name that a writer gives themselves, in bytes, as in Kubernetes.
+const LONGEST_MANAGER: usize = 128;
 /// Whoever does not say who they are.
 const NOBODY: &str = "unknown";
 
@@ -34,8 +36,15 @@ impl Objects {
     /// Does what a request asks for. As long as others are faster it tries again; under a condition on the revision,
     /// being slower is the answer.
     pub async fn write(&self, request: &Request) -> Result<Written, ObjectError> {
-        if matches!(request.verb, Verb::Apply { .. }) && request.terms.field_manager.is_none() {
-            return Err(bad(request, "fieldManager: who applies says who they are"));
+        match &request.terms.field_manager {
+            None if matches!(request.verb, Verb::Apply { .. }) => {
+                return Err(bad(request, "fieldManager: who applies says who they are"));
+            }
+            Some(name) if name.is_empty() || name.len() > LONGEST_MANAGER || name.chars().any(char::is_control) => {
+                let message = format!("fieldManager: write at most {LONGEST_MANAGER} bytes without control characters");
+                return Err(bad(request, message));
+            }
+            Some(_) | None => {}
         }
         match request.subresource {
             Some(Subresource::Scale) => return self.write_scale(request).await,

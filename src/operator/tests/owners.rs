@@ -89,6 +89,30 @@ fn a_pools_members_name_it_as_their_owner() {
     assert_eq!(bench.containers()[0].metadata.owner_references.len(), 1);
 }
 
+#[test]
+fn other_controllers_conditions_outlive_the_operators_passes() {
+    let mut bench = Bench::new(false, 0.0);
+    bench.scale(1);
+    let claim = bench.claim(Asks::default());
+    bench.rest();
+    let paid = json!({ "status": { "conditions": [
+        { "type": "Paid", "status": "True", "reason": "Cash", "lastTransitionTime": "2026-01-01T00:00:00Z" },
+    ] } });
+    let container = bench.containers()[0].object_ref();
+    let pool = bench.pool().object_ref();
+    for object in [&pool, &claim, &container] {
+        bench.patch_status(object, paid.clone());
+    }
+    bench.kill(0);
+    bench.kill(1);
+    bench.scale(2);
+    bench.rest();
+    for object in [&pool, &claim] {
+        let shown = bench.shown(object).unwrap().to_string();
+        assert!(shown.contains("\"Paid\"") && shown.contains("\"Ready\"") | shown.contains("\"Available\""), "{shown}");
+    }
+}
+
 /// A claim, and another one that goes with it.
 fn family(bench: &mut Bench) -> (ObjectRef, ObjectRef) {
     let owner = bench.claim(Asks::default());

@@ -264,6 +264,40 @@ async fn an_apply_makes_shares_gives_up_and_takes_over() {
 }
 
 #[tokio::test]
+async fn claims_and_containers_are_applied_like_pools() {
+    let bench = Bench::new();
+    let image = json!({ "iso": bench.dir.path().join("i.iso") });
+    let config = |kind: &str, spec: Value| {
+        let metadata = json!({ "name": "x", "labels": { "l": "1" } });
+        json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec })
+    };
+    for (kind, body) in [
+        (Kind::ContainerClaim, config("ContainerClaim", json!({ "pool": "a", "ttlSeconds": 60 }))),
+        (Kind::Container, config("Container", json!({ "template": { "image": image } }))),
+    ] {
+        let object = ObjectRef { kind, namespace: DEFAULT_NAMESPACE.into(), name: "x".into() };
+        let request = Request { object, ..bench.request(Verb::Apply { force: false }, body) };
+        assert_eq!(bench.objects.write(&request).await.unwrap().outcome, Outcome::Created);
+        assert_eq!(bench.objects.write(&request).await.unwrap().outcome, Outcome::Unchanged, "{kind}");
+        let mut less = request.clone();
+        less.body["metadata"].as_object_mut().unwrap().shift_remove("labels");
+        let written = bench.objects.write(&less).await.unwrap().object;
+        assert!(written["metadata"]["labels"]["l"].is_null(), "{written}");
+    }
+}
+
+#[tokio::test]
+async fn a_writers_name_has_an_end() {
+    let bench = Bench::new();
+    bench.created().await;
+    for name in ["", "a\nb", &"x".repeat(129)] {
+        let mut request = bench.request(Verb::MergePatch, json!({ "spec": { "replicas": 1 } }));
+        request.terms.field_manager = Some(name.into());
+        assert_eq!(status(&bench.objects.write(&request).await.unwrap_err()), (400, "BadRequest"), "{name:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_nobody_noted_was_there_before_the_first_apply() {
     let bench = Bench::new();
     bench.created().await;

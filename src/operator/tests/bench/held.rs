@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Bench, NS, block_on};
-use crate::api::objects::{Deletion, Objects, Propagation, Request, Verb};
+use crate::api::objects::{Deletion, Objects, Propagation, Request, Subresource, Verb};
 use crate::model::*;
 use crate::store::Txn;
 use crate::store::records::{self, Versioned};
@@ -18,6 +18,11 @@ impl Bench {
 
     pub(crate) fn patch(&self, object: &ObjectRef, patch: Value) {
         block_on(self.objects().write(&Request::new(object.clone(), Verb::MergePatch, patch))).unwrap();
+    }
+
+    pub(crate) fn patch_status(&self, object: &ObjectRef, patch: Value) {
+        let request = Request::new(object.clone(), Verb::MergePatch, patch);
+        block_on(self.objects().write(&Request { subresource: Some(Subresource::Status), ..request })).unwrap();
     }
 
     pub(crate) fn end(&self, object: &ObjectRef, propagation: Propagation) -> bool {
