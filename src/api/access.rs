@@ -12,6 +12,9 @@
 //!
 //! Whoever shares a namespace with role `claim` shares its claims: give each user a namespace of their own.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -355,6 +358,3 @@ fn secret() -> String {
 fn sha256(text: &str) -> String {
     hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref())
 }
-
-#[cfg(test)]
-mod tests;

@@ -156,7 +156,12 @@ impl Fields {
             let equal = match value {
                 Value::Null => wanted.is_empty(),
                 Value::String(text) => text == wanted,
-                other => other.to_string() == *wanted,
+                Value::Bool(truth) => wanted == if *truth { "true" } else { "false" },
+                Value::Number(number) => {
+                    let text = number.to_string();
+                    text == *wanted
+                }
+                Value::Array(_) | Value::Object(_) => false,
             };
             equal == *is
         })

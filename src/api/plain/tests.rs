@@ -74,9 +74,6 @@ async fn names_and_labels_that_are_none_are_refused() {
         (json!({ "name": "a", "labels": [] }), "metadata.labels"),
     ] {
         let made = plain.create(PlainKind::Lease, "default", json!({ "metadata": meta }), false).await;
-        assert!(
-            matches!(made, Err(PlainError::Invalid { field: found, .. }) if found == field),
-            "{meta}: {made:?}"
-        );
+        assert!(matches!(made, Err(PlainError::Invalid { field: found, .. }) if found == field), "{meta}: {made:?}");
     }
 }
