@@ -6,10 +6,13 @@ use serde_json::Value;
 
 use super::MAX_SIZE;
 
-/// The most operations of one JSON patch, as in Kubernetes.
-pub const MAX_OPERATIONS: usize = 10_000;
+/// The most operations of one JSON patch. Each may have to look at the whole document.
+pub const MAX_OPERATIONS: usize = 1000;
 /// The most that the `copy` operations of one patch may copy, in bytes: each can double what the last one made.
 const MAX_COPIED: usize = 3 * MAX_SIZE;
+
+/// The deepest document that a patch may make: as deep as one that is parsed. What walks a document recurses.
+const MAX_DEPTH: usize = 128;
 
 /// Why a patch changes nothing.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +34,9 @@ pub enum PatchError {
         reason: String,
     },
     /// It makes more of an object than can be kept.
-    #[error("the patch copies more than {MAX_COPIED} bytes, or has more than {MAX_OPERATIONS} operations: split it")]
+    #[error(
+        "the patch has more than {MAX_OPERATIONS} operations, copies more than {MAX_COPIED} bytes or nests deeper than {MAX_DEPTH}"
+    )]
     TooLarge,
 }
 
@@ -55,6 +60,17 @@ pub fn json(document: &Value, patch: &Value) -> Result<Value, PatchError> {
     }
     let (mut document, mut copied) = (document.clone(), 0);
     for (index, operation) in operations.into_iter().enumerate() {
+        let at = |from: &str| document.pointer(from).map_or(0, depth);
+        let below = match &operation {
+            PatchOperation::Add(add) => depth(&add.value),
+            PatchOperation::Replace(replace) => depth(&replace.value),
+            PatchOperation::Copy(copy) => at(copy.from.as_str()),
+            PatchOperation::Move(from) => at(from.from.as_str()),
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => 0,
+        };
+        if operation.path().as_str().matches('/').count() + below > MAX_DEPTH {
+            return Err(PatchError::TooLarge);
+        }
         match &operation {
             PatchOperation::Test(test) if test.value.is_null() && document.pointer(test.path.as_str()).is_none() => {
                 continue;
@@ -75,6 +91,15 @@ pub fn json(document: &Value, patch: &Value) -> Result<Value, PatchError> {
             .map_err(|error| PatchError::Failed { number: index + 1, reason: error.to_string() })?;
     }
     Ok(document)
+}
+
+/// How deep a value nests; of one that is no deeper than [`MAX_DEPTH`] itself.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 1,
+    }
 }
 
 #[cfg(test)]
@@ -100,6 +125,21 @@ mod tests {
         let copy = json!({ "op": "copy", "from": "/a", "path": "/a/-" });
         let patch: Value = std::iter::repeat_n(copy, 40).collect();
         assert!(matches!(json(&json!({ "a": ["x".repeat(100)] }), &patch), Err(PatchError::TooLarge)));
+    }
+
+    #[test]
+    fn a_patch_that_nests_and_nests_is_refused_before_it_is_deep() {
+        let under =
+            |op: &str, depth: usize| json!({ "op": op, "from": "/a", "path": format!("/a{}", "/b".repeat(depth)) });
+        let copies: Value = (0..20).map(|turn| under("copy", 1 << turn)).collect();
+        assert!(matches!(json(&json!({ "a": {} }), &copies), Err(PatchError::TooLarge)));
+        let turn = [
+            json!({ "op": "move", "from": "/a", "path": "/c" }),
+            json!({ "op": "add", "path": "/a", "value": {} }),
+            json!({ "op": "move", "from": "/c", "path": "/a/b" }),
+        ];
+        let moves: Value = std::iter::repeat_n(turn, 500).flatten().collect();
+        assert!(matches!(json(&json!({ "a": {} }), &moves), Err(PatchError::TooLarge)));
     }
 
     #[test]

@@ -494,3 +494,24 @@ async fn what_is_too_large_to_keep_is_refused_as_such() {
     let large = json!({ "metadata": { "annotations": { "a": "x".repeat(100_000) } } });
     assert_eq!(status(&bench.send(Verb::MergePatch, large).await.unwrap_err()), (413, "RequestEntityTooLarge"));
 }
+
+/// Clients that write at the same time, each its own label: none of them meets a conflict, and nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn patches_and_applies_at_the_same_time_are_all_kept() {
+    let bench = Arc::new(Bench::new());
+    bench.created().await;
+    let writers = (0..24).map(|index| {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move {
+            let label = json!({ "metadata": { "labels": { format!("l{index}"): "x" } } });
+            let verb = if index % 2 == 0 { Verb::MergePatch } else { Verb::Apply { force: false } };
+            let mut request = bench.request(verb, label);
+            request.terms.field_manager = Some(format!("m{index}"));
+            bench.objects.write(&request).await.map(|written| written.outcome)
+        })
+    });
+    for writer in futures::future::join_all(writers).await {
+        assert_eq!(writer.unwrap().unwrap(), Outcome::Configured);
+    }
+    assert_eq!(bench.read::<ContainerPool>("a").metadata.labels.len(), 24);
+}
