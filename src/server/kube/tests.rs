@@ -6,6 +6,7 @@ use axum::http::header::{ACCEPT, WARNING};
 use futures::StreamExt;
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tempfile::TempDir;
@@ -478,4 +479,136 @@ async fn a_namespace_is_there_with_its_first_object_and_goes_with_its_last() {
     }
     assert_eq!(bench.get(&format!("{red}/a")).await.code, 404);
     assert!(bench.store.list("registry/containerpools/red/").unwrap().0.is_empty());
+}
+
+/// One of them, or anything.
+fn any_of(words: &'static [&'static str]) -> impl Strategy<Value = String> {
+    prop_oneof![9 => prop::sample::select(words).prop_map(str::to_owned), 1 => "[a-z0-9.%=\\-]{0,12}"]
+}
+
+/// A request that has a part of sense.
+fn request() -> impl Strategy<Value = (String, String, String, String, Vec<u8>)> {
+    let methods = &["GET", "GET", "POST", "PUT", "PATCH", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    let places = &[
+        "/apis/anweddol.io/v1alpha1/namespaces/default",
+        "/apis/anweddol.io/v1alpha1/namespaces/red",
+        "/apis/anweddol.io/v1alpha1",
+        "/api/v1/namespaces/default",
+        "/api/v1",
+        "/apis/events.k8s.io/v1/namespaces/default",
+        "/apis/coordination.k8s.io/v1/namespaces/red",
+        "/apis/authorization.k8s.io/v1",
+        "/openapi/v3",
+    ];
+    let plurals = &[
+        "containerpools",
+        "containers",
+        "containerclaims",
+        "events",
+        "leases",
+        "secrets",
+        "namespaces",
+        "tokens",
+        "selfsubjectaccessreviews",
+        "selfsubjectrulesreviews",
+    ];
+    let path = (
+        any_of(places),
+        any_of(plurals),
+        prop::option::of(any_of(&["a", "b", "red", "a.1"])),
+        prop::option::of(any_of(&["status", "scale", "login"])),
+    );
+    let path = path.prop_map(|(place, plural, name, part)| {
+        let parts = [Some(place), Some(plural), name, part];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("/")
+    });
+    let queries = &[
+        "watch=1",
+        "watch=1&resourceVersion=3",
+        "resourceVersion=99",
+        "fieldManager=me",
+        "fieldManager=me&force=true",
+        "fieldValidation=Strict",
+        "dryRun=All",
+        "labelSelector=app%3Da",
+        "fieldSelector=metadata.name%3Da",
+        "from=1",
+        "propagationPolicy=Foreground",
+        "limit=1",
+        "includeObject=Object",
+        "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true",
+    ];
+    let media = &[
+        "application/json",
+        "application/yaml",
+        "application/merge-patch+json",
+        "application/json-patch+json",
+        "application/apply-patch+yaml",
+        "application/vnd.anweddol.manifest+json",
+        "application/vnd.kubernetes.protobuf",
+    ];
+    (any_of(methods), path, any_of(queries), any_of(media), body())
+}
+
+/// A body of any kind with some of its values replaced, or any bytes.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let bodies = vec![
+        json!({ "apiVersion": "anweddol.io/v1alpha1", "kind": "ContainerPool", "metadata": { "name": "a" },
+            "spec": { "replicas": 1, "maxContainers": 3, "template": { "image": { "iso": "/dev/null" } } } }),
+        json!({ "apiVersion": "anweddol.io/v1alpha1", "kind": "ContainerClaim", "metadata": { "name": "a" }, "spec": { "pool": "a" } }),
+        json!({ "metadata": { "name": "a", "labels": { "x": "y" } }, "spec": { "holderIdentity": "me" }, "stringData": { "k": "v" } }),
+        json!([{ "op": "replace", "path": "/spec/replicas", "value": 2 }, { "op": "copy", "from": "/spec", "path": "/metadata/x" }]),
+        json!({ "spec": { "replicas": 2, "role": "view", "resourceAttributes": { "verb": "get", "resource": "containers" } } }),
+        json!({ "metadata": { "name": "a" }, "regarding": { "kind": "ContainerPool", "name": "a" }, "note": "seen", "status": {} }),
+        json!({ "propagationPolicy": "Background", "dryRun": ["All"], "preconditions": { "uid": "x" } }),
+    ];
+    let junk =
+        prop::sample::select(vec![json!(null), json!(-1), json!("x"), json!([]), json!({}), json!(1e300), json!(true)]);
+    let changed = (prop::sample::select(bodies), prop::option::of((any::<prop::sample::Index>(), junk))).prop_map(
+        |(mut body, change)| {
+            if let Some((index, junk)) = change {
+                let mut paths = Vec::new();
+                pointers(&body, String::new(), &mut paths);
+                if let Some(place) = body.pointer_mut(&paths[index.index(paths.len())]) {
+                    *place = junk;
+                }
+            }
+            body.to_string().into_bytes()
+        },
+    );
+    prop_oneof![8 => changed, 1 => prop::collection::vec(any::<u8>(), 0..60), 1 => Just(b"k8s\0\x0a\x0d\x0a\x02v1\x12\x07Secret".to_vec())]
+}
+
+fn pointers(value: &Value, at: String, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(name, value)| pointers(value, format!("{at}/{name}"), found)),
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(index, value)| pointers(value, format!("{at}/{index}"), found))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+    found.push(at);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// Whatever is asked, the daemon is never at fault, and says what is in a form that clients read.
+    #[test]
+    fn no_history_of_requests_is_the_daemons_fault(requests in prop::collection::vec(request(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let bench = Bench::new();
+            for (method, path, query, media, body) in requests {
+                // Every watch ends at once.
+                let path = format!("{path}?{query}&timeoutSeconds=0");
+                let Ok(request) = Request::builder().method(method.as_str()).uri(&path).header("content-type", &media).body(Body::from(body)) else { continue };
+                let told = told_of(bench.send(Door::Local, request).await).await;
+                assert!(told.code < 500 || told.body["reason"] == "ServiceUnavailable", "{method} {path} {media}: {} {}", told.code, told.text);
+                if told.code >= 400 {
+                    assert_eq!((&told.body["kind"], &told.body["code"]), (&json!("Status"), &json!(told.code)), "{method} {path}");
+                }
+            }
+        });
+    }
 }
