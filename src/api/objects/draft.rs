@@ -46,7 +46,7 @@ pub(super) fn draft(
     match request.verb {
         Verb::Create | Verb::Replace | Verb::MergePatch | Verb::JsonPatch => {
             if request.subresource.is_none()
-                && let Some(told) = fields::told(&draft.document)
+                && let Some(told) = fields::told(&draft.document, &draft.owners)
             {
                 draft.owners = told;
             }

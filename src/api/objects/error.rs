@@ -140,9 +140,15 @@ fn listed(fields: &[Unknown]) -> String {
 
 /// As Kubernetes says it.
 fn contested(conflicts: &[Conflict]) -> String {
-    let number = conflicts.len();
-    let conflicts: Vec<String> = conflicts.iter().map(|conflict| format!("{conflict}: {}", conflict.field)).collect();
-    format!("Apply failed with {number} conflict{}: {}", if number == 1 { "" } else { "s" }, conflicts.join(", "))
+    if let [conflict] = conflicts {
+        return format!("Apply failed with 1 conflict: {conflict}: {}", conflict.field);
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for group in conflicts.chunk_by(|one, other| one.with() == other.with()) {
+        lines.push(format!("conflicts with {}:", group[0].with()));
+        lines.extend(group.iter().map(|conflict| format!("- {}", conflict.field)));
+    }
+    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
 }
 
 /// One cause in a `Status`.

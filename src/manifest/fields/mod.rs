@@ -87,6 +87,8 @@ pub struct Conflict {
     pub manager: String,
     /// By which kind of write.
     pub operation: Operation,
+    /// Through which subresource.
+    pub subresource: Option<String>,
     /// The field, as Kubernetes says it: `.spec.replicas`.
     pub field: String,
 }
@@ -94,11 +96,20 @@ pub struct Conflict {
 /// As Kubernetes says it.
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "conflict with \"{}\"", self.manager)?;
-        match self.operation {
-            Operation::Update => write!(f, " using {API_VERSION}"),
-            Operation::Apply => Ok(()),
-        }
+        write!(f, "conflict with {}", self.with())
+    }
+}
+
+impl Conflict {
+    /// Who owns the field, as Kubernetes says it.
+    pub fn with(&self) -> String {
+        let subresource =
+            self.subresource.as_ref().map_or(String::new(), |name| format!(" with subresource \"{name}\""));
+        let version = match self.operation {
+            Operation::Update => format!(" using {API_VERSION}"),
+            Operation::Apply => String::new(),
+        };
+        format!("\"{}\"{subresource}{version}", self.manager)
     }
 }
 
@@ -128,15 +139,19 @@ fn claimable(kind: Kind, object: &Value, part: Part) -> Value {
     }
 }
 
-/// Who owned what, as an update's body says it, if it says so in a form that can be read; one empty entry forgets all.
-pub fn told(body: &Value) -> Option<Vec<ManagedFields>> {
+/// Who owned what, as an update's body says it, if it says so in a form that can be read and says something else than
+/// what is known; one empty entry forgets all. Times do not count: clients cut them to seconds as they pass through.
+pub fn told(body: &Value, known: &[ManagedFields]) -> Option<Vec<ManagedFields>> {
     let entries = body["metadata"]["managedFields"].as_array().filter(|entries| !entries.is_empty())?;
     if entries.len() == 1 && entries[0] == json!({}) {
         return Some(Vec::new());
     }
     let entries: Vec<ManagedFields> = serde_json::from_value(entries.clone().into()).ok()?;
     let good = |entry: &ManagedFields| FieldSet::from_value(&entry.fields_v1).is_ok() && !entry.manager.is_empty();
-    entries.iter().all(good).then_some(entries)
+    let timeless = |entries: &[ManagedFields]| -> Vec<ManagedFields> {
+        entries.iter().map(|entry| ManagedFields { time: None, ..entry.clone() }).collect()
+    };
+    (entries.iter().all(good) && timeless(&entries) != timeless(known)).then_some(entries)
 }
 
 /// A write that is no apply: its author owns what it changed.
@@ -198,6 +213,7 @@ pub fn applied(
         let conflict = |path| Conflict {
             manager: owner.entry.manager.clone(),
             operation: owner.entry.operation,
+            subresource: owner.entry.subresource.clone(),
             field: said(path),
         };
         conflicts.extend(theirs.iter().map(conflict));

@@ -203,14 +203,14 @@ fn an_updates_own_word_on_who_owns_what_counts_where_it_can_be_read() {
         "fieldsType": "FieldsV1", "fieldsV1": { "f:spec": { "f:replicas": {} } },
     });
     let body = |entries: Value| json!({ "metadata": { "managedFields": entries } });
-    assert_eq!(told(&body(json!([entry]))).unwrap()[0].manager, "m");
-    assert_eq!(told(&body(json!([{}]))), Some(vec![]), "forgets all");
+    assert_eq!(told(&body(json!([entry])), &[]).unwrap()[0].manager, "m");
+    assert_eq!(told(&body(json!([{}])), &[]), Some(vec![]), "forgets all");
     for nothing in [json!(null), json!([]), json!([{ "manager": "m" }]), json!("x")] {
-        assert_eq!(told(&body(nothing)), None);
+        assert_eq!(told(&body(nothing), &[]), None);
     }
     let mut bad = entry;
     bad["fieldsV1"] = json!({ "spec": {} });
-    assert_eq!(told(&body(json!([bad]))), None);
+    assert_eq!(told(&body(json!([bad])), &[]), None);
 }
 
 // --- any history ---
