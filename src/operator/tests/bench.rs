@@ -332,7 +332,9 @@ impl Bench {
                 let claim = event.details["claim"].as_str().unwrap().to_owned();
                 assert!(bound.insert(claim), "a claim was bound twice");
             }
-            if let Some(object) = event.regarding.filter(|object| object.kind == Kind::Container) {
+            // What others write on a record says nothing of its machine: one can be held that never comes to be.
+            let of_machine = event.kind != EventKind::AppliedObject;
+            if let Some(object) = event.regarding.filter(|object| of_machine && object.kind == Kind::Container) {
                 told.entry(object.name).or_default().push(event.kind);
             }
         }
