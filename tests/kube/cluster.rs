@@ -105,6 +105,19 @@ impl Cluster {
         self.tool("ANWEDDOL_KUBECTL", "admin", args).stdout(Stdio::piped()).spawn().unwrap()
     }
 
+    /// The same after a restart of the daemon, at the same address.
+    pub(crate) fn restarted(self) -> Cluster {
+        let Cluster { dir, home, daemon } = self;
+        daemon.stop();
+        let kubeconfig = fs::read_to_string(dir.path().join("admin.kubeconfig")).unwrap();
+        let address = kubeconfig.split("https://").nth(1).unwrap().split_whitespace().next().unwrap();
+        let config = fs::read_to_string(&home.config).unwrap();
+        let config = config.replace("api_listen: '127.0.0.1:0'", &format!("api_listen: '{address}'"));
+        fs::write(&home.config, config).unwrap();
+        let daemon = home.start();
+        Cluster { dir, home, daemon }
+    }
+
     /// Stops the daemon: everything it wrote to its log.
     pub(crate) fn stop(self) -> Vec<String> {
         self.daemon.stop()

@@ -8,6 +8,7 @@ mod common;
 
 mod apply;
 mod cluster;
+mod controller;
 mod helm;
 mod looking;
 mod python;

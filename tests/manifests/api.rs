@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
@@ -132,4 +133,32 @@ fn the_socket_is_the_owners_alone_and_a_daemon_without_it_has_none() {
     let home = crate::common::daemon::Home::new(setting.home().state.parent().unwrap(), "");
     let _daemon = home.with_config(&without, &["--simulate=boot=10ms"]).start();
     assert!(!socket.exists());
+}
+
+#[test]
+fn the_door_for_everybody_takes_tls_alone_and_nothing_that_is_none_ends_it() {
+    let setting = Setting::plain("");
+    let _daemon = setting.start();
+    let kubeconfig = setting.good(&["kubeconfig", "--role", "view"]);
+    let address = kubeconfig.split("https://").nth(1).unwrap().split_whitespace().next().unwrap();
+    let plain = format!("GET {ROOT}/containerpools HTTP/1.1\r\nHost: a\r\n\r\n");
+    for bytes in [plain.as_bytes(), b"\x16\x03\x01\xff\xff", &[0; 100_000], &[0xff; 10]] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(crate::common::PATIENCE)).unwrap();
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!String::from_utf8_lossy(&answer).contains("HTTP/"), "{answer:?}");
+    }
+    // The authority's key is nobody else's, and no part of what clients are given.
+    let authority = setting.home().state.join("authority.pem");
+    assert_eq!(fs::metadata(&authority).unwrap().permissions().mode() & 0o777, 0o600);
+    let key = fs::read_to_string(&authority).unwrap();
+    let key = key.lines().nth(1).unwrap();
+    assert!(!kubeconfig.contains(key) && kubeconfig.contains("certificate-authority-data"));
+    // A token that was made twice would be two people's.
+    assert!(setting.bad(3, &["kubeconfig", "--role", "view"]).contains("there is a token 'kubeconfig' already"));
+    assert!(setting.good(&["token", "list"]).contains("kubeconfig"));
+    assert_eq!(setting.good(&["crds"]).matches("kind: CustomResourceDefinition").count(), 3);
 }
