@@ -55,6 +55,10 @@ pub struct Server {
     pub max_connections: usize,
     /// Where `/healthz` and `/readyz` answer, in plain HTTP; absent: nowhere.
     pub health_listen: Option<SocketAddr>,
+    /// Where the API answers over TLS, for whoever has a token; absent: nowhere.
+    pub api_listen: Option<SocketAddr>,
+    /// Names and addresses that clients reach it by, besides this host's name, `localhost` and the address itself.
+    pub api_names: Vec<String>,
     /// Whether `api.sock` in the state directory answers the daemon's user and root.
     pub local_api: bool,
 }
@@ -202,6 +206,8 @@ impl Default for Server {
             client_timeout: constants::DEFAULT_CLIENT_TIMEOUT.as_secs(),
             max_connections: 1024,
             health_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6152))),
+            api_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6151))),
+            api_names: Vec::new(),
             local_api: true,
         }
     }
@@ -350,6 +356,14 @@ impl Config {
         }
         if self.server.max_connections == 0 {
             return value("server.max_connections", "it is 0: nobody could connect");
+        }
+        let names = self.server.api_names.iter();
+        let plain = |name: &&String| {
+            let bytes = name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b':'));
+            !name.is_empty() && name.len() <= 253 && bytes
+        };
+        if names.clone().count() > 100 || !names.clone().all(|name| plain(&name)) {
+            return value("server.api_names", "write names of hosts, or addresses, without ports");
         }
         if self.port_forwarding.range.ports().contains(&self.server.listen.port()) {
             return value("port_forwarding.range", "the port of server.listen is in it: choose ranges apart");

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::api::objects::configured::{self, Configured};
 use crate::api::{Births, Digests, ImageError, SealError, Sealer};
 use crate::config::{self, Config, Mode};
-use crate::facade::{Assembly, Handlers, Keys, Machines, Plan, StopMode, Virtualization};
+use crate::facade::{Assembly, Handlers, HttpsPlan, Keys, Machines, Plan, StopMode, Virtualization};
 use crate::guest::Forwarder;
 use crate::guest::fake::{FakeForwarder, FakeShell};
 use crate::guest::forward::nft::{NftConfig, NftForwarder, SetUpError};
@@ -36,6 +36,7 @@ use crate::hypervisor::{HypervisorError, fake};
 use crate::keeper::KeeperError;
 use crate::model::{DEFAULT_NAMESPACE, Image, Memory, Network, PoolSpec, Template};
 use crate::operator::{Inventory, Operator, PassError};
+use crate::server::https::{AUTHORITY, HttpsError};
 use crate::server::key::{self, KeyFileError};
 use crate::server::local::{LocalError, SOCKET};
 use crate::server::tcp::{BindError, WireConfig};
@@ -169,6 +170,9 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The API over TLS.
+    #[error(transparent)]
+    Https(#[from] HttpsError),
     /// The local API.
     #[error(transparent)]
     Local(#[from] LocalError),
@@ -251,6 +255,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     make_state_dir(&config.state_dir)?;
     // Clients know a server by its key: one that simulates is the same server, and not an impostor's.
     let (key_path, socket) = (key_path(&config.state_dir), socket_path(&config.state_dir));
+    let authority = config.state_dir.join(AUTHORITY);
     let simulated = matches!(plan.virtualization, Virtualization::Simulated(_));
     if simulated {
         // Never among the records of real machines.
@@ -317,7 +322,9 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     wire.max_connections = config.server.max_connections;
     let (health, state) = (config.server.health_listen, config.state_dir.clone());
     let (socket, manifests) = (config.server.local_api.then_some(socket), config.manifests.clone());
-    Ok(Assembly { wire, health, socket, manifests, state, simulated, key, operator, owned })
+    let names = config.server.api_names.clone();
+    let https = config.server.api_listen.map(|listen| HttpsPlan { listen, authority, names });
+    Ok(Assembly { wire, health, https, socket, manifests, state, simulated, key, operator, owned })
 }
 
 /// Tells systemd, where it is there.

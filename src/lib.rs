@@ -60,6 +60,14 @@
 //! | publish, withdraw | open and close a forward |
 //! | manifest | a document that says how an object has to be ([`manifest`]) |
 //! | keeper | keeps a directory of manifests applied ([`keeper`]) |
+//! | door | where the API is reached: a socket for whoever runs the daemon, HTTPS for whoever has a token ([`server::kube`]) |
+//! | token, role | who comes in through HTTPS, and what they may ([`api::access`]) |
+//! | plain object | what is kept for clients and means nothing to the daemon: a lease, a secret ([`api::plain`]) |
+//! | apply | say which fields of an object one wants to own, and what they are ([`manifest::fields`]) |
+//! | describe | say an object wholly, as manifests do; what is left out has its default ([`api::objects::Verb`]) |
+//! | field manager | who writes, by the name that they give themselves; owns what they applied or changed |
+//! | hold | keep an object's record from going, by a finalizer; what the operator has to do for its end waits for none |
+//! | owner, dependent | an object, and one that goes with it ([`plan::owners`]) |
 //! | generation | of the wire protocol: two are spoken, on one port ([`wire::Generation`]) |
 //! | embedded, system | the two ways to run machines: libvirt inside this process, or the host's ([`hypervisor::libvirt`]) |
 //!
@@ -71,8 +79,10 @@
 //! 3. The traits [`hypervisor::Hypervisor`], [`guest::Shell`], [`guest::Forwarder`], [`host::Host`] and [`store::Store`]; then whoever
 //!    keeps them, as needed.
 //! 4. [`wire`], the protocol without sockets; [`server`], the sockets; [`api`], the rules between them and the store.
-//! 5. [`manifest`], objects as people write them; [`api::objects`], the rules of writing them; [`keeper`], a directory
-//!    of them that is kept applied; [`server::local`], the API over them.
+//! 5. [`manifest`], objects as people write them, with [`manifest::fields`], who owns what of them; [`api::objects`], the
+//!    rules of writing them; [`keeper`], a directory
+//!    of them that is kept applied; [`server::kube`], the API over them in the form of Kubernetes, with its two doors,
+//!    [`server::local`] and [`server::https`]; [`api::access`], who may do what.
 //! 6. [`facade`], one run of a server, for programs that embed it; [`cli`] and [`client`], the other end of the line.
 //! 7. [`daemon`]: the only place that names them all, and the order in which they start and stop; [`daemon::rebuild`],
 //!    what to do when the records are lost.

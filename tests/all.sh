@@ -38,6 +38,12 @@ run() {
 
 nextest() { cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest; }
 documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items; }
+kubernetes() {
+  local tools
+  tools=$(tests/kube/tools.sh)
+  eval "$tools"
+  cargo nextest run --locked --run-ignored only --test kube
+}
 lab=(tests/lab/run.sh)
 embedded=(tests/lab/run.sh --no-libvirtd)
 real=(cargo nextest run --locked --offline --run-ignored only)
@@ -54,6 +60,7 @@ run tests cargo nextest run --locked
 run crashes env "ANWEDDOL_CRASH_SECONDS=${ANWEDDOL_CRASH_SECONDS:-60}" \
   cargo nextest run --locked --profile crash --no-capture --test crash
 run 'documentation examples' cargo test --locked --doc
+run 'kubectl and helm' kubernetes
 run 'image, on QEMU' cargo nextest run --locked --profile lab --test image --run-ignored only
 run 'disks that fail' "${embedded[@]}" "${real[@]}" --test store faults
 run 'libvirt, system' "${lab[@]}" "${real[@]}" --test libvirt system

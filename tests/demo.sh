@@ -174,7 +174,7 @@ fi
   echo "hypervisor: { mode: $mode }"
   if [ ${#lab[@]} -eq 0 ]; then
     # On the real host: whatever else runs there keeps its ports, and only this host reaches the machine.
-    echo "server: { listen: '127.0.0.1:0', health_listen: null }"
+    echo "server: { listen: '127.0.0.1:0', health_listen: null, api_listen: null }"
     echo "port_forwarding: { bind: 127.0.0.1 }"
   fi
 } >"$scratch/config.yaml"

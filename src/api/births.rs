@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::{Digests, ImageError, Sealer};
 use crate::host::{Host, Unlimited};
 use crate::model::{
-    Container, ContainerPool, ContainerSpec, ContainerStatus, Credentials, Image, Machine, Memory, Object, ObjectMeta,
-    TEMPLATE_HASH, Template,
+    API_VERSION, Container, ContainerPool, ContainerSpec, ContainerStatus, Credentials, Image, Kind, Machine, Memory,
+    Object, ObjectMeta, OwnerReference, TEMPLATE_HASH, Template,
 };
 use crate::plan::admission::{self, Capacity, HostFull};
 use crate::plan::container::released;
@@ -129,7 +129,8 @@ impl Births {
         now: Timestamp,
     ) -> Result<Birth, BirthError> {
         let uuid = (self.fresh)();
-        let metadata = ObjectMeta::new(&pool.metadata.namespace, &uuid.to_string(), uuid, now);
+        let mut metadata = ObjectMeta::new(&pool.metadata.namespace, &uuid.to_string(), uuid, now);
+        metadata.owner_references.push(owned_by(pool));
         let spec = ContainerSpec {
             pool: Some(pool.metadata.name.clone()),
             claim: claim.map(str::to_owned),
@@ -231,6 +232,18 @@ impl Births {
 /// What machines take from the host. What is left of a container without pool takes nothing.
 fn taken<'a>(recorded: impl Iterator<Item = &'a Container>) -> impl Iterator<Item = Memory> {
     recorded.filter(|c| !released(c)).map(|c| c.spec.template.memory)
+}
+
+/// How a member names its pool. Only the pool ends it: see [`crate::plan::owners`].
+fn owned_by(pool: &ContainerPool) -> OwnerReference {
+    OwnerReference {
+        api_version: API_VERSION.into(),
+        kind: Kind::ContainerPool.to_string(),
+        name: pool.metadata.name.clone(),
+        uid: pool.metadata.uid.to_string(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
 }
 
 /// A locally administered unicast address (second-lowest bit set, lowest clear) from a random UUID: 46 random bits

@@ -96,17 +96,18 @@ pub(crate) async fn withdraw(
 }
 
 /// What wishes for a claim's end: its machine goes, and the claim's record with it; without a machine there is nothing
-/// to wait for.
+/// to wait for but its finalizers.
 pub(crate) fn withdrawal(
     store: &dyn Store,
     read: &Versioned<ContainerClaim>,
     now: Timestamp,
 ) -> Result<Txn, RecordError> {
     let mut gone = read.object.clone();
-    gone.metadata.deletion_timestamp.get_or_insert(now);
+    gone.metadata.end(now);
     let txn = Txn::default().unchanged(read);
     Ok(match machine(store, &read.object)? {
         Some(container) => end(txn.write(&gone), &container, now),
+        None if !gone.metadata.finalizers.is_empty() => txn.write(&gone),
         None => txn.remove(&read.object),
     })
 }
@@ -121,7 +122,7 @@ pub(crate) fn machine(store: &dyn Store, claim: &ContainerClaim) -> Result<Optio
 /// Adds the wish for a container's end.
 pub(crate) fn end(txn: Txn, container: &Versioned<Container>, now: Timestamp) -> Txn {
     let mut ended = container.object.clone();
-    ended.metadata.deletion_timestamp.get_or_insert(now);
+    ended.metadata.end(now);
     txn.unchanged(container).write(&ended)
 }
 

@@ -3,16 +3,20 @@
 //! Nothing here touches a machine. A verb writes desired state, and waits until the operator's commits say what
 //! came of it.
 
+pub mod access;
 mod births;
 pub(crate) mod claims;
 mod delivery;
 mod doctor;
 mod doubts;
+pub mod events;
 mod extend;
-mod images;
+pub(crate) mod images;
 mod login;
+pub mod namespaces;
 pub mod objects;
 pub(crate) mod placing;
+pub mod plain;
 mod reservations;
 mod review;
 mod seal;

@@ -9,6 +9,8 @@ use serde_json::json;
 
 use super::{ConfigArgs, ImageBuildArgs, Output, Result};
 use crate::config::{COMMENTED, Config};
+use crate::manifest::crd;
+use crate::model::Kind;
 
 /// Where the configuration is looked for when none is named.
 const CONFIG_FILE: &str = "/etc/anweddol/config.yaml";
@@ -52,6 +54,14 @@ pub(super) fn config_check(file: &Path) -> Result<ExitCode> {
 pub(super) fn fingerprint(args: ConfigArgs) -> Result<ExitCode> {
     let path = crate::daemon::key_path(&config(&args)?.state_dir);
     println!("{}", crate::server::key::load(&path)?.fingerprint());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The kinds as a cluster would be told of them.
+pub(super) fn crds() -> Result<ExitCode> {
+    let definitions = Kind::ALL.map(|kind| serde_yaml::to_string(&crd::definition(kind)));
+    let definitions = definitions.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
+    print!("{}", definitions.join("---\n"));
     Ok(ExitCode::SUCCESS)
 }
 

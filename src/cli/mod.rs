@@ -89,6 +89,13 @@ enum Command {
     Login(objects::LoginArgs),
     /// Change an object in an editor
     Edit(objects::EditArgs),
+    /// Make, list and delete tokens for the API
+    #[command(subcommand)]
+    Token(objects::TokenCommand),
+    /// Make a token and print a kubeconfig with it: kubectl and its like work with the daemon then
+    Kubeconfig(objects::KubeconfigArgs),
+    /// Print the kinds as CustomResourceDefinitions
+    Crds,
     /// Say what a kind or a field means
     Explain(objects::ExplainArgs),
     /// Compare what is on this host with the daemon's records
@@ -307,6 +314,9 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Scale(args) => block_on(objects::scale(args)),
         Command::Login(args) => block_on(objects::login(args)),
         Command::Edit(args) => block_on(objects::edit(args)),
+        Command::Token(command) => block_on(objects::token(command)),
+        Command::Kubeconfig(args) => block_on(objects::kubeconfig(args)),
+        Command::Crds => admin::crds(),
         Command::Explain(args) => objects::explain(args),
         Command::Doctor(args) => doctor::doctor(args),
         Command::Image(ImageCommand::Build(args)) => admin::image_build(args),

@@ -94,6 +94,7 @@ impl Default for ServerBuilder {
         let mut config = Config::default();
         // A program that wants it says so.
         config.server.health_listen = None;
+        config.server.api_listen = None;
         ServerBuilder { plan: Plan::new(config), stop_mode: StopMode::default() }
     }
 }

@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::daemon::{ServeError, Simulation};
 pub(crate) use builder::{Keys, Plan};
 pub use builder::{Machines, ServerBuilder, StopMode, Virtualization};
-pub(crate) use run::Assembly;
+pub(crate) use run::{Assembly, HttpsPlan};
 
 use crate::api::Api;
 use crate::config::ConfigError;

@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use super::dispatch::Dispatcher;
 use super::{Handlers, StopMode};
-use crate::api::{Api, Objects};
+use crate::api::plain::Plain;
+use crate::api::{Api, Objects, namespaces};
 use crate::daemon::{DEFAULT_POOL, ServeError};
 use crate::hypervisor::Hypervisor;
 use crate::keeper::Keeper;
@@ -24,6 +25,8 @@ use crate::model::{DEFAULT_NAMESPACE, Event, EventKind};
 use crate::operator::{self, Operator};
 use crate::server::events::Bus;
 use crate::server::health::{self, Health};
+use crate::server::https::{Authority, Https};
+use crate::server::kube::Kube;
 use crate::server::local::Local;
 use crate::server::tcp::{WireConfig, WireServer};
 use crate::server::verbs::{ApiVerbs, Documented};
@@ -43,6 +46,8 @@ const DESTROY_POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Assembly {
     pub(crate) wire: WireConfig,
     pub(crate) health: Option<SocketAddr>,
+    /// Where the API answers over TLS.
+    pub(crate) https: Option<HttpsPlan>,
     /// Where the local API answers.
     pub(crate) socket: Option<PathBuf>,
     /// The directory of manifests.
@@ -54,6 +59,15 @@ pub(crate) struct Assembly {
     pub(crate) operator: Operator,
     /// The store, if it is ours to close.
     pub(crate) owned: Option<Arc<LocalStore>>,
+}
+
+/// The API over TLS as it is to be.
+pub(crate) struct HttpsPlan {
+    pub(crate) listen: SocketAddr,
+    /// The file of the authority that vouches for it.
+    pub(crate) authority: PathBuf,
+    /// What clients call it besides.
+    pub(crate) names: Vec<String>,
 }
 
 /// A server that serves.
@@ -91,7 +105,8 @@ impl Assembly {
         let health = Health::new(self.simulated, hypervisor.describe(), reachable);
         let births = Arc::clone(&operator.births);
         let objects = Arc::new(Objects::new(Arc::clone(&store), Arc::clone(&births), Arc::clone(&clock)));
-        let api = Api::new(Arc::clone(&store), births, clock, run, DEFAULT_NAMESPACE, DEFAULT_POOL);
+        let plain = Arc::new(Plain::new(Arc::clone(&store), Arc::clone(&clock)));
+        let api = Api::new(Arc::clone(&store), births, Arc::clone(&clock), run, DEFAULT_NAMESPACE, DEFAULT_POOL);
         let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)));
         dispatcher.set_api(Arc::clone(&api));
         let mut version = env!("CARGO_PKG_VERSION").to_owned();
@@ -109,6 +124,13 @@ impl Assembly {
         let wire = WireServer::bind(self.wire, Arc::clone(&self.key), verbs, events).await?;
         let address = wire.local_addr();
         let local = self.socket.as_deref().map(Local::bind).transpose()?;
+        let https = match &self.https {
+            Some(https) => {
+                let authority = Authority::open(&https.authority)?;
+                Some(Https::bind(https.listen, &authority, &https.names).await?)
+            }
+            None => None,
+        };
         let keeper =
             self.manifests.as_deref().map(|directory| Keeper::new(directory, Arc::clone(&objects))).transpose()?;
         let quit = operator.quit.clone();
@@ -129,8 +151,17 @@ impl Assembly {
         tokio::task::spawn_blocking(move || recovering.recover(run)).await??;
         let passes = tokio::spawn(operator::run(operator, operator::RESYNC));
         let (stop, writers) = (CancellationToken::new(), TaskTracker::new());
+        let contact = https.as_ref().map(Https::contact);
+        let server = contact.as_ref().map(|contact| contact.server.clone());
+        if local.is_some() || https.is_some() {
+            writers.spawn(namespaces::keep(Arc::clone(&plain), Arc::clone(&objects), stop.clone()));
+        }
+        let kube = Kube::new(&store, objects, Arc::clone(&api), plain, clock, contact, stop.clone());
         if let Some(local) = local {
-            writers.spawn(local.serve(objects, Arc::clone(&api), doctor, stop.clone()));
+            writers.spawn(local.serve(Arc::clone(&kube), doctor, stop.clone()));
+        }
+        if let Some(https) = https {
+            writers.spawn(https.serve(kube, stop.clone()));
         }
         if let Some(keeper) = keeper {
             writers.spawn(keeper.run(stop.clone()));
@@ -141,6 +172,7 @@ impl Assembly {
         tracing::info!(
             listen = %address,
             health = health_address.map(tracing::field::display),
+            api = server,
             hypervisor = hypervisor.describe(),
             state = %self.state.display(),
             "serving; server key fingerprint {fingerprint}"

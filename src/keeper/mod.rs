@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Objects;
-use crate::api::objects::{Mode, ObjectError, Outcome, Terms};
+use crate::api::objects::{Deletion, ObjectError, Outcome, Request, Terms, Verb};
 use crate::manifest::Problem;
 use crate::manifest::keep::{self, Keeping};
 use crate::model::{Event, EventKind};
@@ -36,6 +36,8 @@ const RESCAN: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_millis(200);
 /// But not later than this, for who writes all the time.
 const MOST_PATIENCE: Duration = Duration::from_secs(3);
+/// Who a directory's keeper is, among those who write fields.
+const MANAGER: &str = "anweddol-manifests";
 /// Bytes of inotify's events at once.
 const BUFFER: usize = 4096;
 
@@ -112,9 +114,12 @@ impl Keeper {
         let directory = self.directory.clone();
         let scan = tokio::task::spawn_blocking(move || files::scan(&directory)).await?;
         let Keeping { apply, prune, mut problems } = keep::keep(&self.name, &scan, &self.objects.present()?);
-        let terms = Terms { manager: Some(self.name.clone()), ..Terms::default() };
+        let (keeper, manager) = (Some(self.name.clone()), Some(MANAGER.to_owned()));
         for located in apply {
-            match self.objects.write(&located.manifest, Mode::Apply, &terms).await {
+            let terms = Terms { keeper: keeper.clone(), field_manager: manager.clone(), ..Terms::default() };
+            let (object, body) = (located.manifest.object_ref(), located.manifest.to_json());
+            let request = Request { terms, ..Request::new(object, Verb::Describe, body) };
+            match self.objects.write(&request).await {
                 Ok(written) if written.outcome == Outcome::Unchanged => {}
                 Ok(written) => {
                     let object = located.manifest.object_ref();
@@ -130,8 +135,9 @@ impl Keeper {
                 }
             }
         }
+        let deletion = Deletion { keeper, ..Deletion::default() };
         for object in prune {
-            match self.objects.delete(&object, &terms).await {
+            match self.objects.delete(&object, &deletion).await {
                 Ok(_) => tracing::info!(%object, directory = self.name, "manifests: deleted, its manifest is gone"),
                 // Gone already, or taken over by another keeper meanwhile.
                 Err(ObjectError::NotFound { .. } | ObjectError::Managed { .. }) => {}

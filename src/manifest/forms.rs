@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ClaimStatus, ContainerStatus, Template};
+use crate::model::{ClaimStatus, ContainerStatus, OwnerReference, Template};
 
 /// A document of a kind.
 #[derive(Deserialize)]
@@ -57,6 +57,30 @@ pub(super) struct MetadataForm {
     #[serde(default, rename = "deletionTimestamp")]
     #[schemars(with = "Option<String>")]
     _deletion_timestamp: IgnoredAny,
+    /// Seconds that its end may take. Set by the daemon and ignored in a manifest.
+    #[serde(default, rename = "deletionGracePeriodSeconds")]
+    #[schemars(with = "Option<i64>")]
+    _deletion_grace_period_seconds: IgnoredAny,
+    /// What the name begins with where the daemon is to choose the rest; ignored where there is a name.
+    #[serde(default, rename = "generateName")]
+    #[schemars(with = "Option<String>")]
+    _generate_name: IgnoredAny,
+    /// Who still has to do something before its record may go, each as example.org/name.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub(super) finalizers: Vec<String>,
+    /// Whom it goes with: when the last of its owners is gone, it goes too.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uid"]))]
+    pub(super) owner_references: Vec<OwnerReference>,
+    /// Who wrote which of its fields. Kept by the daemon; only a patch for itself may change it.
+    #[serde(default, rename = "managedFields")]
+    #[schemars(with = "Option<Vec<serde_json::Map<String, serde_json::Value>>>", extend("x-kubernetes-list-type" = "atomic"))]
+    _managed_fields: IgnoredAny,
+    /// Where it is found. Not used, and ignored in a manifest.
+    #[serde(default, rename = "selfLink")]
+    #[schemars(with = "Option<String>")]
+    _self_link: IgnoredAny,
 }
 
 fn default_namespace() -> String {

@@ -13,15 +13,21 @@
 //! A manifest describes its object wholly: a field that is left out has its default. What the daemon writes (the rest
 //! of `metadata`, `status`) is read and ignored, so that what `anweddol get -o yaml` prints can be applied.
 
+pub mod columns;
+pub mod crd;
 pub mod explain;
+pub mod fields;
 mod forms;
 mod hint;
 pub mod keep;
 mod locate;
+pub mod patch;
+mod prune;
 pub mod rules;
 mod schema;
 pub mod selector;
 mod text;
+pub(crate) mod time;
 mod tree;
 
 #[cfg(test)]
@@ -33,10 +39,11 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 pub use forms::{ClaimReport, ContainerReport};
+pub use prune::{Unknown, prune};
 pub use schema::schema;
-pub use text::{MAX_DOCUMENTS, MAX_SIZE, Read, read};
+pub use text::{MAX_DOCUMENTS, MAX_SIZE, Read, of_value, read, value};
 
-use crate::model::{API_VERSION, ClaimSpec, Kind, ObjectRef, PoolSpec, Template};
+use crate::model::{API_VERSION, ClaimSpec, Kind, ObjectRef, OwnerReference, PoolSpec, Template};
 
 /// Labels and annotations that begin so are the daemon's: a manifest may repeat them and never changes them.
 pub const RESERVED: &str = "anweddol.io/";
@@ -52,6 +59,10 @@ pub struct Manifest {
     pub labels: BTreeMap<String, String>,
     /// Its annotations, without the daemon's.
     pub annotations: BTreeMap<String, String>,
+    /// Who has to do something before its record may go.
+    pub finalizers: Vec<String>,
+    /// Whom it goes with.
+    pub owner_references: Vec<OwnerReference>,
     /// The revision it was read at: `metadata.resourceVersion`. A condition for who replaces, ignored by who applies.
     pub resource_version: Option<String>,
     /// What is wished for.
@@ -96,6 +107,12 @@ impl Manifest {
             if !map.is_empty() {
                 metadata.insert(name.into(), map.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect());
             }
+        }
+        if !self.finalizers.is_empty() {
+            metadata.insert("finalizers".into(), json(&self.finalizers));
+        }
+        if !self.owner_references.is_empty() {
+            metadata.insert("ownerReferences".into(), json(&self.owner_references));
         }
         let spec = match &self.spec {
             Spec::Pool(spec) => json(spec),
@@ -170,12 +187,44 @@ pub struct Fault {
     pub field: String,
     /// Why, and what would be right.
     pub message: String,
+    /// In which way.
+    pub kind: FaultKind,
+}
+
+/// In which way a value cannot be; the names are those of Kubernetes' causes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// It is wrong.
+    Invalid,
+    /// It is not there.
+    Required,
+    /// It is none of those there are.
+    NotSupported,
+    /// It may be nobody's to write, or not now.
+    Forbidden,
+}
+
+impl FaultKind {
+    /// As it stands in a cause's `reason`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            FaultKind::Invalid => "FieldValueInvalid",
+            FaultKind::Required => "FieldValueRequired",
+            FaultKind::NotSupported => "FieldValueNotSupported",
+            FaultKind::Forbidden => "FieldValueForbidden",
+        }
+    }
 }
 
 impl Fault {
     /// A fault of a field.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Fault { field: field.into(), message: message.into() }
+        Fault { field: field.into(), message: message.into(), kind: FaultKind::Invalid }
+    }
+
+    /// The same, of another kind.
+    pub fn of(self, kind: FaultKind) -> Self {
+        Fault { kind, ..self }
     }
 }
 

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::{Fault, Spec};
-use crate::model::{ClaimSpec, Egress, Image, Lifetime, Memory, Network, PoolSpec, Template, valid_name};
+use super::{Fault, FaultKind, Spec};
+use crate::model::{
+    ClaimSpec, Egress, Image, Lifetime, Memory, Network, OwnerReference, PoolSpec, Template, valid_name,
+};
+use crate::plan::owners::{FOREGROUND, ORPHAN};
 use crate::plan::{lifetime, public_key};
 
 /// No guest boots in less.
@@ -190,6 +193,34 @@ pub(super) fn annotations(annotations: &BTreeMap<String, String>) -> Vec<Fault> 
             "metadata.annotations",
             format!("they have {size} bytes: write at most {LONGEST_ANNOTATIONS}"),
         ));
+    }
+    faults
+}
+
+/// What is wrong with finalizers.
+pub(super) fn finalizers(finalizers: &[String]) -> Vec<Fault> {
+    let own = |name: &str| name == ORPHAN || name == FOREGROUND || (name.contains('/') && label_key(name));
+    let mut faults = Vec::new();
+    for (index, name) in finalizers.iter().enumerate().filter(|(_, name)| !own(name)) {
+        let right = format!("'{name}' is no name of a finalizer: write it as example.org/name");
+        faults.push(Fault::new(format!("metadata.finalizers[{index}]"), right));
+    }
+    faults
+}
+
+/// What is wrong with references to owners.
+pub(super) fn owner_references(owners: &[OwnerReference]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (index, owner) in owners.iter().enumerate() {
+        let texts =
+            [("apiVersion", &owner.api_version), ("kind", &owner.kind), ("name", &owner.name), ("uid", &owner.uid)];
+        for (field, _) in texts.into_iter().filter(|(_, text)| text.is_empty()) {
+            let fault = Fault::new(format!("metadata.ownerReferences[{index}].{field}"), "it is empty: name the owner");
+            faults.push(fault.of(FaultKind::Required));
+        }
+    }
+    if owners.iter().filter(|owner| owner.controller == Some(true)).count() > 1 {
+        faults.push(Fault::new("metadata.ownerReferences", "at most one owner can be the controller"));
     }
     faults
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::forms::{ClaimReport, ContainerForm, ContainerReport, MetadataForm};
 use super::text::say;
-use super::{Fault, hint};
+use super::{Fault, FaultKind, hint};
 use crate::model::{API_VERSION, ClaimSpec, Kind, PoolSpec, PoolStatus};
 
 /// What is in a record and never in a manifest.
@@ -131,6 +131,10 @@ impl Walk {
         self.faults.push(Fault::new(field, message));
     }
 
+    fn fault_of(&mut self, kind: FaultKind, field: &str, message: String) {
+        self.faults.push(Fault::new(field, message).of(kind));
+    }
+
     fn value(&mut self, schema: &'static Value, value: &Value, path: &str) {
         if value.is_null() && nullable(schema) {
             return;
@@ -143,7 +147,8 @@ impl Walk {
                 let text = value.as_str().unwrap_or_default();
                 let meant = hint::nearest(text, choices.iter().copied());
                 let hint = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
-                self.fault(path, format!("{} is not known: write one of {}{hint}", say(value), choices.join(", ")));
+                let message = format!("{} is not known: write one of {}{hint}", say(value), choices.join(", "));
+                self.fault_of(FaultKind::NotSupported, path, message);
             }
             return;
         }
@@ -191,7 +196,7 @@ impl Walk {
         for name in required.filter(|name| !map.contains_key(*name) && !meant.contains(name)) {
             let about = fields.get(name).map(|field| description(self.root, field)).unwrap_or_default();
             let about = about.split_terminator(". ").next().unwrap_or_default().trim_end_matches('.');
-            self.fault(&below(path, name), format!("it is missing ({about})"));
+            self.fault_of(FaultKind::Required, &below(path, name), format!("it is missing ({about})"));
         }
     }
 
@@ -217,7 +222,7 @@ pub(super) fn description<'a>(root: &'a Value, schema: &'a Value) -> &'a str {
     own.or_else(|| resolve(root, schema)["description"].as_str()).unwrap_or_default()
 }
 
-fn below(path: &str, name: &str) -> String {
+pub(super) fn below(path: &str, name: &str) -> String {
     match (path.is_empty(), name.contains('.')) {
         (true, _) => name.into(),
         (false, false) => format!("{path}.{name}"),

@@ -318,6 +318,18 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_that_the_api_gets_comes_back_as_it_was(text in any::<String>(), odd in "[\u{7f}-\u{a0}\u{2027}-\u{202a}\u{feff}\u{fff0}-\u{ffff}\u{1fffe}\u{10ffff}]{0,4}") {
+        let mut document = full(Kind::ContainerClaim);
+        let text = format!("{text}{odd}");
+        document["metadata"]["annotations"]["note"] = text.clone().into();
+        prop_assert_eq!(&of_value(Kind::ContainerClaim, &document).unwrap().annotations["note"], &text);
+    }
+}
+
 // --- keeping a directory ---
 
 fn located(name: &str, file: &str) -> Located {

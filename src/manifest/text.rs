@@ -47,6 +47,35 @@ pub fn read(file: &str, bytes: &[u8]) -> Read {
     read
 }
 
+/// Reads a document that is a value already, as the API gets it: one manifest of this kind, or what is wrong with it.
+pub fn of_value(kind: Kind, document: &Value) -> Result<Manifest, Vec<Fault>> {
+    let faults = schema::faults(kind, document);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    // JSON is YAML: what the types and the rules say, with the field it is about, is said by the one reader there is.
+    let Read { mut manifests, problems } = read("the object", yaml(document).as_bytes());
+    match manifests.pop() {
+        Some(located) if problems.is_empty() => Ok(located.manifest),
+        _ => Err(problems.into_iter().map(|problem| Fault::new(problem.field, problem.message)).collect()),
+    }
+}
+
+/// JSON that YAML takes: of what stands in texts it wants a few characters escaped that JSON does not.
+fn yaml(document: &Value) -> String {
+    let (json, mut text) = (document.to_string(), String::new());
+    text.reserve(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                text.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => text.push(c),
+        }
+    }
+    text
+}
+
 struct Reader<'a> {
     file: &'a str,
     text: &'a str,
@@ -110,9 +139,11 @@ impl Reader<'_> {
             return self.faults(number, object, faults);
         }
         let MetadataForm { name, namespace, mut labels, mut annotations, resource_version, .. } = metadata;
+        let MetadataForm { finalizers, owner_references, .. } = metadata;
         labels.retain(|key, _| !key.starts_with(RESERVED));
         annotations.retain(|key, _| !key.starts_with(RESERVED));
-        let manifest = Manifest { name, namespace, labels, annotations, resource_version, spec };
+        let manifest =
+            Manifest { name, namespace, labels, annotations, finalizers, owner_references, resource_version, spec };
         let place = Place { file: self.file.into(), document: number, line: locate::start(begin) };
         self.read.manifests.push(Located { manifest, place });
     }
@@ -160,7 +191,7 @@ impl Reader<'_> {
     }
 
     fn faults(&mut self, document: usize, object: Option<ObjectRef>, faults: Vec<Fault>) {
-        for Fault { field, message } in faults {
+        for Fault { field, message, .. } in faults {
             if self.read.problems.len() >= MAX_PROBLEMS {
                 return;
             }
@@ -229,5 +260,14 @@ fn check_metadata(metadata: &MetadataForm) -> Vec<Fault> {
     }
     faults.extend(rules::labels(&metadata.labels));
     faults.extend(rules::annotations(&metadata.annotations));
+    faults.extend(rules::finalizers(&metadata.finalizers));
+    faults.extend(rules::owner_references(&metadata.owner_references));
     faults
+}
+
+/// A text with one document as a value, whatever it is of.
+pub fn value(bytes: &[u8]) -> Result<Value, serde_yaml::Error> {
+    use serde::de::Error;
+    let text = std::str::from_utf8(bytes).map_err(|_| serde_yaml::Error::custom("it is not UTF-8 text"))?;
+    Tree::deserialize(Deserializer::from_str(text)).map(|Tree(value)| value)
 }

@@ -143,5 +143,6 @@ pub struct ClaimStatus {
     pub delivered_at: Option<Timestamp>,
     /// `Ready`: it is bound and its machine can be used. `Delivered`, only where that is in doubt: its client was told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

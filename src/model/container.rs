@@ -142,6 +142,7 @@ pub struct ContainerStatus {
     pub retry_at: Option<Timestamp>,
     /// `Started`, `Personalised`, `Published`, `Authorized`, `Ready`, `Seen`, `Paused`, `Expiring`, `Released`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 

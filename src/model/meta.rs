@@ -5,10 +5,17 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 /// Group and version of every kind here.
 pub const API_VERSION: &str = "anweddol.io/v1alpha1";
+
+/// The group of every kind here.
+pub const GROUP: &str = "anweddol.io";
+
+/// The version of every kind here.
+pub const VERSION: &str = "v1alpha1";
 
 /// Where objects live that name no namespace.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -49,6 +56,25 @@ impl Kind {
             Kind::Container => "containers",
             Kind::ContainerPool => "containerpools",
             Kind::ContainerClaim => "containerclaims",
+        }
+    }
+
+    /// The types of the conditions that the operator writes. Those of other types are for other controllers.
+    pub fn conditions(self) -> &'static [&'static str] {
+        match self {
+            Kind::Container => &[
+                "Started",
+                "Personalised",
+                "Published",
+                "Authorized",
+                "Ready",
+                "Seen",
+                "Paused",
+                "Expiring",
+                "Released",
+            ],
+            Kind::ContainerPool => &["Available", "Progressing", "Degraded", "ImageReady"],
+            Kind::ContainerClaim => &["Ready", "Delivered"],
         }
     }
 
@@ -101,6 +127,74 @@ pub struct ObjectMeta {
     /// For everything else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// What its name began with when the daemon chose the rest of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate_name: Option<String>,
+    /// Who still has to do something before its record may go. What the operator itself has to do is no part of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finalizers: Vec<String>,
+    /// Whom it goes with ([`crate::plan::owners`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owner_references: Vec<OwnerReference>,
+    /// Who wrote which of its fields ([`crate::manifest::fields`]). What only the daemon writes is in none of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub managed_fields: Vec<ManagedFields>,
+}
+
+/// Whom an object goes with: when the last of its owners is gone, it goes too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+pub struct OwnerReference {
+    /// The owner's group and version.
+    pub api_version: String,
+    /// The owner's kind.
+    pub kind: String,
+    /// The owner's name, in the same namespace.
+    pub name: String,
+    /// The owner's UUID: another object of the same name is no owner.
+    pub uid: String,
+    /// Whether it is the one owner that keeps the object as it has to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<bool>,
+    /// Whether an owner that is deleted in the foreground waits until this object is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_owner_deletion: Option<bool>,
+}
+
+/// The fields that one manager wrote by one kind of write, as Kubernetes keeps them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedFields {
+    /// Who, by the name that they give themselves.
+    #[serde(default)]
+    pub manager: String,
+    /// By which kind of write.
+    pub operation: Operation,
+    /// Of which version of the kind they were.
+    #[serde(default)]
+    pub api_version: String,
+    /// When they were written last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
+    /// The form of `fields_v1`: `FieldsV1`.
+    #[serde(default)]
+    pub fields_type: String,
+    /// Which fields.
+    #[serde(default, rename = "fieldsV1")]
+    pub fields_v1: Value,
+    /// Through which subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subresource: Option<String>,
+}
+
+/// The kinds of writes that own fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Operation {
+    /// Server-side apply: says all that its manager wants to own.
+    Apply,
+    /// Everything else: owns what it changed.
+    Update,
 }
 
 impl ObjectMeta {
@@ -115,6 +209,18 @@ impl ObjectMeta {
             deletion_timestamp: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
+            generate_name: None,
+            finalizers: Vec::new(),
+            owner_references: Vec::new(),
+            managed_fields: Vec::new(),
+        }
+    }
+
+    /// Wishes for its end, once: a wish that is there already stays as it is.
+    pub fn end(&mut self, now: Timestamp) {
+        if self.deletion_timestamp.is_none() {
+            self.deletion_timestamp = Some(now);
+            self.generation += 1;
         }
     }
 
@@ -156,6 +262,9 @@ pub struct Condition {
     pub message: String,
     /// When `status` last changed.
     pub last_transition_time: Timestamp,
+    /// The generation it was found for, where whoever found it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
 }
 
 /// Sets a condition; its transition time moves only when its status does.
@@ -200,6 +309,7 @@ fn put_condition(
             reason: reason.into(),
             message: message.into(),
             last_transition_time: now,
+            observed_generation: None,
         }),
     }
 }

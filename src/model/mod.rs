@@ -25,8 +25,9 @@ pub use event::{Client, Event, EventKind, Wake};
 pub(crate) use keepsake::tests::keepsake as keepsake_for_tests;
 pub use keepsake::{Keepsake, KeepsakeError, MAX_KEEPSAKE};
 pub use meta::{
-    API_VERSION, CONFIGURED, Condition, DEFAULT_NAMESPACE, Kind, MANAGED_BY, NameError, Object, ObjectMeta, ObjectRef,
-    TEMPLATE_HASH, condition, set_condition, set_unknown, valid_name,
+    API_VERSION, CONFIGURED, Condition, DEFAULT_NAMESPACE, GROUP, Kind, MANAGED_BY, ManagedFields, NameError, Object,
+    ObjectMeta, ObjectRef, Operation, OwnerReference, TEMPLATE_HASH, VERSION, condition, set_condition, set_unknown,
+    valid_name,
 };
 pub use observed::{DomainSeen, DomainState, Mark, Observed, Seen};
 pub use pool::{ContainerPool, PoolSpec, PoolStatus, Refill, RefillWindow, UpdateKind, UpdateStrategy};

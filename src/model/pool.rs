@@ -190,6 +190,7 @@ pub struct PoolStatus {
     pub progressed_at: Option<Timestamp>,
     /// `Available`, `Progressing`, `Degraded`, `ImageReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 

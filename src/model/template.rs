@@ -105,7 +105,7 @@ pub enum Image {
 /// How an image is written.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(rename = "Image")]
+#[schemars(rename = "Image", extend("x-kubernetes-map-type" = "atomic"))]
 struct ImageForm {
     /// A bootable CD image: its path.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -80,3 +80,10 @@ fn only_guests_addresses_are_taken() {
         assert_eq!(subnet.has_guest(address.parse().unwrap()), taken, "{address}");
     }
 }
+
+#[test]
+fn metadata_of_records_from_before_finalizers_and_owners_is_read_and_written_as_it_was() {
+    let before = r#"{"name":"a","namespace":"default","uid":"00000000-0000-0000-0000-000000000000","generation":1,"creationTimestamp":"2026-01-01T00:00:00Z"}"#;
+    let read: ObjectMeta = serde_json::from_str(before).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), before);
+}

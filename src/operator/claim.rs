@@ -42,9 +42,17 @@ impl Operator {
             Next::Withdraw => match claims::machine(&*self.store, &read.object)? {
                 // Its machine takes its record along when it goes.
                 Some(machine) if machine.object.metadata.deleting() => Ok(Requeue::OnChange),
+                // Whoever's finalizer it bears takes it away.
+                None if !read.object.metadata.finalizers.is_empty() => Ok(Requeue::OnChange),
                 _ => self.commit_claim(claims::withdrawal(&*self.store, &read, now)?, Requeue::OnChange),
             },
-            Next::Remove => self.commit_claim(Txn::default().unchanged(&read).remove(&read.object), Requeue::OnChange),
+            Next::Remove => {
+                let txn = Txn::default().unchanged(&read);
+                let mut gone = read.object.clone();
+                gone.metadata.end(now);
+                let held = !gone.metadata.finalizers.is_empty();
+                self.commit_claim(if held { txn.write(&gone) } else { txn.remove(&gone) }, Requeue::OnChange)
+            }
             Next::Look(after) => self.save_claim(&read, decided.status, Requeue::After(after)),
             Next::Rest => self.save_claim(&read, decided.status, Requeue::OnChange),
         }

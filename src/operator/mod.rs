@@ -6,7 +6,7 @@
 //! 2. Without new input the world reaches a fixed point: `decide` gives no step.
 //! 3. No domain, disk, forward, port or credential of ours outlives its record: a record goes last, when each of them
 //!    was seen to be gone, and what has none is swept away ([`crate::plan::drift`] is the table of all of it). A container without pool, whose record says how it ended,
-//!    has given them all back by then.
+//!    has given them all back by then, and so has what only a finalizer holds.
 //! 4. A deleted container is never started again, and a bound claim is never silently given another machine. A start
 //!    that was decided before its deletion came may still happen; the next pass ends it.
 //! 5. Every committed phase change has its events, once and in order.
@@ -20,8 +20,8 @@
 //! cuts; 6 by the queue's `passes_never_overlap_nor_exceed_the_limit_and_no_key_is_lost`; all but 6 in every order of
 //! steps, crashes and deaths, in small worlds, by
 //! `tests::model::whatever_meets_one_claim_at_any_point_the_promises_hold` and its siblings; and all but 6 by
-//! `tests/crash`, over a daemon that is killed anywhere and its clients, simulated and real. What a pool keeps
-//! besides is in
+//! `tests/crash`, over a daemon that is killed anywhere and its clients, simulated and real. Finalizers and owners have
+//! their tests in `tests/owners.rs`. What a pool keeps besides is in
 //! [`crate::plan::pool`], by `random_histories_of_a_pool_come_to_rest_as_wished_for`.
 //!
 //! The records of machines in use outlive the store itself: their domains bear them ([`crate::daemon::rebuild`] writes
@@ -41,6 +41,8 @@ mod claim;
 mod events;
 mod inventory;
 mod observe;
+mod owned;
+mod owners;
 mod pass;
 mod pool;
 mod probe;

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::{Operator, PassError, Requeue};
 use crate::model::{Container, ContainerClaim, ContainerPool, Kind, ObjectRef, Seen};
-use crate::plan::container::{self, Decision, Next, Step, released};
+use crate::plan::container::{self, Decision, Next, Step, released, standalone};
 use crate::plan::pool::count_out;
 use crate::store::records::{self, Versioned};
 use crate::store::{Txn, TxnResult};
@@ -26,6 +26,9 @@ impl Read {
 impl Operator {
     /// One pass for one object: blocks as long as its one step takes.
     pub fn pass(&self, object: &ObjectRef) -> Result<Requeue, PassError> {
+        if let Some(requeue) = self.pass_owners(object)? {
+            return Ok(requeue);
+        }
         match object.kind {
             Kind::Container => self.pass_container(&object.namespace, &object.name),
             Kind::ContainerPool => self.pass_pool(&object.namespace, &object.name),
@@ -109,7 +112,14 @@ impl Operator {
         let (namespace, name) = (&c.metadata.namespace, &c.metadata.name);
         let mut txn = Txn::default().unchanged(&read.container).tell(&decision.events);
         txn = match decision.next {
-            Next::Release => txn.write(&Container { status: decision.status.clone(), ..c.clone() }),
+            Next::Release => {
+                let mut left = Container { status: decision.status.clone(), ..c.clone() };
+                // One without pool is its user's to delete; another one is held by finalizers alone.
+                if !standalone(c) {
+                    left.metadata.end(self.now());
+                }
+                txn.write(&left)
+            }
             _ => txn.remove(c),
         };
         // Its port may be another one's since it was released.
@@ -118,7 +128,7 @@ impl Operator {
             txn = txn.delete(&records::port_key(c.spec.machine.port));
         }
         txn = match (&read.claim, &decision.claim) {
-            (Some(claim), _) if claim.object.metadata.deleting() => txn.unchanged(claim).remove(&claim.object),
+            (Some(claim), _) if over(&claim.object) => txn.unchanged(claim).remove(&claim.object),
             (Some(read), Some(status)) => {
                 let claim = ContainerClaim { status: status.clone(), ..read.object.clone() };
                 txn.unchanged(read).write(&claim)
@@ -126,9 +136,12 @@ impl Operator {
             (Some(claim), None) => txn.unchanged(claim),
             (None, _) => txn,
         };
+        // As long as there is a record of it, it holds its place.
         let pool = match &c.spec.pool {
-            Some(pool) => records::get::<ContainerPool>(&*self.store, namespace, pool)?,
-            None => None,
+            Some(pool) if decision.next == Next::Remove => {
+                records::get::<ContainerPool>(&*self.store, namespace, pool)?
+            }
+            Some(_) | None => None,
         };
         if let Some(pool) = pool {
             let mut counted = pool.object.clone();
@@ -140,6 +153,11 @@ impl Operator {
             TxnResult::Conflict { .. } => AT_ONCE,
         })
     }
+}
+
+/// Whether a claim is wished gone and nobody holds it.
+fn over(claim: &ContainerClaim) -> bool {
+    claim.metadata.deleting() && claim.metadata.finalizers.is_empty()
 }
 
 fn requeue(next: Next) -> Requeue {

@@ -38,7 +38,7 @@ impl Operator {
                 let mut txn = said(&read, &decision);
                 if let Some(member) = members.iter().find(|c| c.object.metadata.name == *member) {
                     let mut gone = member.object.clone();
-                    gone.metadata.deletion_timestamp = Some(now);
+                    gone.metadata.end(now);
                     // Bound meanwhile, it stays: its revision says so.
                     txn = txn.unchanged(member).write(&gone);
                 }

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::owned::Owned;
 use super::queue::{self, Queue};
 use super::waiting::Waiting;
 use super::{Operator, PassError, Requeue};
@@ -92,21 +93,22 @@ async fn feed(
     let mut resync = tokio::time::interval(resync);
     let mut changes = operator.store.watch(REGISTRY, 0);
     let mut waiting = Waiting::default();
+    let mut owned = Owned::default();
     resync.tick().await;
-    enqueue_all(&operator, &queue, &mut waiting);
+    enqueue_all(&operator, &queue, &mut waiting, &mut owned);
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
             batch = changes.next() => match batch {
                 Some(Ok(batch)) => {
-                    enqueue(&queue, &batch, &mut waiting);
+                    enqueue(&queue, &batch, &mut waiting, &mut owned);
                     if batch.changes.iter().any(is_end) {
                         sweep.notify_one();
                     }
                 }
                 Some(Err(StoreError::Compacted { .. })) => {
                     changes = operator.store.watch(REGISTRY, 0);
-                    enqueue_all(&operator, &queue, &mut waiting);
+                    enqueue_all(&operator, &queue, &mut waiting, &mut owned);
                 }
                 Some(Err(error)) => {
                     tracing::error!(%error, "the operator cannot follow the store");
@@ -123,12 +125,12 @@ async fn feed(
                     }
                 }
                 Ok(Wake::Everything) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                    enqueue_all(&operator, &queue, &mut waiting);
+                    enqueue_all(&operator, &queue, &mut waiting, &mut owned);
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             },
             _ = resync.tick() => {
-                enqueue_all(&operator, &queue, &mut waiting);
+                enqueue_all(&operator, &queue, &mut waiting, &mut owned);
                 sweep.notify_one();
             }
         }
@@ -144,10 +146,10 @@ fn container(operator: &Operator, domain: Uuid) -> Option<ObjectRef> {
     found.map(|read| read.object.object_ref())
 }
 
-fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting) {
+fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting, owned: &mut Owned) {
     for change in &batch.changes {
         let Some(object) = records::parse_key(change.key()) else { continue };
-        for related in related(&object, change, waiting) {
+        for related in related(&object, change, waiting).into_iter().chain(owned.note(&object, change)) {
             queue.add(related);
         }
         queue.add(object);
@@ -190,12 +192,16 @@ fn related(object: &ObjectRef, change: &Change, waiting: &mut Waiting) -> Vec<Ob
     one.into_iter().chain(next).collect()
 }
 
-fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Waiting) {
+fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Waiting, owned: &mut Owned) {
     let mut all = || -> Result<Vec<ObjectRef>, PassError> {
         let containers = records::list_all::<Container>(&*operator.store)?;
         let pools = records::list_all::<ContainerPool>(&*operator.store)?;
         let claims = records::list_all::<ContainerClaim>(&*operator.store)?;
         *waiting = Waiting::default();
+        *owned = Owned::default();
+        containers.iter().for_each(|c| owned.add(&c.object));
+        pools.iter().for_each(|p| owned.add(&p.object));
+        claims.iter().for_each(|c| owned.add(&c.object));
         for claim in &claims {
             waiting.note(&claim.object.object_ref(), Some(&claim.object));
         }

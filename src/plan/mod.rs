@@ -8,6 +8,7 @@ pub mod clock;
 pub mod container;
 pub mod drift;
 pub mod lifetime;
+pub mod owners;
 pub mod placement;
 pub mod pool;
 pub mod probe;

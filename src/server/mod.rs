@@ -2,12 +2,15 @@
 #![doc = include_str!("api.md")]
 #![doc = include_str!("api-facade.md")]
 
+mod connections;
 pub mod constants;
 pub mod container;
 pub mod events;
 pub mod health;
+pub mod https;
 mod instance;
 pub mod key;
+pub mod kube;
 pub mod local;
 mod parameters;
 pub mod requests;

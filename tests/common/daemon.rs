@@ -76,7 +76,7 @@ impl Home {
         let (state, file) = (dir.join("s"), dir.join("config.yaml"));
         fs::create_dir_all(&state).unwrap();
         // Any port: tests run at the same time.
-        let server = "server: {listen: '127.0.0.1:0', health_listen: '127.0.0.1:0'}";
+        let server = "server: {listen: '127.0.0.1:0', health_listen: '127.0.0.1:0', api_listen: '127.0.0.1:0'}";
         fs::write(&file, format!("state_dir: {}\n{server}\n{config}\n", state.display())).unwrap();
         Home { state, args: vec![], config: file, env: vec![], limited: false, binary: BINARY.into() }
     }

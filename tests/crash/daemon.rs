@@ -107,6 +107,7 @@ fn config(plan: &Plan) -> Config {
     let mut config = Config { state_dir: plan.state.clone(), ..Config::default() };
     config.server.listen = ([127, 0, 0, 1], 0).into();
     config.server.health_listen = None;
+    config.server.api_listen = None;
     config.container.image = Some(plan.image.clone());
     config.container.memory = plan.memory;
     config.container.warm = plan.warm;

@@ -49,7 +49,7 @@ fn a_health_port_that_is_taken_is_named() {
     let dir = tempdir().unwrap();
     let (_listener, address) = taken();
     let file = dir.path().join("taken.yaml");
-    fs::write(&file, format!("server: {{health_listen: '{address}'}}")).unwrap();
+    fs::write(&file, format!("server: {{health_listen: '{address}', api_listen: null}}")).unwrap();
     let home = Home::new(dir.path(), "").with_vectors_key().simulated("").arg("--listen=127.0.0.1:0");
     let home = home.with_config(&file, &["--state", dir.path().join("s").to_str().unwrap()]);
     says(&home.refused(), &[&address, "server.health_listen", "null"]);

@@ -1,18 +1,32 @@
 //! Reading and writing objects: the rules, the same for every transport and for whoever keeps manifests applied.
 //!
+//! ```text
+//! Request ─► draft (PURE) ─► what can be (PURE) ─► who owns which field (PURE) ─► one transaction ─► Written
+//!  verb       whole object     manifest::of_value     manifest::fields              record, event
+//! ```
+//!
 //! - `status` is the operator's, and so are labels and annotations that begin with `anweddol.io/`: nobody else's word
-//!   on them counts.
-//! - `generation` grows when `spec` changes, and only then. A write that changes nothing writes nothing and tells
-//!   nothing, so that whoever applies again and again can do so for free.
+//!   on them counts. Through the subresource `status`, other controllers write conditions of types of their own.
+//! - `generation` grows when `spec` changes and when the end is wished for, and only then. A write that changes nothing
+//!   writes nothing and tells nothing, so that whoever applies again and again can do so for free.
 //! - A claim's pool and key, and all of a container's template, never change.
 //! - A deletion is a wish: `deletionTimestamp`, once, for ever. The operator removes the record when nothing of the
-//!   object is left; one that it has nothing to do for is removed at once. Until then it takes no other writes.
+//!   object is left and no finalizer holds it; one that it has nothing to do for is removed at once. Until then it
+//!   takes no other spec and no new finalizer.
+//! - Who changes a part loses to nobody: a patch and an apply are tried again on what is there by then. Only a
+//!   revision or a UID that they name themselves makes that a conflict.
 //! - A write and its event are one transaction.
 //!
-//! Each of them is a test in `tests.rs`.
+//! Each of them is a test in `tests.rs`, and each verb in `tests/verbs.rs`.
 
 pub mod configured;
-mod read;
+mod delete;
+mod draft;
+mod error;
+mod kinds;
+pub(in crate::api) mod read;
+mod request;
+mod scale;
 mod view;
 mod write;
 
@@ -21,138 +35,20 @@ mod tests;
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use super::births::{BirthError, Births};
-use crate::manifest::Fault;
-use crate::model::ObjectRef;
+use super::births::Births;
 use crate::plan::clock::Clock;
-use crate::store::records::RecordError;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
+pub use delete::{Deleted, Deletion, Propagation};
+pub use error::{Cause, ObjectError};
 pub use read::{Changes, Listed, WatchEvent};
+pub use request::{FieldValidation, Outcome, Request, Subresource, Terms, Verb, Written};
 
 /// Objects of all kinds, to read and to write.
 pub struct Objects {
     store: Arc<dyn Store>,
     births: Arc<Births>,
     clock: Clock,
-}
-
-/// How an object is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Only if it is not there yet.
-    Create,
-    /// Only if it is there, as it was read.
-    Replace,
-    /// Whether it is there or not.
-    Apply,
-}
-
-/// Under which conditions, and for whom.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
-    /// Nothing is written; the answer says what would be.
-    pub dry_run: bool,
-    /// Only if it was last written by this revision.
-    pub revision: Option<u64>,
-    /// Who keeps the object applied from now on: goes into [`crate::model::MANAGED_BY`].
-    pub manager: Option<String>,
-}
-
-/// What a write came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was not there.
-    Created,
-    /// It was changed.
-    Configured,
-    /// It was so already, and nothing was written.
-    Unchanged,
-}
-
-/// An object that was written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Written {
-    /// What the write came to.
-    pub outcome: Outcome,
-    /// The object, as it is shown.
-    pub object: Value,
-}
-
-/// Why an object is not read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectError {
-    /// It is not there.
-    #[error("there is no {object}")]
-    NotFound {
-        /// Which.
-        object: ObjectRef,
-    },
-    /// It is there already.
-    #[error("{object} exists already")]
-    Exists {
-        /// Which.
-        object: ObjectRef,
-    },
-    /// It was written meanwhile.
-    #[error("{object} was changed since revision {expected}, by revision {found}: read it again")]
-    Conflict {
-        /// Which.
-        object: ObjectRef,
-        /// The condition.
-        expected: u64,
-        /// What is.
-        found: u64,
-    },
-    /// Its end was wished for.
-    #[error("{object} is being deleted: wait until it is gone")]
-    Deleting {
-        /// Which.
-        object: ObjectRef,
-    },
-    /// Another keeper's.
-    #[error("{object} is kept by the manifests in {manager}: change it there")]
-    Managed {
-        /// Which.
-        object: ObjectRef,
-        /// Whose.
-        manager: String,
-    },
-    /// Values that cannot be.
-    #[error("{object} cannot be so: {}", said(faults))]
-    Invalid {
-        /// Which.
-        object: ObjectRef,
-        /// What is wrong.
-        faults: Vec<Fault>,
-    },
-    /// No machine can be made now.
-    #[error("{object} cannot be made")]
-    Birth {
-        /// Which.
-        object: ObjectRef,
-        /// Why.
-        #[source]
-        source: BirthError,
-    },
-    /// Records cannot be read or written.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// The task that prepared it died.
-    #[error("the task that chooses what is a container's own died")]
-    Task(#[from] tokio::task::JoinError),
-}
-
-impl From<StoreError> for ObjectError {
-    fn from(error: StoreError) -> Self {
-        ObjectError::Record(error.into())
-    }
-}
-
-fn said(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Objects {

@@ -5,16 +5,15 @@ use std::pin::Pin;
 use futures::{Stream, StreamExt};
 use serde_json::Value;
 
-use super::view::{self, Shown};
+use super::view;
 use super::{ObjectError, Objects};
-use crate::manifest::Manifest;
 use crate::manifest::keep::Present;
-use crate::manifest::selector::Selector;
+use crate::manifest::selector::Filter;
 use crate::model::{
     Container, ContainerClaim, ContainerPool, Event, EventKind, Kind, MANAGED_BY, Object, ObjectMeta, ObjectRef,
 };
 use crate::store::records::{self, EVENTS, REGISTRY, RecordError, Versioned};
-use crate::store::{Batch, Change, Kv, StoreError, Txn};
+use crate::store::{Batch, Change, Kv, Store, StoreError, Txn};
 
 /// Objects, and the revision of the store they are of.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,9 +38,7 @@ pub enum WatchEvent {
 /// Changes as they come; ends with an error, or with the store.
 pub type Changes = Pin<Box<dyn Stream<Item = Result<WatchEvent, RecordError>> + Send>>;
 
-type Viewed = (Value, ObjectMeta);
-
-fn viewer(kind: Kind) -> fn(&Kv) -> Result<Viewed, RecordError> {
+fn viewer(kind: Kind) -> fn(&Kv) -> Result<Value, RecordError> {
     match kind {
         Kind::Container => view::view_kv::<Container>,
         Kind::ContainerPool => view::view_kv::<ContainerPool>,
@@ -56,35 +53,70 @@ fn prefix(kind: Kind, namespace: Option<&str>) -> String {
     }
 }
 
+/// Every change below a prefix after a revision, as `look` tells it. A revision that is forgotten, or that the store has
+/// not reached, is [`StoreError::Compacted`]: list again.
+pub(in crate::api) fn changes(
+    store: &dyn Store,
+    prefix: &str,
+    after: u64,
+    look: impl Fn(&Change, u64) -> Result<Option<WatchEvent>, RecordError> + Send + 'static,
+) -> Changes {
+    let current = match store.get(prefix) {
+        Ok((_, revision)) => revision,
+        Err(error) => return Box::pin(futures::stream::iter([Err(error.into())])),
+    };
+    // A number of another life of the store: whoever waits for it to come would wait with an old picture.
+    if after > current {
+        return Box::pin(futures::stream::iter([Err(StoreError::Compacted { rev: current }.into())]));
+    }
+    let events = move |batch: Batch| {
+        let told = batch.changes.iter().filter_map(|change| look(change, batch.rev).transpose());
+        told.collect::<Vec<_>>()
+    };
+    let batches = store.watch(prefix, after + 1);
+    Box::pin(batches.flat_map(move |batch| {
+        let told = batch.map_or_else(|error| vec![Err(error.into())], &events);
+        futures::stream::iter(told)
+    }))
+}
+
+/// A change as whoever sees only what `taken` gives is told of it.
+pub(in crate::api) fn selected(
+    change: &Change,
+    rev: u64,
+    taken: impl Fn(&Kv) -> Result<Option<Value>, RecordError>,
+) -> Result<Option<WatchEvent>, RecordError> {
+    let (now, before) = match change {
+        Change::Put { kv, prev } => (taken(kv)?, prev.as_ref().map(&taken).transpose()?.flatten()),
+        Change::Delete { prev } => (None, taken(prev)?),
+    };
+    Ok(match (now, before) {
+        (Some(now), None) => Some(WatchEvent::Added(now)),
+        (Some(now), Some(_)) => Some(WatchEvent::Modified(now)),
+        (None, Some(mut last)) => {
+            // Its last state, as of its end: whoever goes on from here does not meet the end again.
+            last["metadata"]["resourceVersion"] = rev.to_string().into();
+            Some(WatchEvent::Deleted(last))
+        }
+        (None, None) => None,
+    })
+}
+
 impl Objects {
     /// One object as it is shown.
     pub fn get(&self, object: &ObjectRef) -> Result<Value, ObjectError> {
         let kv = self.store.get(&records::key(object))?.0;
         let kv = kv.ok_or_else(|| ObjectError::NotFound { object: object.clone() })?;
-        Ok(viewer(object.kind)(&kv)?.0)
-    }
-
-    /// One object as a manifest would describe it.
-    pub fn described(&self, object: &ObjectRef) -> Result<Manifest, ObjectError> {
-        fn read<T: Shown>(objects: &Objects, object: &ObjectRef) -> Result<Manifest, ObjectError> {
-            let read = records::get::<T>(&*objects.store, &object.namespace, &object.name)?;
-            let read = read.ok_or_else(|| ObjectError::NotFound { object: object.clone() })?;
-            Ok(view::described(&read.object))
-        }
-        match object.kind {
-            Kind::Container => read::<Container>(self, object),
-            Kind::ContainerPool => read::<ContainerPool>(self, object),
-            Kind::ContainerClaim => read::<ContainerClaim>(self, object),
-        }
+        Ok(viewer(object.kind)(&kv)?)
     }
 
     /// The selected objects of a kind, in a namespace or in all of them.
-    pub fn list(&self, kind: Kind, namespace: Option<&str>, selector: &Selector) -> Result<Listed, ObjectError> {
+    pub fn list(&self, kind: Kind, namespace: Option<&str>, filter: &Filter) -> Result<Listed, ObjectError> {
         let (kvs, revision) = self.store.list(&prefix(kind, namespace))?;
         let mut items = Vec::new();
         for kv in &kvs {
-            let (value, meta) = viewer(kind)(kv)?;
-            if selector.takes(&meta.labels) {
+            let value = viewer(kind)(kv)?;
+            if filter.takes(&value) {
                 items.push(value);
             }
         }
@@ -93,27 +125,10 @@ impl Objects {
 
     /// Every change of the selected objects of a kind after a revision. A revision that is forgotten, or that the
     /// store has not reached, is [`StoreError::Compacted`]: list again.
-    pub fn watch(&self, kind: Kind, namespace: Option<&str>, selector: Selector, after: u64) -> Changes {
+    pub fn watch(&self, kind: Kind, namespace: Option<&str>, filter: Filter, after: u64) -> Changes {
         let look = viewer(kind);
-        self.changes(&prefix(kind, namespace), after, move |change, rev| {
-            let taken = |kv: &Kv| -> Result<Option<Value>, RecordError> {
-                let (value, meta) = look(kv)?;
-                Ok(selector.takes(&meta.labels).then_some(value))
-            };
-            let (now, before) = match change {
-                Change::Put { kv, prev } => (taken(kv)?, prev.as_ref().map(taken).transpose()?.flatten()),
-                Change::Delete { prev } => (None, taken(prev)?),
-            };
-            Ok(match (now, before) {
-                (Some(now), None) => Some(WatchEvent::Added(now)),
-                (Some(now), Some(_)) => Some(WatchEvent::Modified(now)),
-                (None, Some(mut last)) => {
-                    // Its last state, as of its end: whoever goes on from here does not meet the end again.
-                    last["metadata"]["resourceVersion"] = rev.to_string().into();
-                    Some(WatchEvent::Deleted(last))
-                }
-                (None, None) => None,
-            })
+        changes(&*self.store, &prefix(kind, namespace), after, move |change, rev| {
+            selected(change, rev, |kv| Ok(Some(look(kv)?).filter(|value| filter.takes(value))))
         })
     }
 
@@ -127,36 +142,11 @@ impl Objects {
 
     /// Events after a revision, as they happen.
     pub fn watch_events(&self, after: u64) -> Changes {
-        self.changes(EVENTS, after, |change, _| match change {
+        changes(&*self.store, EVENTS, after, |change, _| match change {
             Change::Put { kv, .. } => Ok(Some(WatchEvent::Added(view::view_event(kv)?))),
             // The log is trimmed: nothing happened.
             Change::Delete { .. } => Ok(None),
         })
-    }
-
-    fn changes(
-        &self,
-        prefix: &str,
-        after: u64,
-        look: impl Fn(&Change, u64) -> Result<Option<WatchEvent>, RecordError> + Send + 'static,
-    ) -> Changes {
-        let current = match self.store.get(prefix) {
-            Ok((_, revision)) => revision,
-            Err(error) => return Box::pin(futures::stream::iter([Err(error.into())])),
-        };
-        // A number of another life of the store: whoever waits for it to come would wait with an old picture.
-        if after > current {
-            return Box::pin(futures::stream::iter([Err(StoreError::Compacted { rev: current }.into())]));
-        }
-        let events = move |batch: Batch| {
-            let told = batch.changes.iter().filter_map(|change| look(change, batch.rev).transpose());
-            told.collect::<Vec<_>>()
-        };
-        let batches = self.store.watch(prefix, after + 1);
-        Box::pin(batches.flat_map(move |batch| {
-            let told = batch.map_or_else(|error| vec![Err(error.into())], &events);
-            futures::stream::iter(told)
-        }))
     }
 
     /// Everything that is there, for whoever keeps manifests applied.

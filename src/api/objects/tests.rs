@@ -1,3 +1,5 @@
+mod verbs;
+
 use std::sync::Mutex;
 
 use futures::StreamExt;
@@ -8,13 +10,13 @@ use super::configured::{self, Configured};
 use super::*;
 use crate::api::{Digests, Sealer};
 use crate::manifest::keep::CONFIGURATION;
-use crate::manifest::selector::Selector;
+use crate::manifest::selector::{Filter, Selector};
 use crate::manifest::{self, Manifest};
 use crate::model::{
     ClaimPhase, Container, ContainerClaim, ContainerPool, DEFAULT_NAMESPACE, Event, EventKind, Image, Kind, MANAGED_BY,
-    Origin, PoolSpec, Template,
+    ObjectRef, Origin, PoolSpec, Template,
 };
-use crate::store::{StoreError, Txn, memory, records};
+use crate::store::{RecordError, StoreError, Txn, memory, records};
 
 struct Bench {
     objects: Objects,
@@ -52,7 +54,22 @@ impl Bench {
     }
 
     async fn apply(&self, manifest: &Manifest) -> Result<Written, ObjectError> {
-        self.objects.write(manifest, Mode::Apply, &Terms::default()).await
+        self.write(manifest, Verb::Describe, &Terms::default()).await
+    }
+
+    async fn write(&self, manifest: &Manifest, verb: Verb, terms: &Terms) -> Result<Written, ObjectError> {
+        let request = Request::new(manifest.object_ref(), verb, manifest.to_json());
+        self.objects.write(&Request { terms: terms.clone(), ..request }).await
+    }
+
+    async fn scale(&self, replicas: u32) -> Result<Written, ObjectError> {
+        let body = serde_json::json!({ "spec": { "replicas": replicas } });
+        let request = Request::new(self.pool(0).object_ref(), Verb::MergePatch, body);
+        self.objects.write(&Request { subresource: Some(Subresource::Scale), ..request }).await
+    }
+
+    async fn delete(&self, object: &ObjectRef) -> Result<bool, ObjectError> {
+        Ok(self.objects.delete(object, &Deletion::default()).await?.gone)
     }
 
     fn events(&self) -> Vec<Event> {
@@ -101,8 +118,8 @@ async fn the_generation_counts_changes_of_the_spec_alone() {
 #[tokio::test]
 async fn status_and_the_daemons_labels_and_annotations_are_nobody_elses() {
     let bench = Bench::new();
-    let terms = Terms { manager: Some("/d".into()), ..Terms::default() };
-    bench.objects.write(&bench.pool(2), Mode::Apply, &terms).await.unwrap();
+    let terms = Terms { keeper: Some("/d".into()), ..Terms::default() };
+    bench.write(&bench.pool(2), Verb::Describe, &terms).await.unwrap();
     let mut pool: ContainerPool = bench.read("a");
     pool.status.containers = 2;
     pool.metadata.labels.insert("anweddol.io/own".into(), "x".into());
@@ -161,15 +178,18 @@ async fn conditions_on_the_revision_hold() {
     let at = |revision| Terms { revision: Some(revision), ..Terms::default() };
     let written = bench.apply(&bench.pool(1)).await.unwrap();
     let revision: u64 = written.object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
-    let stale = bench.objects.write(&bench.pool(2), Mode::Replace, &at(revision - 1)).await;
+    let stale = bench.write(&bench.pool(2), Verb::Replace, &at(revision - 1)).await;
     assert!(matches!(stale, Err(ObjectError::Conflict { .. })));
-    bench.objects.write(&bench.pool(2), Mode::Replace, &at(revision)).await.unwrap();
+    bench.write(&bench.pool(2), Verb::Replace, &at(revision)).await.unwrap();
     let object = bench.pool(1).object_ref();
-    assert!(matches!(bench.objects.delete(&object, &at(revision)).await, Err(ObjectError::Conflict { .. })));
-    let exists = bench.objects.write(&bench.pool(2), Mode::Create, &Terms::default()).await;
+    assert!(matches!(
+        bench.objects.delete(&object, &Deletion { revision: Some(revision), ..Deletion::default() }).await,
+        Err(ObjectError::Conflict { .. })
+    ));
+    let exists = bench.write(&bench.pool(2), Verb::Create, &Terms::default()).await;
     assert!(matches!(exists, Err(ObjectError::Exists { .. })));
     let none = bench.manifest("ContainerPool", "none", "{maxContainers: 1, template: {IMAGE}}");
-    let missing = bench.objects.write(&none, Mode::Replace, &Terms::default()).await;
+    let missing = bench.write(&none, Verb::Replace, &at(1)).await;
     assert!(matches!(missing, Err(ObjectError::NotFound { .. })));
 }
 
@@ -179,14 +199,18 @@ async fn a_dry_run_says_what_would_be_and_writes_nothing() {
     let dry = Terms { dry_run: true, ..Terms::default() };
     let container = bench.manifest("Container", "d", "{template: {IMAGE}}");
     for manifest in [bench.pool(1), container] {
-        let written = bench.objects.write(&manifest, Mode::Apply, &dry).await.unwrap();
+        let written = bench.write(&manifest, Verb::Describe, &dry).await.unwrap();
         assert_eq!((written.outcome, &written.object["metadata"]["name"]), (Outcome::Created, &manifest.name.into()));
     }
     bench.apply(&bench.pool(1)).await.unwrap();
     let revision = bench.revision();
-    let written = bench.objects.write(&bench.pool(5), Mode::Apply, &dry).await.unwrap();
+    let written = bench.write(&bench.pool(5), Verb::Describe, &dry).await.unwrap();
     assert_eq!((written.outcome, &written.object["spec"]["replicas"]), (Outcome::Configured, &5.into()));
-    bench.objects.delete(&bench.pool(1).object_ref(), &dry).await.unwrap();
+    bench
+        .objects
+        .delete(&bench.pool(1).object_ref(), &Deletion { dry_run: true, ..Deletion::default() })
+        .await
+        .unwrap();
     assert_eq!(bench.revision(), revision);
 }
 
@@ -195,10 +219,10 @@ async fn scaling_changes_nothing_else_and_keeps_to_the_limit() {
     let bench = Bench::new();
     bench.apply(&bench.pool(1)).await.unwrap();
     let before: ContainerPool = bench.read("a");
-    bench.objects.scale(DEFAULT_NAMESPACE, "a", 4, &Terms::default()).await.unwrap();
+    bench.scale(4).await.unwrap();
     let after: ContainerPool = bench.read("a");
     assert_eq!(after.spec, PoolSpec { replicas: 4, ..before.spec });
-    let refused = bench.objects.scale(DEFAULT_NAMESPACE, "a", 10, &Terms::default()).await.unwrap_err();
+    let refused = bench.scale(10).await.unwrap_err();
     assert!(refused.to_string().contains("spec.replicas"), "{refused}");
 }
 
@@ -210,22 +234,22 @@ async fn a_deletion_is_a_wish_until_nothing_is_left_and_lets_no_write_in() {
     let mut pool: ContainerPool = bench.read("a");
     pool.status.containers = 1;
     bench.put(&pool).await;
-    assert!(!bench.objects.delete(&object, &Terms::default()).await.unwrap(), "it has a container");
+    assert!(!bench.delete(&object).await.unwrap(), "it has a container");
     let deleted: ContainerPool = bench.read("a");
     assert!(deleted.metadata.deleting());
     let refused = bench.apply(&bench.pool(3)).await.unwrap_err();
     assert!(matches!(refused, ObjectError::Deleting { .. }) && refused.to_string().contains("is being deleted"));
     // Once is for ever: a second time changes nothing.
-    assert!(!bench.objects.delete(&object, &Terms::default()).await.unwrap());
+    assert!(!bench.delete(&object).await.unwrap());
     assert_eq!(bench.read::<ContainerPool>("a"), deleted);
     pool.status.containers = 0;
     bench.put(&pool).await;
-    assert!(bench.objects.delete(&object, &Terms::default()).await.unwrap(), "nothing is left of it");
+    assert!(bench.delete(&object).await.unwrap(), "nothing is left of it");
     assert!(matches!(bench.objects.get(&object), Err(ObjectError::NotFound { .. })));
     // A claim that waits has no machine to end.
     let claim = bench.manifest("ContainerClaim", "c", "{pool: a}");
     bench.apply(&claim).await.unwrap();
-    assert!(bench.objects.delete(&claim.object_ref(), &Terms::default()).await.unwrap());
+    assert!(bench.delete(&claim.object_ref()).await.unwrap());
     assert_eq!(bench.events().last().unwrap().kind, EventKind::DeletedObject);
 }
 
@@ -251,23 +275,26 @@ async fn a_container_of_its_own_has_its_name_its_port_and_its_login() {
 #[tokio::test]
 async fn a_keeper_touches_what_is_its_own_nobodys_or_the_configurations() {
     let bench = Bench::new();
-    let kept_by = |name: &str| Terms { manager: Some(name.into()), ..Terms::default() };
+    let kept_by = |name: &str| Terms { keeper: Some(name.into()), ..Terms::default() };
     for manager in [CONFIGURATION, "/d", "/d"] {
-        bench.objects.write(&bench.pool(2), Mode::Apply, &kept_by(manager)).await.unwrap();
+        bench.write(&bench.pool(2), Verb::Describe, &kept_by(manager)).await.unwrap();
     }
-    let other = bench.objects.write(&bench.pool(3), Mode::Apply, &kept_by("/e")).await.unwrap_err();
+    let other = bench.write(&bench.pool(3), Verb::Describe, &kept_by("/e")).await.unwrap_err();
     assert!(matches!(&other, ObjectError::Managed { manager, .. } if manager == "/d"), "{other}");
     let object = bench.pool(1).object_ref();
-    assert!(matches!(bench.objects.delete(&object, &kept_by("/e")).await, Err(ObjectError::Managed { .. })));
+    assert!(matches!(
+        bench.objects.delete(&object, &Deletion { keeper: Some("/e".into()), ..Deletion::default() }).await,
+        Err(ObjectError::Managed { .. })
+    ));
     // By hand: the keeper puts it back.
     bench.apply(&bench.pool(3)).await.unwrap();
-    bench.objects.delete(&object, &Terms::default()).await.unwrap();
+    bench.delete(&object).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_watch_tells_what_came_changed_and_went_for_its_selector() {
     let bench = Bench::new();
-    let selector: Selector = "team=red".parse().unwrap();
+    let selector = Filter::from("team=red".parse::<Selector>().unwrap());
     let mut red = bench.pool(1);
     red.labels.insert("team".into(), "red".into());
     let from = bench.revision();
@@ -283,7 +310,7 @@ async fn a_watch_tells_what_came_changed_and_went_for_its_selector() {
         .unwrap();
     bench.apply(&bench.pool(1)).await.unwrap();
     bench.apply(&red).await.unwrap();
-    bench.objects.delete(&red.object_ref(), &Terms::default()).await.unwrap();
+    bench.delete(&red.object_ref()).await.unwrap();
     let changes = bench.objects.watch(Kind::ContainerPool, Some(DEFAULT_NAMESPACE), selector, from);
     let told: Vec<WatchEvent> = changes.take(5).map(|change| change.unwrap()).collect().await;
     let kinds: Vec<_> = told
@@ -305,7 +332,7 @@ async fn a_watch_from_a_forgotten_revision_is_told_to_list_again() {
     bench.apply(&bench.pool(1)).await.unwrap();
     bench.store.compact(bench.revision()).unwrap();
     for revision in [1, bench.revision() + 1] {
-        let mut changes = bench.objects.watch(Kind::ContainerPool, None, Selector::default(), revision);
+        let mut changes = bench.objects.watch(Kind::ContainerPool, None, Filter::default(), revision);
         let told = changes.next().await.unwrap();
         assert!(matches!(told, Err(RecordError::Store(StoreError::Compacted { .. }))), "{revision}: {told:?}");
         assert!(changes.next().await.is_none());
@@ -320,12 +347,12 @@ async fn the_configuration_is_applied_when_it_changed_and_what_was_changed_since
     let apply =
         |warm| configured::apply(&*bench.store, DEFAULT_NAMESPACE, "a", &spec(warm), Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!(apply(1), Configured::Applied);
-    bench.objects.scale(DEFAULT_NAMESPACE, "a", 4, &Terms::default()).await.unwrap();
+    bench.scale(4).await.unwrap();
     assert_eq!(apply(1), Configured::Kept);
     assert_eq!(bench.read::<ContainerPool>("a").spec.replicas, 4);
     assert_eq!(apply(2), Configured::Applied);
     assert_eq!(bench.read::<ContainerPool>("a").spec.replicas, 2);
-    let terms = Terms { manager: Some("/d".into()), ..Terms::default() };
-    bench.objects.write(&bench.pool(5), Mode::Apply, &terms).await.unwrap();
+    let terms = Terms { keeper: Some("/d".into()), ..Terms::default() };
+    bench.write(&bench.pool(5), Verb::Describe, &terms).await.unwrap();
     assert_eq!(apply(3), Configured::Others, "a manifest took it over");
 }

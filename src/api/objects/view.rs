@@ -4,10 +4,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::manifest::{ClaimReport, ContainerReport, Manifest, Spec, json};
-use crate::model::{
-    API_VERSION, ClaimSpec, Container, ContainerClaim, ContainerPool, Event, Object, ObjectMeta, Origin,
-};
+use crate::manifest::{ClaimReport, ContainerReport, json};
+use crate::model::{API_VERSION, ClaimSpec, Container, ContainerClaim, ContainerPool, Event, Object, Origin};
 use crate::store::Kv;
 use crate::store::records::{self, RecordError, Versioned};
 
@@ -17,8 +15,6 @@ pub(super) trait Shown: Object {
     fn spec_shown(&self) -> Value;
     /// Everything else.
     fn status_shown(&self) -> Value;
-    /// As a manifest would describe it.
-    fn described(&self) -> Spec;
 }
 
 impl Shown for ContainerPool {
@@ -28,10 +24,6 @@ impl Shown for ContainerPool {
 
     fn status_shown(&self) -> Value {
         json(&self.status)
-    }
-
-    fn described(&self) -> Spec {
-        Spec::Pool(self.spec.clone())
     }
 }
 
@@ -51,10 +43,6 @@ impl Shown for Container {
             image_sha256: machine.image_sha256.clone(),
         })
     }
-
-    fn described(&self) -> Spec {
-        Spec::Container(self.spec.template.clone())
-    }
 }
 
 impl Shown for ContainerClaim {
@@ -69,10 +57,6 @@ impl Shown for ContainerClaim {
             Origin::Object => "whoever wrote this object".into(),
         };
         json(&ClaimReport { status: self.status.clone(), requested_by })
-    }
-
-    fn described(&self) -> Spec {
-        Spec::Claim(written(&self.spec))
     }
 }
 
@@ -99,26 +83,8 @@ pub(super) fn view<T: Shown>(read: &Versioned<T>) -> Value {
 }
 
 /// A record as it is shown.
-pub(super) fn view_kv<T: Shown>(kv: &Kv) -> Result<(Value, ObjectMeta), RecordError> {
-    let read = records::decode::<T>(kv)?;
-    Ok((view(&read), read.object.meta().clone()))
-}
-
-/// An object as a manifest would describe it.
-pub(super) fn described<T: Shown>(object: &T) -> Manifest {
-    let meta = object.meta();
-    let mine = |map: &std::collections::BTreeMap<String, String>| {
-        let own = map.iter().filter(|(key, _)| !key.starts_with(crate::manifest::RESERVED));
-        own.map(|(key, value)| (key.clone(), value.clone())).collect()
-    };
-    Manifest {
-        name: meta.name.clone(),
-        namespace: meta.namespace.clone(),
-        labels: mine(&meta.labels),
-        annotations: mine(&meta.annotations),
-        resource_version: None,
-        spec: object.described(),
-    }
+pub(super) fn view_kv<T: Shown>(kv: &Kv) -> Result<Value, RecordError> {
+    Ok(view(&records::decode::<T>(kv)?))
 }
 
 /// An event as it is shown, with its number in the log.

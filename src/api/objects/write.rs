@@ -1,331 +1,320 @@
-//! Creating, replacing, applying, scaling and deleting.
+//! Creating, replacing, patching and applying.
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::view::{self, Shown};
-use super::{Mode, ObjectError, Objects, Outcome, Terms, Written};
-use crate::api::placing;
+use super::draft::{self, Draft, bad};
+use super::kinds::Writable;
+use super::view;
+use super::{ObjectError, Objects, Outcome, Request, Subresource, Terms, Verb, Written};
+use crate::api::births::random_text;
+use crate::manifest::fields::{self, Author, LAST_APPLIED, Part};
 use crate::manifest::keep::CONFIGURATION;
-use crate::manifest::{Fault, Manifest, RESERVED, Spec, rules};
+use crate::manifest::{self, Fault, FaultKind, Manifest, RESERVED};
 use crate::model::{
-    ClaimPhase, ClaimSpec, ClaimStatus, Container, ContainerClaim, ContainerPool, Event, EventKind, Kind, MANAGED_BY,
-    Object, ObjectMeta, ObjectRef, PoolSpec, Template,
+    Condition, Container, ContainerClaim, ContainerPool, Event, EventKind, Kind, MANAGED_BY, ManagedFields, ObjectMeta,
+    ObjectRef, valid_name,
 };
-use crate::store::records::{self, RecordError, Versioned};
+use crate::store::records::{self, Versioned};
 use crate::store::{Txn, TxnResult};
 
+/// Characters of what the daemon adds to a `generateName`, as in Kubernetes: none that make words.
+const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+/// How many of them.
+const NAME_SUFFIX: usize = 5;
+/// The longest beginning of a name that leaves room for them.
+const NAME_PREFIX: usize = 63 - NAME_SUFFIX;
+/// So often another name is tried where one is taken.
+const NAME_TRIES: usize = 8;
+/// The longest name that a writer gives themselves, in bytes, as in Kubernetes.
+const LONGEST_MANAGER: usize = 128;
+/// Whoever does not say who they are.
+const NOBODY: &str = "unknown";
+
 impl Objects {
-    /// Writes what a manifest describes.
-    pub async fn write(&self, manifest: &Manifest, mode: Mode, terms: &Terms) -> Result<Written, ObjectError> {
-        let invalid = |faults| Err(ObjectError::Invalid { object: manifest.object_ref(), faults });
-        let faults = rules::check(&manifest.spec);
-        if !faults.is_empty() {
-            return invalid(faults);
-        }
-        match &manifest.spec {
-            Spec::Pool(spec) => self.write_as::<ContainerPool>(manifest, spec, mode, terms).await,
-            Spec::Container(template) => self.write_as::<Container>(manifest, template, mode, terms).await,
-            Spec::Claim(spec) => {
-                let pool = records::get::<ContainerPool>(&*self.store, &manifest.namespace, &spec.pool)?;
-                let faults = pool.map(|pool| rules::claim_in(spec, &pool.object.spec.template)).unwrap_or_default();
-                if !faults.is_empty() {
-                    return invalid(faults);
-                }
-                self.write_as::<ContainerClaim>(manifest, spec, mode, terms).await
+    /// Does what a request asks for. As long as others are faster it tries again; under a condition on the revision,
+    /// being slower is the answer.
+    pub async fn write(&self, request: &Request) -> Result<Written, ObjectError> {
+        match &request.terms.field_manager {
+            None if matches!(request.verb, Verb::Apply { .. }) => {
+                return Err(bad(request, "fieldManager: who applies says who they are"));
             }
+            Some(name) if name.is_empty() || name.len() > LONGEST_MANAGER || name.chars().any(char::is_control) => {
+                let message = format!("fieldManager: write at most {LONGEST_MANAGER} bytes without control characters");
+                return Err(bad(request, message));
+            }
+            Some(_) | None => {}
         }
-    }
-
-    /// Keeps trying as long as others are faster; under a condition on the revision, being slower is the answer.
-    async fn write_as<T: Writable>(
-        &self,
-        manifest: &Manifest,
-        spec: &T::Spec,
-        mode: Mode,
-        terms: &Terms,
-    ) -> Result<Written, ObjectError> {
-        let object = manifest.object_ref();
+        match request.subresource {
+            Some(Subresource::Scale) => return self.write_scale(request).await,
+            Some(Subresource::Status) if matches!(request.verb, Verb::Create | Verb::Describe) => {
+                return Err(bad(request, "a status is replaced, patched or applied, with its object there"));
+            }
+            Some(Subresource::Status) | None => {}
+        }
+        if !request.object.name.is_empty() {
+            return self.write_named(request).await;
+        }
+        let mut tries = NAME_TRIES;
         loop {
-            let now = (self.clock)();
-            let read = records::get::<T>(&*self.store, &object.namespace, &object.name)?;
-            let (outcome, written, txn) = match (&read, mode) {
-                (None, Mode::Replace) => return Err(ObjectError::NotFound { object }),
-                (Some(_), Mode::Create) => return Err(ObjectError::Exists { object }),
-                (None, Mode::Create | Mode::Apply) => {
-                    if let Some(expected) = terms.revision.filter(|revision| *revision > 0) {
-                        return Err(ObjectError::Conflict { object, expected, found: 0 });
-                    }
-                    let meta = described_meta(manifest, None, terms, now);
-                    let (made, txn) = T::make(self, meta, spec, now).await?;
-                    (Outcome::Created, made, txn)
-                }
-                (Some(read), Mode::Replace | Mode::Apply) => {
-                    permitted(&object, read.object.meta(), read.rev, terms)?;
-                    let mut changed = T::changed(&read.object, spec)
-                        .map_err(|faults| ObjectError::Invalid { object: object.clone(), faults })?;
-                    let respecified = changed != read.object;
-                    *changed.meta_mut() = described_meta(manifest, Some(read.object.meta()), terms, now);
-                    if respecified {
-                        changed.meta_mut().generation += 1;
-                    }
-                    if changed == read.object {
-                        return Ok(Written { outcome: Outcome::Unchanged, object: view::view(read) });
-                    }
-                    let mut events = T::events(&read.object, &changed, now);
-                    events.push(told(EventKind::AppliedObject, &object, now, "configured", terms));
-                    let txn = Txn::default().unchanged(read).write(&changed).tell(&events);
-                    (Outcome::Configured, changed, txn)
-                }
-            };
-            let txn = match outcome {
-                Outcome::Created => txn.tell(&[told(EventKind::AppliedObject, &object, now, "created", terms)]),
-                Outcome::Configured | Outcome::Unchanged => txn,
-            };
-            if terms.dry_run {
-                let rev = read.map_or(0, |read| read.rev);
-                return Ok(Written { outcome, object: view::view(&Versioned { object: written, rev }) });
-            }
-            if let TxnResult::Committed(rev) = self.store.txn(txn).await? {
-                return Ok(Written { outcome, object: view::view(&Versioned { object: written, rev }) });
-            }
-        }
-    }
-
-    /// Gives a pool another number of replicas.
-    pub async fn scale(
-        &self,
-        namespace: &str,
-        pool: &str,
-        replicas: u32,
-        terms: &Terms,
-    ) -> Result<Written, ObjectError> {
-        let object = ObjectRef { kind: Kind::ContainerPool, namespace: namespace.into(), name: pool.into() };
-        loop {
-            let read = records::get::<ContainerPool>(&*self.store, namespace, pool)?;
-            let Some(read) = read else { return Err(ObjectError::NotFound { object }) };
-            let mut manifest = view::described(&read.object);
-            if let Spec::Pool(spec) = &mut manifest.spec {
-                spec.replicas = replicas;
-            }
-            let as_read = Terms { revision: Some(terms.revision.unwrap_or(read.rev)), ..terms.clone() };
-            match self.write(&manifest, Mode::Replace, &as_read).await {
-                // Nobody asked for that condition: the operator was faster with its counters.
-                Err(ObjectError::Conflict { .. }) if terms.revision.is_none() => {}
+            let (named, chosen) = named(request)?;
+            tries -= 1;
+            match self.write_named(&named).await {
+                Err(ObjectError::Exists { .. }) if chosen && tries > 0 => {}
                 answer => return answer,
             }
         }
     }
 
-    /// Wishes for the end of an object; `true` if it is gone already. A pool's members go with it, those in use when
-    /// their claims end; a claim's machine goes with the claim.
-    pub async fn delete(&self, object: &ObjectRef, terms: &Terms) -> Result<bool, ObjectError> {
-        match object.kind {
-            Kind::Container => self.delete_as::<Container>(object, terms).await,
-            Kind::ContainerPool => self.delete_as::<ContainerPool>(object, terms).await,
-            Kind::ContainerClaim => self.delete_as::<ContainerClaim>(object, terms).await,
+    pub(super) async fn write_named(&self, request: &Request) -> Result<Written, ObjectError> {
+        match request.object.kind {
+            Kind::ContainerPool => self.write_as::<ContainerPool>(request).await,
+            Kind::Container => self.write_as::<Container>(request).await,
+            Kind::ContainerClaim => self.write_as::<ContainerClaim>(request).await,
         }
     }
 
-    async fn delete_as<T: Writable>(&self, object: &ObjectRef, terms: &Terms) -> Result<bool, ObjectError> {
+    async fn write_as<T: Writable>(&self, request: &Request) -> Result<Written, ObjectError> {
+        let Request { object, terms, .. } = request;
         loop {
+            let by = author(request, (self.clock)());
             let read = records::get::<T>(&*self.store, &object.namespace, &object.name)?;
-            let Some(read) = read else { return Err(ObjectError::NotFound { object: object.clone() }) };
-            let meta = read.object.meta();
-            if let Some(expected) = terms.revision.filter(|expected| *expected != read.rev) {
-                return Err(ObjectError::Conflict { object: object.clone(), expected, found: read.rev });
-            }
-            // Whoever keeps manifests deletes only what is theirs still.
-            if let (Some(mine), theirs) = (&terms.manager, meta.annotations.get(MANAGED_BY))
-                && theirs != Some(mine)
-            {
-                let manager = theirs.cloned().unwrap_or_else(|| "no directory".into());
-                return Err(ObjectError::Managed { object: object.clone(), manager });
-            }
-            if meta.deleting() || terms.dry_run {
-                return Ok(false);
-            }
-            let now = (self.clock)();
-            let nothing_left = read.object.nothing_left(self)?;
-            let mut txn = Txn::default().unchanged(&read);
-            txn = if nothing_left {
-                txn.remove(&read.object)
-            } else {
-                let mut gone = read.object.clone();
-                gone.meta_mut().deletion_timestamp = Some(now);
-                txn.write(&gone)
+            there(request, read.is_some())?;
+            let (live, rev) = (read.as_ref().map(view::view), read.as_ref().map_or(0, |read| read.rev));
+            let owners = read.as_ref().map(|read| read.object.meta().managed_fields.clone()).unwrap_or_default();
+            let draft = draft::draft(request, live.as_ref(), rev, owners, &by)?;
+            let warnings = draft.warnings.clone();
+            let (outcome, written, txn) = match read {
+                None => self.make::<T>(request, draft, &by).await?,
+                Some(read) => {
+                    let changed = match request.subresource {
+                        Some(Subresource::Status) => with_conditions(request, &read, draft, live.as_ref(), &by)?,
+                        Some(Subresource::Scale) | None => self.change(request, &read, draft, live.as_ref(), &by)?,
+                    };
+                    if changed == read.object {
+                        return Ok(Written { outcome: Outcome::Unchanged, object: view::view(&read), warnings });
+                    }
+                    let mut txn = Txn::default().unchanged(&read).write(&changed);
+                    // A status is no wish: whoever looks after it writes it all the time.
+                    if request.subresource != Some(Subresource::Status) {
+                        let mut events = T::events(&read.object, &changed, by.now);
+                        events.push(told(EventKind::AppliedObject, object, by.now, "configured", terms));
+                        txn = txn.tell(&events);
+                    }
+                    (Outcome::Configured, changed, txn)
+                }
             };
-            let txn = txn.tell(&[told(EventKind::DeletedObject, object, now, "deleted", terms)]);
-            if let TxnResult::Committed(_) = self.store.txn(txn).await? {
-                return Ok(nothing_left);
+            let rev = match terms.dry_run {
+                true => rev,
+                false => match self.store.txn(txn).await? {
+                    TxnResult::Committed(rev) => rev,
+                    TxnResult::Conflict { .. } => continue,
+                },
+            };
+            return Ok(Written { outcome, object: view::view(&Versioned { object: written, rev }), warnings });
+        }
+    }
+
+    async fn make<T: Writable>(
+        &self,
+        request: &Request,
+        draft: Draft,
+        by: &Author<'_>,
+    ) -> Result<(Outcome, T, Txn), ObjectError> {
+        let Request { object, terms, .. } = request;
+        let manifest = self.manifest::<T>(object, &draft.document)?;
+        let owners = owned(request, draft, None, &manifest.to_json(), by)?;
+        let mut meta = described(&manifest, None, terms, by.now);
+        meta.managed_fields = owners;
+        meta.generate_name = request.body["metadata"]["generateName"].as_str().map(str::to_owned);
+        let Some(spec) = T::wished(&manifest.spec) else { return Err(bad(request, "it is of another kind")) };
+        let (made, txn) = T::make(self, meta, spec, by.now).await?;
+        let txn = txn.tell(&[told(EventKind::AppliedObject, object, by.now, "created", terms)]);
+        Ok((Outcome::Created, made, txn))
+    }
+
+    fn change<T: Writable>(
+        &self,
+        request: &Request,
+        read: &Versioned<T>,
+        draft: Draft,
+        live: Option<&Value>,
+        by: &Author<'_>,
+    ) -> Result<T, ObjectError> {
+        let Request { object, terms, .. } = request;
+        let invalid = |faults| ObjectError::Invalid { object: object.clone(), faults };
+        permitted(object, read.object.meta(), terms)?;
+        if read.object.meta().deleting() && request.verb == Verb::Describe {
+            return Err(ObjectError::Deleting { object: object.clone() });
+        }
+        let manifest = self.manifest::<T>(object, &draft.document)?;
+        let Some(spec) = T::wished(&manifest.spec) else { return Err(bad(request, "it is of another kind")) };
+        let mut changed = T::changed(&read.object, spec).map_err(invalid)?;
+        let respecified = changed != read.object;
+        if read.object.meta().deleting() {
+            if respecified {
+                return Err(ObjectError::Deleting { object: object.clone() });
+            }
+            let known = |name: &&String| !read.object.meta().finalizers.contains(name);
+            if let Some(new) = manifest.finalizers.iter().find(known) {
+                let message = format!("'{new}' comes too late: the object is being deleted");
+                return Err(invalid(vec![Fault::new("metadata.finalizers", message).of(FaultKind::Forbidden)]));
             }
         }
+        let mut meta = described(&manifest, Some(read.object.meta()), terms, by.now);
+        read.object.keep(&mut meta);
+        meta.managed_fields = owned(request, draft, live, &manifest.to_json(), by)?;
+        if request.subresource.is_none()
+            && let Verb::Apply { .. } = request.verb
+            && fields::keeps_last_applied(by, &meta.annotations)
+        {
+            meta.annotations.insert(LAST_APPLIED.into(), fields::to_last_applied(&request.body));
+        }
+        *changed.meta_mut() = meta;
+        if respecified {
+            changed.meta_mut().generation += 1;
+        }
+        Ok(changed)
+    }
+
+    /// What a document describes, if it can be.
+    fn manifest<T: Writable>(&self, object: &ObjectRef, document: &Value) -> Result<Manifest, ObjectError> {
+        let invalid = |faults| ObjectError::Invalid { object: object.clone(), faults };
+        let manifest = manifest::of_value(T::KIND, document).map_err(invalid)?;
+        let faults = match T::wished(&manifest.spec) {
+            Some(spec) => T::misfits(self, &object.namespace, spec)?,
+            None => vec![],
+        };
+        if faults.is_empty() { Ok(manifest) } else { Err(invalid(faults)) }
     }
 }
 
-/// Whether an object that is there may be written.
-fn permitted(object: &ObjectRef, meta: &ObjectMeta, rev: u64, terms: &Terms) -> Result<(), ObjectError> {
-    let object = || object.clone();
-    if let Some(expected) = terms.revision.filter(|expected| *expected != rev) {
-        return Err(ObjectError::Conflict { object: object(), expected, found: rev });
+/// Whether the object is there as the verb needs it.
+fn there(request: &Request, found: bool) -> Result<(), ObjectError> {
+    let object = || request.object.clone();
+    match (request.verb, found) {
+        (Verb::Create, true) => Err(ObjectError::Exists { object: object() }),
+        (Verb::Replace | Verb::MergePatch | Verb::JsonPatch, false) => Err(ObjectError::NotFound { object: object() }),
+        (Verb::Apply { .. }, false) if request.subresource.is_some() => Err(ObjectError::NotFound { object: object() }),
+        (Verb::Create, false) | (Verb::Replace | Verb::MergePatch | Verb::JsonPatch, true) => Ok(()),
+        (Verb::Describe | Verb::Apply { .. }, _) => Ok(()),
     }
-    if meta.deleting() {
-        return Err(ObjectError::Deleting { object: object() });
+}
+
+fn author(request: &Request, now: Timestamp) -> Author<'_> {
+    let manager = request.terms.field_manager.as_deref().unwrap_or(NOBODY);
+    let part = match request.subresource {
+        Some(Subresource::Status) => Part::Status,
+        Some(Subresource::Scale) | None => Part::Wish,
+    };
+    Author { kind: request.object.kind, part, manager, subresource: request.subresource.map(Subresource::name), now }
+}
+
+/// The request with the name that its body says, or leaves to be chosen; and whether it was chosen.
+fn named(request: &Request) -> Result<(Request, bool), ObjectError> {
+    let metadata = &request.body["metadata"];
+    let text = |name: &str| metadata[name].as_str().filter(|text| !text.is_empty());
+    let (name, chosen) = match (text("name"), text("generateName")) {
+        (Some(name), _) => (name.to_owned(), false),
+        (None, Some(prefix)) => {
+            let end =
+                prefix.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= NAME_PREFIX).last();
+            let prefix = &prefix[..end.unwrap_or(0)];
+            (format!("{prefix}{}", random_text(NAME_ALPHABET, NAME_SUFFIX)), true)
+        }
+        (None, None) => {
+            let fault = Fault::new("metadata.name", "it is missing: write metadata.name or metadata.generateName");
+            let faults = vec![fault.of(FaultKind::Required)];
+            return Err(ObjectError::Invalid { object: request.object.clone(), faults });
+        }
+    };
+    let mut named = request.clone();
+    named.object.name = name;
+    if let Err(error) = valid_name(&named.object.name) {
+        let faults = vec![Fault::new("metadata.name", error.to_string())];
+        return Err(ObjectError::Invalid { object: named.object, faults });
     }
-    match (&terms.manager, meta.annotations.get(MANAGED_BY)) {
+    Ok((named, chosen))
+}
+
+/// Whether whoever keeps manifests may write an object that is there.
+fn permitted(object: &ObjectRef, meta: &ObjectMeta, terms: &Terms) -> Result<(), ObjectError> {
+    match (&terms.keeper, meta.annotations.get(MANAGED_BY)) {
         // Somebody by hand: whoever keeps it applied will put it back, and it is theirs to know.
         (None, _) | (_, None) => Ok(()),
         (Some(mine), Some(theirs)) if mine == theirs || theirs == CONFIGURATION => Ok(()),
-        (Some(_), Some(theirs)) => Err(ObjectError::Managed { object: object(), manager: theirs.clone() }),
+        (Some(_), Some(theirs)) => Err(ObjectError::Managed { object: object.clone(), manager: theirs.clone() }),
     }
 }
 
 /// The metadata of an object that is as described: labels and annotations that are the daemon's stay as they are.
-fn described_meta(manifest: &Manifest, before: Option<&ObjectMeta>, terms: &Terms, now: Timestamp) -> ObjectMeta {
+fn described(manifest: &Manifest, before: Option<&ObjectMeta>, terms: &Terms, now: Timestamp) -> ObjectMeta {
     let fresh = || ObjectMeta::new(&manifest.namespace, &manifest.name, Uuid::new_v4(), now);
     let mut meta = before.cloned().unwrap_or_else(fresh);
     for (map, described) in [(&mut meta.labels, &manifest.labels), (&mut meta.annotations, &manifest.annotations)] {
         map.retain(|key, _| key.starts_with(RESERVED));
         map.extend(described.clone());
     }
-    if let Some(manager) = &terms.manager {
-        meta.annotations.insert(MANAGED_BY.into(), manager.clone());
+    meta.finalizers = manifest.finalizers.clone();
+    meta.owner_references = manifest.owner_references.clone();
+    if let Some(keeper) = &terms.keeper {
+        meta.annotations.insert(MANAGED_BY.into(), keeper.clone());
     }
     meta
 }
 
-fn told(kind: EventKind, object: &ObjectRef, now: Timestamp, what: &str, terms: &Terms) -> Event {
+/// Who owns what from now on.
+fn owned(
+    request: &Request,
+    draft: Draft,
+    before: Option<&Value>,
+    after: &Value,
+    by: &Author<'_>,
+) -> Result<Vec<ManagedFields>, ObjectError> {
+    match (&draft.config, request.verb) {
+        (Some(config), Verb::Apply { force }) => {
+            let object = request.object.clone();
+            fields::applied(by, draft.owners, before, after, config, force)
+                .map_err(|conflicts| ObjectError::Contested { object, conflicts })
+        }
+        _ => Ok(fields::updated(by, draft.owners, before, after)),
+    }
+}
+
+/// The object with the conditions of a draft that are not the operator's own.
+fn with_conditions<T: Writable>(
+    request: &Request,
+    read: &Versioned<T>,
+    draft: Draft,
+    live: Option<&Value>,
+    by: &Author<'_>,
+) -> Result<T, ObjectError> {
+    let given = &draft.document["status"]["conditions"];
+    let given: Vec<Condition> = match given {
+        Value::Null => vec![],
+        given => serde_json::from_value(given.clone()).map_err(|error| {
+            let faults = vec![Fault::new("status.conditions", error.to_string())];
+            ObjectError::Invalid { object: request.object.clone(), faults }
+        })?,
+    };
+    let own = |condition: &Condition| T::KIND.conditions().contains(&condition.kind.as_str());
+    let mut changed = read.object.clone();
+    let conditions = changed.conditions();
+    conditions.retain(own);
+    for condition in given.into_iter().filter(|condition| !own(condition)) {
+        conditions.retain(|other| other.kind != condition.kind);
+        conditions.push(condition);
+    }
+    let after = json!({ "status": { "conditions": manifest::json(conditions) } });
+    changed.meta_mut().managed_fields = owned(request, draft, live, &after, by)?;
+    Ok(changed)
+}
+
+pub(super) fn told(kind: EventKind, object: &ObjectRef, now: Timestamp, what: &str, terms: &Terms) -> Event {
     let event = Event::new(kind, now).regarding(object.clone()).message(format!("{object} {what}"));
-    match &terms.manager {
-        Some(manager) => event.detail("by", manager.clone()),
+    match terms.keeper.as_ref().or(terms.field_manager.as_ref()) {
+        Some(by) => event.detail("by", by.clone()),
         None => event,
-    }
-}
-
-/// A kind that can be written by its description.
-trait Writable: Shown {
-    /// What a manifest says of it.
-    type Spec: Sync;
-
-    /// A new one, and the transaction that writes it if there is none.
-    fn make(
-        objects: &Objects,
-        meta: ObjectMeta,
-        spec: &Self::Spec,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<(Self, Txn), ObjectError>> + Send;
-
-    /// The same with another spec, if it may have it.
-    fn changed(&self, spec: &Self::Spec) -> Result<Self, Vec<Fault>>;
-
-    /// What a change means, besides that it was made.
-    fn events(_before: &Self, _after: &Self, _now: Timestamp) -> Vec<Event> {
-        vec![]
-    }
-
-    /// Whether the operator has nothing to do for its end.
-    fn nothing_left(&self, objects: &Objects) -> Result<bool, RecordError>;
-}
-
-impl Writable for ContainerPool {
-    type Spec = PoolSpec;
-
-    async fn make(
-        objects: &Objects,
-        metadata: ObjectMeta,
-        spec: &PoolSpec,
-        _: Timestamp,
-    ) -> Result<(Self, Txn), ObjectError> {
-        Ok(placing::make_pool(&*objects.store, metadata, spec)?)
-    }
-
-    fn changed(&self, spec: &PoolSpec) -> Result<Self, Vec<Fault>> {
-        Ok(ContainerPool { spec: spec.clone(), ..self.clone() })
-    }
-
-    fn nothing_left(&self, _: &Objects) -> Result<bool, RecordError> {
-        // Exact, because whoever makes a member counts it in the same transaction.
-        Ok(self.status.containers == 0)
-    }
-}
-
-impl Writable for Container {
-    type Spec = Template;
-
-    async fn make(
-        objects: &Objects,
-        meta: ObjectMeta,
-        template: &Template,
-        _: Timestamp,
-    ) -> Result<(Self, Txn), ObjectError> {
-        let object = ObjectRef { kind: Kind::Container, namespace: meta.namespace.clone(), name: meta.name.clone() };
-        let (births, store) = (objects.births.clone(), objects.store.clone());
-        let template = template.clone();
-        // The image may have to be hashed first: that takes as long as reading it.
-        let born = tokio::task::spawn_blocking(move || births.standalone(&*store, meta, template)).await?;
-        let birth = born.map_err(|source| ObjectError::Birth { object, source })?;
-        Ok((birth.container, birth.txn))
-    }
-
-    fn changed(&self, template: &Template) -> Result<Self, Vec<Fault>> {
-        if self.spec.template == *template {
-            return Ok(self.clone());
-        }
-        let message = "a container's template never changes: delete the container and make it anew";
-        Err(vec![Fault::new("spec.template", message)])
-    }
-
-    fn nothing_left(&self, _: &Objects) -> Result<bool, RecordError> {
-        Ok(false)
-    }
-}
-
-impl Writable for ContainerClaim {
-    type Spec = ClaimSpec;
-
-    async fn make(
-        _: &Objects,
-        metadata: ObjectMeta,
-        spec: &ClaimSpec,
-        _: Timestamp,
-    ) -> Result<(Self, Txn), ObjectError> {
-        let claim = ContainerClaim { metadata, spec: spec.clone(), status: ClaimStatus::default() };
-        let txn = Txn::default().absent(&records::key(&claim.object_ref())).write(&claim);
-        Ok((claim, txn))
-    }
-
-    fn changed(&self, spec: &ClaimSpec) -> Result<Self, Vec<Fault>> {
-        let mut faults = Vec::new();
-        if self.spec.pool != spec.pool {
-            let message = format!("a claim's pool never changes, and it is '{}': make another claim", self.spec.pool);
-            faults.push(Fault::new("spec.pool", message));
-        }
-        if self.spec.ssh_public_key != spec.ssh_public_key {
-            faults.push(Fault::new("spec.sshPublicKey", "a claim's key never changes: make another claim"));
-        }
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        let mut changed = self.clone();
-        changed.spec.ttl_seconds = spec.ttl_seconds;
-        changed.spec.timeout_seconds = spec.timeout_seconds;
-        Ok(changed)
-    }
-
-    fn events(before: &Self, after: &Self, now: Timestamp) -> Vec<Event> {
-        let extended = before.spec.ttl_seconds != after.spec.ttl_seconds && after.status.phase == ClaimPhase::Bound;
-        let event = || {
-            let event = Event::new(EventKind::ExtendedClaim, now).regarding(after.object_ref());
-            match after.spec.ttl_seconds {
-                Some(seconds) => event.detail("ttl_seconds", seconds),
-                None => event,
-            }
-        };
-        extended.then(event).into_iter().collect()
-    }
-
-    fn nothing_left(&self, objects: &Objects) -> Result<bool, RecordError> {
-        let Some(container) = &self.status.container else { return Ok(true) };
-        Ok(records::get::<Container>(&*objects.store, &self.metadata.namespace, container)?.is_none())
     }
 }

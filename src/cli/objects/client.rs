@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::cli::{ConfigArgs, Result, admin};
 use crate::daemon::socket_path;
 use crate::model::{API_VERSION, Kind, ObjectRef};
+use crate::server::kube::MANIFEST;
 
 /// How long an answer may take; a watch's answer is its beginning.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,11 +63,14 @@ impl Daemon {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let body = body.map(|value| Bytes::from(value.to_string())).unwrap_or_default();
+        // What is patched here is described wholly: that is what manifests do.
+        let media = if method == Method::PATCH { MANIFEST } else { "application/json" };
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "localhost")
-            .header("content-type", "application/json")
+            .header("user-agent", concat!("anweddol/", env!("CARGO_PKG_VERSION")))
+            .header("content-type", media)
             .body(Full::new(body))?;
         Ok(sender.send_request(request).await?)
     }

@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 
 use super::client::{Daemon, path_of, path_of_kind};
 use super::table::{Rows, head, row};
-use super::time::age;
 use super::{NamespaceArgs, events, named_one, yaml};
 use crate::cli::{ConfigArgs, Result};
+use crate::manifest::time::age;
 use crate::model::{Kind, ObjectRef};
 
 /// Events that are told of an object, the last ones.

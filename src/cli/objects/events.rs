@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::client::Daemon;
 use super::table::Rows;
-use super::time::age;
 use crate::cli::{ConfigArgs, Output, Result};
+use crate::manifest::time::age;
 use crate::model::{API_VERSION, ObjectRef};
 
 #[derive(Args)]

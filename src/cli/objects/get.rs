@@ -119,7 +119,7 @@ async fn show(args: &GetArgs, daemon: &Daemon, kinds: &[Kind], name: Option<Stri
                 _ => vec![],
             },
         };
-        found.push((*kind, items));
+        found.push((*kind, items.into_iter().map(plain).collect()));
     }
     let all = || found.iter().flat_map(|(_, items)| items);
     match args.output {
@@ -139,6 +139,14 @@ async fn show(args: &GetArgs, daemon: &Daemon, kinds: &[Kind], name: Option<Stri
         }
     }
     Ok(())
+}
+
+/// Without what only programs read: who wrote which field. kubectl hides it too.
+fn plain(mut object: Value) -> Value {
+    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+        metadata.shift_remove("managedFields");
+    }
+    object
 }
 
 fn tables(args: &GetArgs, found: &[(Kind, Vec<Value>)]) {
@@ -169,6 +177,7 @@ async fn watch(args: &GetArgs, daemon: &Daemon, kind: Kind, name: Option<&str>) 
         if name.is_some_and(|name| object["metadata"]["name"] != name) {
             continue;
         }
+        let object = plain(object);
         match args.output {
             None | Some(Format::Wide) => {
                 let (now, wide, namespaced) = (Timestamp::now(), args.wide(), args.all_namespaces);

@@ -12,7 +12,7 @@ mod get;
 mod login;
 mod scale;
 mod table;
-mod time;
+mod tokens;
 
 use std::str::FromStr;
 
@@ -32,6 +32,7 @@ pub(super) use files::{ValidateArgs, validate};
 pub(super) use get::{GetArgs, get};
 pub(super) use login::{LoginArgs, login};
 pub(super) use scale::{ScaleArgs, scale};
+pub(super) use tokens::{KubeconfigArgs, TokenCommand, kubeconfig, token};
 
 /// Which namespace.
 #[derive(Args, Clone)]

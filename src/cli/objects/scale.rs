@@ -6,7 +6,7 @@ use clap::Args;
 use hyper::Method;
 use serde_json::json;
 
-use super::client::{Daemon, path_of};
+use super::client::{Answer, Daemon, path_of};
 use super::{NamespaceArgs, named_one, note_keeper, title};
 use crate::cli::{ConfigArgs, Result};
 
@@ -29,10 +29,11 @@ pub(in crate::cli) struct ScaleArgs {
 pub(in crate::cli) async fn scale(args: ScaleArgs) -> Result<ExitCode> {
     let object = named_one(&args.pool, &args.namespace.namespace)?;
     let body = json!({ "spec": { "replicas": args.replicas } });
-    let answer = Daemon::of(&args.config)?;
-    let answer = answer.ask(Method::PUT, &format!("{}/scale", path_of(&object)), Some(&body)).await?;
+    let daemon = Daemon::of(&args.config)?;
+    let answer = daemon.ask(Method::PUT, &format!("{}/scale", path_of(&object)), Some(&body)).await?;
     let what = if answer.outcome == "unchanged" { "unchanged" } else { "scaled" };
     println!("{} {what}", title(&object));
-    note_keeper(&object, &answer);
+    // The answer is the scale alone, and does not say who keeps the pool.
+    note_keeper(&object, &Answer { value: daemon.get(&path_of(&object)).await?, ..answer });
     Ok(ExitCode::SUCCESS)
 }

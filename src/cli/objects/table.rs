@@ -5,7 +5,7 @@ use comfy_table::{ColumnConstraint, Table, Width};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::time::{age, ahead};
+use crate::manifest::columns::{cells, columns, word};
 use crate::model::Kind;
 
 /// A table that grows: rows that come later stand below those before.
@@ -43,87 +43,24 @@ impl Rows {
 
 /// The names of a kind's columns.
 pub(super) fn head(kind: Kind, wide: bool, namespaced: bool) -> Vec<String> {
-    let (narrow, more): (&[&str], &[&str]) = match kind {
-        Kind::ContainerPool => (
-            &["NAME", "READY", "UPDATED", "BOUND", "CONTAINERS", "AGE"],
-            &["MEMORY", "VCPUS", "IMAGE", "MANAGED BY", "MESSAGE"],
-        ),
-        Kind::Container => (
-            &["NAME", "PHASE", "POOL", "CLAIM", "PORT", "EXPIRES", "AGE"],
-            &["ADDRESS", "MEMORY", "VCPUS", "IMAGE", "MESSAGE"],
-        ),
-        Kind::ContainerClaim => {
-            (&["NAME", "PHASE", "POOL", "CONTAINER", "EXPIRES", "AGE"], &["REQUESTED BY", "MESSAGE"])
-        }
-    };
-    let namespace = namespaced.then_some(&"NAMESPACE").into_iter();
-    namespace.chain(narrow).chain(if wide { more } else { &[] }).map(|name| (*name).to_owned()).collect()
+    let shown = columns(kind).iter().filter(|column| wide || !column.wide);
+    let namespace = namespaced.then(|| "NAMESPACE".to_owned());
+    namespace.into_iter().chain(shown.map(|column| column.title.to_uppercase())).collect()
 }
 
 /// An object's row.
 pub(super) fn row(kind: Kind, object: &Value, wide: bool, namespaced: bool, now: Timestamp) -> Vec<String> {
-    let (meta, spec, status) = (&object["metadata"], &object["spec"], &object["status"]);
-    let template = &spec["template"];
-    let born = age(&meta["creationTimestamp"], now);
-    let phase = if meta["deletionTimestamp"].is_null() { word(&status["phase"]) } else { "Terminating".into() };
-    let (narrow, more) = match kind {
-        Kind::ContainerPool => {
-            let name = word(&meta["name"]);
-            let mut ready = format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"]));
-            if !meta["deletionTimestamp"].is_null() {
-                ready.push_str(" (deleting)");
-            } else if spec["paused"] == true {
-                ready.push_str(" (paused)");
-            }
-            let all = format!("{}/{}", number(&status["containers"]), number(&spec["maxContainers"]));
-            let (updated, bound) = (number(&status["updatedReplicas"]), number(&status["boundContainers"]));
-            let keeper = word(&meta["annotations"][crate::model::MANAGED_BY]);
-            (vec![name, ready, updated, bound, all, born], vec![keeper, word(&status["message"])])
-        }
-        Kind::Container => {
-            let (pool, claim, port) = (word(&status["pool"]), word(&status["claim"]), number(&status["port"]));
-            let expires = ahead(&status["expiresAt"], now);
-            let narrow = vec![word(&meta["name"]), phase, pool, claim, port, expires, born];
-            (narrow, vec![word(&status["message"])])
-        }
-        Kind::ContainerClaim => {
-            let (pool, container) = (word(&spec["pool"]), word(&status["container"]));
-            let narrow = vec![word(&meta["name"]), phase, pool, container, ahead(&status["expiresAt"], now), born];
-            (narrow, vec![word(&status["requestedBy"]), word(&status["message"])])
-        }
-    };
-    let machine = || vec![word(&template["memory"]), number(&template["vcpus"]), image(&template["image"])];
-    let mut row = if namespaced { vec![word(&meta["namespace"])] } else { vec![] };
-    row.extend(narrow);
-    if wide {
-        match kind {
-            Kind::ContainerPool => row.extend(machine()),
-            Kind::Container => {
-                row.push(word(&status["address"]));
-                row.extend(machine());
-            }
-            Kind::ContainerClaim => {}
-        }
-        row.extend(more);
+    let namespace = namespaced.then(|| text(word(&object["metadata"]["namespace"])));
+    let cells = cells(kind, object, now).into_iter().zip(columns(kind));
+    let shown = cells.filter(|(_, column)| wide || !column.wide).map(|(cell, _)| text(cell));
+    namespace.into_iter().chain(shown).collect()
+}
+
+fn text(cell: Value) -> String {
+    match cell {
+        Value::String(text) => text,
+        other => other.to_string(),
     }
-    row
-}
-
-fn word(value: &Value) -> String {
-    match value.as_str() {
-        None | Some("") => "<none>".into(),
-        // A table has one line a row, whatever a message says.
-        Some(text) => text.replace(char::is_control, " "),
-    }
-}
-
-fn number(value: &Value) -> String {
-    value.as_u64().unwrap_or(0).to_string()
-}
-
-fn image(image: &Value) -> String {
-    let paths = [&image["iso"], &image["kernel"]["path"], &image["disk"]["path"]];
-    paths.into_iter().find_map(Value::as_str).unwrap_or("<none>").to_owned()
 }
 
 #[cfg(test)]

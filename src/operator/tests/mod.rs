@@ -4,6 +4,7 @@ mod bench;
 mod claims;
 mod model;
 mod mortal;
+mod owners;
 mod pools;
 
 use proptest::prelude::*;
@@ -32,6 +33,8 @@ enum Act {
     Scale(u32),
     /// Something else happens to the pool or to what it needs.
     Pool(pools::Act),
+    /// A controller of somebody else's wants to see an object's end.
+    Hold(usize),
     /// libvirt goes away or comes back.
     Reachable(bool),
     /// Time passes, in milliseconds.
@@ -54,6 +57,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => any::<usize>().prop_map(Act::Silence),
         1 => (0..3_u32).prop_map(Act::Scale),
         2 => pools::act().prop_map(Act::Pool),
+        1 => any::<usize>().prop_map(Act::Hold),
         1 => any::<bool>().prop_map(Act::Reachable),
         3 => (0..2_000_u32).prop_map(Act::Wait),
         6 => Just(Act::Round),
@@ -74,6 +78,7 @@ fn play(bench: &mut Bench, acts: &[Act]) {
             Act::Silence(which) => bench.silence(*which),
             Act::Scale(replicas) => bench.scale(*replicas),
             Act::Pool(act) => bench.pool_act(act),
+            Act::Hold(which) => bench.hold(*which),
             Act::Reachable(reachable) => bench.world.set_reachable(*reachable),
             Act::Wait(millis) => bench.wait(*millis),
             Act::Round => bench.round(),

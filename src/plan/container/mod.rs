@@ -123,7 +123,8 @@ impl<'a> Draft<'a> {
     fn decide(&mut self, mark: &Mark, seen: &Observed) -> Next {
         // Its port may be another one's by now: nothing of it is looked at any more.
         if released(self.c) {
-            return if self.c.metadata.deleting() { Next::Remove } else { Next::Rest };
+            let over = self.c.metadata.deleting() && self.c.metadata.finalizers.is_empty();
+            return if over { Next::Remove } else { Next::Rest };
         }
         self.note_sight(seen);
         self.end_if_wished();
@@ -184,7 +185,9 @@ impl<'a> Draft<'a> {
             let event = self.event(EventKind::DestroyedContainer).message(self.status.message.clone());
             self.events.push(event.detail("reason", self.status.reason.clone()));
         }
-        if self.standalone() && !self.c.metadata.deleting() {
+        // Somebody wants to see how it ended: its user, or whoever's finalizer it bears.
+        let kept = self.standalone() && !self.c.metadata.deleting();
+        if kept || !self.c.metadata.finalizers.is_empty() {
             set_condition(&mut self.status.conditions, RELEASED, true, &self.status.reason, "", self.now);
             return Next::Release;
         }

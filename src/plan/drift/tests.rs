@@ -179,6 +179,7 @@ fn what_was_released_owns_nothing_and_a_port_is_held_by_one_machine() {
         reason: "Lost".into(),
         message: String::new(),
         last_transition_time: Timestamp::UNIX_EPOCH,
+        observed_generation: None,
     });
     let listings = [listing(TraceKind::Port, vec![of(TraceKind::Port, OWNER, 1)])];
     assert_eq!(compare(INSTANCE, &Owners::of(&[c]), &listings).leftovers.len(), 1);
@@ -216,6 +217,7 @@ fn machines_whose_passes_fail_and_what_only_people_can_settle_ask_for_attention(
         reason: "Why".into(),
         message: "so".into(),
         last_transition_time: Timestamp::UNIX_EPOCH,
+        observed_generation: None,
     };
     let mut c = container(Phase::Booting);
     assert!(attention(&[c.clone()], &[], &[]).is_empty());

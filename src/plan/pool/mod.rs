@@ -191,7 +191,7 @@ impl<'a> Crowd<'a> {
         if pool.metadata.deleting() {
             return match self.rising.first() {
                 Some(member) => release(member),
-                None if pool.status.containers == 0 => Next::Remove,
+                None if pool.status.containers == 0 && pool.metadata.finalizers.is_empty() => Next::Remove,
                 None => Next::Rest,
             };
         }

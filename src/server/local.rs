@@ -1,25 +1,7 @@
-//! The local API: HTTP on a Unix socket, for whoever runs the daemon.
+//! The door for whoever runs the daemon: the API ([`super::kube`]) on a Unix socket.
 //!
-//! Only the daemon's own user and root get in: the socket has mode 0600, and each peer is asked who it is. Paths,
-//! verbs and errors have the shapes of Kubernetes, so that what speaks to this can speak to that.
-//!
-//! | path | verbs |
-//! | --- | --- |
-//! | `/apis/anweddol.io/v1alpha1/KINDS` | GET, all namespaces |
-//! | `/apis/anweddol.io/v1alpha1/namespaces/NS/KINDS` | GET (list, `?watch=1&resourceVersion=N`), POST |
-//! | `/apis/anweddol.io/v1alpha1/namespaces/NS/KINDS/NAME` | GET, PUT, PATCH (apply), DELETE |
-//! | `/apis/anweddol.io/v1alpha1/namespaces/NS/containerpools/NAME/scale` | PUT `{"spec": {"replicas": N}}` |
-//! | `/apis/anweddol.io/v1alpha1/namespaces/NS/containerclaims/NAME/login` | POST: tells it, once; `containers` too |
-//! | `/doctor` | GET: what is there, compared with the records; POST: and what is left over removed |
-//! | `/apis/anweddol.io/v1alpha1/events` | GET, `?from=N`, `?watch=1&resourceVersion=N` |
-//!
-//! Everything has an end: connections are counted, a request's head and its body have a deadline and a size, a watch
-//! that reads too slowly is told to begin again.
-
-mod doctor;
-mod routes;
-mod status;
-mod stream;
+//! Only the daemon's own user and root get in, and they may do everything: the socket has mode 0600, and each peer is
+//! asked who it is. For them alone there is the doctor (`super::kube::doctor`), too.
 
 use std::fs;
 use std::io;
@@ -27,17 +9,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as Probe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::api::{Api, Doctor, Objects};
+use super::connections::{self, Doorway, Ready};
+use super::kube::{Door, Kube, doctor};
+use crate::api::Doctor;
 
 /// The socket's name in the state directory.
 pub const SOCKET: &str = "api.sock";
@@ -45,11 +23,6 @@ pub const SOCKET: &str = "api.sock";
 pub const LONGEST_PATH: usize = 107;
 /// Connections at once. Who comes then waits until one ends.
 const MOST_CONNECTIONS: usize = 64;
-/// How long a request's head may take.
-const HEAD_TIME: Duration = Duration::from_secs(10);
-/// How long the connections that are left may take when the daemon stops.
-const STOP_TIME: Duration = Duration::from_secs(2);
-
 /// Why there is no local API.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
@@ -112,38 +85,25 @@ impl Local {
     }
 
     /// Answers until cancelled; the socket is removed then.
-    pub async fn serve(self, objects: Arc<Objects>, api: Arc<Api>, doctor: Arc<dyn Doctor>, cancel: CancellationToken) {
-        let router = routes::router(objects, api, cancel.clone()).merge(doctor::router(doctor));
-        let (places, tasks) = (Arc::new(Semaphore::new(MOST_CONNECTIONS)), TaskTracker::new());
-        loop {
-            let place = tokio::select! {
-                () = cancel.cancelled() => break,
-                place = Arc::clone(&places).acquire_owned() => place,
-            };
-            let Ok(place) = place else { break };
-            let accepted = tokio::select! {
-                () = cancel.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) if !admitted(&stream) => {}
-                Ok((stream, _)) => {
-                    let (router, cancel) = (router.clone(), cancel.clone());
-                    tasks.spawn(async move {
-                        connection(stream, router, cancel).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    // Out of file descriptors, say: it goes on when others have ended.
-                    tracing::warn!(%error, "local API");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-        tasks.close();
-        // Whoever is still answered has had its time.
-        let _ = tokio::time::timeout(STOP_TIME, tasks.wait()).await;
+    pub async fn serve(self, kube: Arc<Kube>, doctor: Arc<dyn Doctor>, cancel: CancellationToken) {
+        let router = doctor::router(doctor).merge(kube.router(Door::Local));
+        connections::answer(&Peers { listener: &self.listener, router }, MOST_CONNECTIONS, "local API", cancel).await;
+    }
+}
+
+/// Those who connect.
+struct Peers<'a> {
+    listener: &'a UnixListener,
+    router: axum::Router,
+}
+
+impl Doorway for Peers<'_> {
+    type Stream = UnixStream;
+
+    async fn come(&self) -> io::Result<Ready<UnixStream>> {
+        let (stream, _) = self.listener.accept().await?;
+        let admitted = admitted(&stream).then(|| (stream, self.router.clone()));
+        Ok(Box::pin(std::future::ready(admitted)))
     }
 }
 
@@ -167,25 +127,6 @@ fn admitted(stream: &UnixStream) -> bool {
             tracing::warn!(%error, "local API: a peer who cannot be known was turned away");
             false
         }
-    }
-}
-
-async fn connection(stream: UnixStream, router: axum::Router, cancel: CancellationToken) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = cancel.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "local API: a connection broke off");
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 /// A span in one or two units, the coarser the longer: `45s`, `5m10s`, `3h`, `2d4h`.
-pub(super) fn span(seconds: i64) -> String {
+pub(crate) fn span(seconds: i64) -> String {
     let seconds = seconds.max(0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let two = |whole: i64, unit: char, rest: i64, small: char| match rest {
@@ -23,12 +23,12 @@ pub(super) fn span(seconds: i64) -> String {
 }
 
 /// How long ago a time of the API was.
-pub(super) fn age(value: &Value, now: Timestamp) -> String {
+pub(crate) fn age(value: &Value, now: Timestamp) -> String {
     time(value).map_or_else(|| "<unknown>".into(), |at| span(now.duration_since(at).as_secs()))
 }
 
 /// In how long a time of the API is.
-pub(super) fn ahead(value: &Value, now: Timestamp) -> String {
+pub(crate) fn ahead(value: &Value, now: Timestamp) -> String {
     match time(value) {
         None => "<never>".into(),
         Some(at) if at <= now => "now".into(),

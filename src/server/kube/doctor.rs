@@ -1,4 +1,5 @@
-//! The doctor's path: the daemon looks with its own eyes, since nobody else can open its store.
+//! The doctor's path: the daemon looks with its own eyes, since nobody else can open its store. It is no object, and there
+//! is no role for it: only the local door leads there.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::plan::drift::Report;
 
 type Answer = Result<Json<Report>, Status>;
 
-pub(super) fn router(doctor: Arc<dyn Doctor>) -> Router {
+pub(in crate::server) fn router(doctor: Arc<dyn Doctor>) -> Router {
     let look = |State(doctor): State<Arc<dyn Doctor>>| examine(doctor, Cure::None);
     let cure = |State(doctor): State<Arc<dyn Doctor>>| examine(doctor, Cure::Remove);
     Router::new().route("/doctor", get(look).post(cure)).with_state(doctor)

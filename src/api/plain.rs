@@ -1,0 +1,292 @@
+//! Objects that are kept for their clients and mean nothing to the daemon: namespaces, leases, secrets, and events that
+//! others tell. They are documents in the form of Kubernetes, and have the same rules of writing as the others:
+//! a revision, conditions on it, no write that changes nothing.
+//!
+//! | key | what |
+//! | --- | --- |
+//! | `plain/namespaces/NAME` | a namespace ([`super::namespaces`]) |
+//! | `plain/leases/NAMESPACE/NAME`, `plain/secrets/NAMESPACE/NAME` | as they are called |
+//! | `events.k8s.io/NAMESPACE/NAME` | an event that a client told, beside the log in `events/`: one watch sees both |
+
+mod kinds;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::objects::read::{changes, selected};
+use super::objects::{Changes, Listed};
+use crate::manifest::patch;
+use crate::manifest::selector::Filter;
+use crate::plan::clock::Clock;
+use crate::store::records::RecordError;
+use crate::store::{Kv, Store, Txn, TxnResult};
+
+pub(in crate::api) use kinds::FOREIGN_EVENTS;
+use kinds::LONGEST_NAME;
+pub use kinds::{PlainError, PlainKind, PlainRef, valid_plain_name};
+
+/// A change of one of them.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// This is it now.
+    Replace(Value),
+    /// These parts of it are so now (RFC 7396).
+    Merge(Value),
+    /// These operations on it (RFC 6902).
+    Patch(Value),
+}
+
+/// What has to hold of an object that is deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preconditions {
+    /// It is this one, and no other of its name.
+    pub uid: Option<String>,
+    /// It was last written by this revision.
+    pub resource_version: Option<String>,
+}
+
+/// All of them, to read and to write.
+pub struct Plain {
+    store: Arc<dyn Store>,
+    clock: Clock,
+}
+
+/// A record as it is shown.
+pub(super) fn view(kind: PlainKind, kv: &Kv) -> Result<Value, RecordError> {
+    let unreadable = |source| RecordError::Unreadable { key: kv.key.clone(), source };
+    let mut object: Value = serde_json::from_slice(&kv.value).map_err(unreadable)?;
+    object["metadata"]["resourceVersion"] = kv.mod_rev.to_string().into();
+    let mut shown = Map::from_iter([
+        ("kind".to_owned(), Value::from(kind.kind())),
+        ("apiVersion".to_owned(), Value::from(kind.api_version())),
+    ]);
+    if let Value::Object(fields) = object {
+        shown.extend(fields.into_iter().filter(|(name, _)| name != "kind" && name != "apiVersion"));
+    }
+    Ok(shown.into())
+}
+
+impl Plain {
+    /// Those of a store.
+    pub fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
+        Plain { store, clock }
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// One of them.
+    pub fn get(&self, object: &PlainRef) -> Result<Value, PlainError> {
+        let kv = self.store.get(&object.key())?.0.ok_or_else(|| PlainError::NotFound(object.clone()))?;
+        Ok(view(object.kind, &kv)?)
+    }
+
+    /// Those of a kind that are meant, in a namespace or in all of them.
+    pub fn list(&self, kind: PlainKind, namespace: Option<&str>, filter: &Filter) -> Result<Listed, PlainError> {
+        let (kvs, revision) = self.store.list(&kind.prefix(namespace))?;
+        let items = kvs.iter().map(|kv| view(kind, kv)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Listed { items: items.into_iter().filter(|item| filter.takes(item)).collect(), revision })
+    }
+
+    /// Every change of them after a revision.
+    pub fn watch(&self, kind: PlainKind, namespace: Option<&str>, filter: Filter, after: u64) -> Changes {
+        changes(&*self.store, &kind.prefix(namespace), after, move |change, rev| {
+            selected(change, rev, |kv| Ok(Some(view(kind, kv)?).filter(|value| filter.takes(value))))
+        })
+    }
+
+    /// Makes one.
+    pub async fn create(
+        &self,
+        kind: PlainKind,
+        namespace: &str,
+        body: Value,
+        dry_run: bool,
+    ) -> Result<Value, PlainError> {
+        let name = name_of(&body)?;
+        let object = PlainRef { kind, namespace: namespace.into(), name };
+        let mut made = body;
+        let meta = tidy(&mut made, &object)?;
+        meta.insert("uid".into(), Uuid::new_v4().to_string().into());
+        meta.insert("creationTimestamp".into(), seconds((self.clock)()).into());
+        if kind == PlainKind::Namespace {
+            let labels = meta.entry("labels").or_insert_with(|| json!({}));
+            labels["kubernetes.io/metadata.name"] = object.name.clone().into();
+            made["spec"] = json!({ "finalizers": ["kubernetes"] });
+            made["status"] = json!({ "phase": "Active" });
+        }
+        if kind == PlainKind::Secret && made["type"].is_null() {
+            made["type"] = "Opaque".into();
+        }
+        let key = object.key();
+        let mut txn = Txn::default().absent(&key).put(&key, &made);
+        let there = self.store.list(&kind.prefix(None))?.0;
+        if there.len() >= kind.most() && kind != PlainKind::Event {
+            return Err(PlainError::TooMany { kind, most: kind.most() });
+        }
+        if let Some(oldest) = there.iter().min_by_key(|kv| kv.create_rev).filter(|_| there.len() >= kind.most()) {
+            txn = txn.delete(&oldest.key);
+        }
+        if dry_run {
+            return match self.store.get(&key)?.0 {
+                Some(_) => Err(PlainError::Exists(object)),
+                None => Ok(shown(kind, &made, 0)?),
+            };
+        }
+        match self.store.txn(txn).await? {
+            TxnResult::Committed(rev) => Ok(shown(kind, &made, rev)?),
+            TxnResult::Conflict { .. } => Err(PlainError::Exists(object)),
+        }
+    }
+
+    /// Changes one; whoever is faster is taken into account, unless the change says which revision it is of.
+    pub async fn edit(&self, object: &PlainRef, edit: &Edit, dry_run: bool) -> Result<Value, PlainError> {
+        let key = object.key();
+        loop {
+            let kv = self.store.get(&key)?.0.ok_or_else(|| PlainError::NotFound(object.clone()))?;
+            let before = view(object.kind, &kv)?;
+            let mut after = match edit {
+                Edit::Replace(value) => value.clone(),
+                Edit::Merge(change) => patch::merge(&before, change)?,
+                Edit::Patch(change) => patch::json(&before, change)?,
+            };
+            for field in ["resourceVersion", "uid"] {
+                let said = &after["metadata"][field];
+                if said.as_str().is_some_and(|said| !said.is_empty() && before["metadata"][field] != said) {
+                    return Err(PlainError::Conflict(object.clone()));
+                }
+            }
+            let meta = tidy(&mut after, object)?;
+            for field in ["uid", "creationTimestamp", "deletionTimestamp"] {
+                if !before["metadata"][field].is_null() {
+                    meta.insert(field.into(), before["metadata"][field].clone());
+                }
+            }
+            if object.kind == PlainKind::Namespace {
+                after["spec"] = before["spec"].clone();
+                after["status"] = before["status"].clone();
+            }
+            let after_shown = shown(object.kind, &after, kv.mod_rev)?;
+            if dry_run || after_shown == before {
+                return Ok(after_shown);
+            }
+            match self.store.txn(Txn::default().key_unchanged(&kv).put(&key, &after)).await? {
+                TxnResult::Committed(rev) => return Ok(shown(object.kind, &after, rev)?),
+                TxnResult::Conflict { .. } => {}
+            }
+        }
+    }
+
+    /// Deletes one, and tells what it was last. A namespace goes when everything in it is gone.
+    pub async fn delete(
+        &self,
+        object: &PlainRef,
+        conditions: &Preconditions,
+        dry_run: bool,
+    ) -> Result<Value, PlainError> {
+        if object.kind == PlainKind::Namespace && object.name == crate::model::DEFAULT_NAMESPACE {
+            let message = format!("namespaces \"{}\" is forbidden: this namespace may not be deleted", object.name);
+            return Err(PlainError::Forbidden { message });
+        }
+        let key = object.key();
+        loop {
+            let kv = self.store.get(&key)?.0.ok_or_else(|| PlainError::NotFound(object.clone()))?;
+            let mut last = view(object.kind, &kv)?;
+            for (field, wanted) in [("uid", &conditions.uid), ("resourceVersion", &conditions.resource_version)] {
+                if wanted.as_ref().is_some_and(|wanted| last["metadata"][field] != *wanted) {
+                    return Err(PlainError::Conflict(object.clone()));
+                }
+            }
+            let mut txn = Txn::default().key_unchanged(&kv);
+            if object.kind == PlainKind::Namespace {
+                if !last["metadata"]["deletionTimestamp"].is_null() {
+                    return Ok(last);
+                }
+                last["metadata"]["deletionTimestamp"] = seconds((self.clock)()).into();
+                last["status"]["phase"] = "Terminating".into();
+                let mut record = last.clone();
+                if let Some(meta) = record["metadata"].as_object_mut() {
+                    meta.shift_remove("resourceVersion");
+                }
+                txn = txn.put(&key, &record);
+            } else {
+                txn = txn.delete(&key);
+            }
+            if dry_run {
+                return Ok(last);
+            }
+            if let TxnResult::Committed(rev) = self.store.txn(txn).await? {
+                last["metadata"]["resourceVersion"] = rev.to_string().into();
+                return Ok(last);
+            }
+        }
+    }
+}
+
+fn shown(kind: PlainKind, object: &Value, rev: u64) -> Result<Value, RecordError> {
+    let value = object.to_string().into_bytes();
+    view(kind, &Kv { key: String::new(), value: value.into(), create_rev: rev, mod_rev: rev })
+}
+
+fn seconds(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn name_of(body: &Value) -> Result<String, PlainError> {
+    let meta = &body["metadata"];
+    let name = match (meta["name"].as_str(), meta["generateName"].as_str()) {
+        (Some(name), _) if !name.is_empty() => name.to_owned(),
+        (_, Some(begin)) if !begin.is_empty() => format!("{begin}{}", &Uuid::new_v4().simple().to_string()[..5]),
+        _ => {
+            let message = "write a name, or a generateName to begin one with".into();
+            return Err(PlainError::Invalid { field: "metadata.name", message });
+        }
+    };
+    if valid_plain_name(&name) {
+        Ok(name)
+    } else {
+        let message =
+            format!("write at most {LONGEST_NAME} lower-case letters, digits, '-' and '.' (RFC 1123 subdomain)");
+        Err(PlainError::Invalid { field: "metadata.name", message })
+    }
+}
+
+/// What of the metadata clients may write, and what the object's path says.
+fn tidy<'a>(object: &'a mut Value, of: &PlainRef) -> Result<&'a mut Map<String, Value>, PlainError> {
+    let invalid = |field, message: &str| PlainError::Invalid { field, message: message.into() };
+    let fields = object.as_object_mut().ok_or_else(|| invalid("", "write a map"))?;
+    fields.retain(|name, _| name != "kind" && name != "apiVersion");
+    // What is written as text is kept, and read, as what it is.
+    if let Some(Value::Object(texts)) = fields.shift_remove("stringData") {
+        let data = fields.entry("data").or_insert_with(|| json!({}));
+        for (name, text) in texts {
+            data[name] = STANDARD.encode(text.as_str().unwrap_or_default()).into();
+        }
+    }
+    let meta = fields.entry("metadata").or_insert_with(|| json!({}));
+    let meta = meta.as_object_mut().ok_or_else(|| invalid("metadata", "write a map"))?;
+    meta.retain(|name, value| {
+        let theirs = matches!(name.as_str(), "generateName" | "labels" | "annotations" | "ownerReferences");
+        theirs && value.as_object().is_none_or(|map| !map.is_empty())
+    });
+    for field in ["labels", "annotations"] {
+        let texts = |map: &Map<String, Value>| map.values().all(Value::is_string);
+        if meta.get(field).is_some_and(|value| !value.as_object().is_some_and(texts)) {
+            let field = if field == "labels" { "metadata.labels" } else { "metadata.annotations" };
+            return Err(invalid(field, "write a map of texts"));
+        }
+    }
+    meta.insert("name".into(), of.name.clone().into());
+    if of.kind.namespaced() {
+        meta.insert("namespace".into(), of.namespace.clone().into());
+    }
+    Ok(meta)
+}

@@ -1,0 +1,124 @@
+//! Whom an owner's end wakes: the objects that name it. Built from what the store tells; nothing is decided by it,
+//! because a pass reads the records again.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::Deserialize;
+
+use crate::model::{Object, ObjectMeta, ObjectRef};
+use crate::plan::owners::owner_ref;
+use crate::store::{Change, records};
+
+/// The objects of each owner, by its UID.
+#[derive(Default)]
+pub(super) struct Owned {
+    dependents: HashMap<String, BTreeSet<ObjectRef>>,
+    known: HashMap<ObjectRef, Vec<String>>,
+}
+
+/// What every record has.
+#[derive(Deserialize)]
+struct Record {
+    metadata: ObjectMeta,
+}
+
+impl Owned {
+    /// Takes note of an object that is there.
+    pub(super) fn add(&mut self, object: &impl Object) {
+        self.set(&object.object_ref(), object.meta().owner_references.iter().map(|owner| owner.uid.clone()).collect());
+    }
+
+    /// Takes note of a change, and says whom it wakes: the dependents of an object whose end is wished for or has come,
+    /// and the owners of one that is gone.
+    pub(super) fn note(&mut self, object: &ObjectRef, change: &Change) -> Vec<ObjectRef> {
+        let (last, gone) = match change {
+            Change::Put { kv, .. } => (kv, false),
+            Change::Delete { prev } => (prev, true),
+        };
+        let Ok(record) = records::decode::<Record>(last) else { return vec![] };
+        let meta = record.object.metadata;
+        let owners = meta.owner_references.iter();
+        self.set(object, owners.clone().filter(|_| !gone).map(|owner| owner.uid.clone()).collect());
+        let ending = gone || meta.deleting();
+        let dependents = self.dependents.get(&meta.uid.to_string()).filter(|_| ending);
+        let owners = owners.filter(|_| gone).filter_map(|owner| owner_ref(&object.namespace, owner));
+        dependents.into_iter().flatten().cloned().chain(owners).collect()
+    }
+
+    fn set(&mut self, object: &ObjectRef, owners: Vec<String>) {
+        if self.known.get(object).map_or(owners.is_empty(), |known| *known == owners) {
+            return;
+        }
+        for owner in self.known.remove(object).into_iter().flatten() {
+            if let Some(dependents) = self.dependents.get_mut(&owner) {
+                dependents.remove(object);
+                if dependents.is_empty() {
+                    self.dependents.remove(&owner);
+                }
+            }
+        }
+        for owner in &owners {
+            self.dependents.entry(owner.clone()).or_default().insert(object.clone());
+        }
+        if !owners.is_empty() {
+            self.known.insert(object.clone(), owners);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{API_VERSION, ClaimSpec, ClaimStatus, ContainerClaim, Origin, OwnerReference};
+    use crate::store::Kv;
+
+    fn claim(name: &str, owner: Option<&ContainerClaim>) -> ContainerClaim {
+        let mut metadata = ObjectMeta::new("default", name, Uuid::new_v4(), Timestamp::UNIX_EPOCH);
+        metadata.owner_references = owner.into_iter().map(reference).collect();
+        ContainerClaim { metadata, spec: ClaimSpec::of("a", Origin::Object), status: ClaimStatus::default() }
+    }
+
+    fn reference(owner: &ContainerClaim) -> OwnerReference {
+        OwnerReference {
+            api_version: API_VERSION.into(),
+            kind: "ContainerClaim".into(),
+            name: owner.metadata.name.clone(),
+            uid: owner.metadata.uid.to_string(),
+            controller: None,
+            block_owner_deletion: None,
+        }
+    }
+
+    fn kv(claim: &ContainerClaim) -> Kv {
+        let value = serde_json::to_vec(claim).unwrap().into();
+        Kv { key: records::key(&claim.object_ref()), value, create_rev: 1, mod_rev: 1 }
+    }
+
+    #[test]
+    fn an_end_wakes_dependents_and_owners_and_everything_else_nobody() {
+        let mut owned = Owned::default();
+        let mut note = |claim: &ContainerClaim, gone: bool| {
+            let change =
+                if gone { Change::Delete { prev: kv(claim) } } else { Change::Put { kv: kv(claim), prev: None } };
+            owned.note(&claim.object_ref(), &change)
+        };
+        let mut owner = claim("owner", None);
+        let dependent = claim("dependent", Some(&owner));
+        assert_eq!(note(&owner, false), []);
+        assert_eq!(note(&dependent, false), []);
+        owner.metadata.end(Timestamp::UNIX_EPOCH);
+        assert_eq!(note(&owner, false), [dependent.object_ref()]);
+        assert_eq!(note(&owner, true), [dependent.object_ref()]);
+        // Whoever names it no more is not woken.
+        let freed = ContainerClaim {
+            metadata: ObjectMeta { owner_references: vec![], ..dependent.metadata.clone() },
+            ..dependent.clone()
+        };
+        assert_eq!(note(&freed, false), []);
+        assert_eq!(note(&owner, true), []);
+        assert_eq!(note(&dependent, true), [owner.object_ref()]);
+    }
+}

@@ -1,0 +1,96 @@
+//! Connections of the API, whatever they come in by: so many at once, each with a deadline for what it asks.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use futures::future::BoxFuture;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a request's head may take.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// The longest head of a request, in bytes.
+const LONGEST_HEAD: usize = 64 << 10;
+/// How long the connections that are left may take when the daemon stops.
+const STOP_TIME: Duration = Duration::from_secs(2);
+
+/// A connection with what answers it, as soon as both sides agree; `None`: turned away.
+pub(super) type Ready<S> = BoxFuture<'static, Option<(S, Router)>>;
+
+/// Where connections come in.
+pub(super) trait Doorway: Send + Sync {
+    /// What they are read from and written to.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next one. What it gives is awaited beside the other connections: whatever has to be agreed on first holds up
+    /// nobody.
+    fn come(&self) -> impl Future<Output = io::Result<Ready<Self::Stream>>> + Send;
+}
+
+/// Answers connections as they come, `most` at once, until cancelled: who comes then waits until one ends.
+pub(super) async fn answer(doorway: &impl Doorway, most: usize, door: &'static str, cancel: CancellationToken) {
+    let (places, tasks) = (Arc::new(Semaphore::new(most)), TaskTracker::new());
+    loop {
+        let place = tokio::select! {
+            () = cancel.cancelled() => break,
+            place = Arc::clone(&places).acquire_owned() => place,
+        };
+        let Ok(place) = place else { break };
+        let came = tokio::select! {
+            () = cancel.cancelled() => break,
+            came = doorway.come() => came,
+        };
+        match came {
+            Ok(ready) => {
+                let cancel = cancel.clone();
+                tasks.spawn(async move {
+                    let ready = tokio::select! {
+                        () = cancel.cancelled() => None,
+                        ready = tokio::time::timeout(HEAD_TIME, ready) => ready.ok().flatten(),
+                    };
+                    if let Some((stream, router)) = ready {
+                        connection(stream, router, door, cancel).await;
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, say: it goes on when others have ended.
+                tracing::warn!(%error, "{door}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    tasks.close();
+    // Whoever is still answered has had its time.
+    let _ = tokio::time::timeout(STOP_TIME, tasks.wait()).await;
+}
+
+async fn connection<S>(stream: S, router: Router, door: &str, cancel: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(LONGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = cancel.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "{door}: a connection broke off");
+    }
+}

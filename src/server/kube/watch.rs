@@ -1,0 +1,88 @@
+//! Watches as lines of JSON.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use futures::future::Either;
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::limits::Place;
+use super::status::Status;
+use super::table::Telling;
+use crate::api::objects::{Changes, WatchEvent};
+use crate::plan::clock::Clock;
+
+/// How long a watch lives whose client does not say.
+const LIFE: Duration = Duration::from_secs(1800);
+
+/// A watch that begins.
+pub(super) struct Watch {
+    /// How objects are told.
+    pub(super) telling: Telling,
+    /// What is there already.
+    pub(super) first: Vec<Value>,
+    /// Says that this was all, as of a revision.
+    pub(super) mark: Option<u64>,
+    /// What comes.
+    pub(super) changes: Changes,
+    /// When it ends.
+    pub(super) timeout: Option<u64>,
+    /// For ages in tables.
+    pub(super) clock: Clock,
+    /// Ends it when the daemon stops.
+    pub(super) cancel: CancellationToken,
+    /// Held until it ends.
+    pub(super) place: Option<Place>,
+}
+
+impl Watch {
+    /// What is there first, then the changes; ends by time, when the daemon stops, or with a line that says why.
+    ///
+    /// A reader holds up nobody and costs no memory: lines are made as it takes them, and one that is slower than what
+    /// the store remembers gets `410 Expired` (`a_watch_that_nobody_reads_holds_up_nothing_and_ends_with_expired`).
+    pub(super) fn answer(self) -> Response {
+        let Watch { telling, first, mark, changes, timeout, clock, cancel, place } = self;
+        let first = first.into_iter().map(|object| Ok(WatchEvent::Added(object)));
+        let (now, mut named) = (clock, false);
+        let mark = stream::iter(mark.map(|revision| line("BOOKMARK", &telling.bookmark(revision))));
+        let mut told = move |change| {
+            // Dropped with the stream.
+            let _ = &place;
+            let (kind, object) = match change {
+                Ok(WatchEvent::Added(object)) => ("ADDED", object),
+                Ok(WatchEvent::Modified(object)) => ("MODIFIED", object),
+                Ok(WatchEvent::Deleted(object)) => ("DELETED", object),
+                Err(error) => return line("ERROR", &Status::from(&error).body()),
+            };
+            let text = line(kind, &telling.line(object, !named, now()));
+            named = true;
+            text
+        };
+        // The mark stands between the two, and is no change: it is told by itself.
+        let marked = stream::iter(first).map(Either::Left).chain(mark.map(Either::Right));
+        let all = marked.chain(changes.map(Either::Left)).map(move |next| match next {
+            Either::Left(change) => told(change),
+            Either::Right(line) => line,
+        });
+        let life = timeout.map_or(LIFE, Duration::from_secs);
+        let end = async move {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = tokio::time::sleep(life) => {}
+            }
+        };
+        let body = Body::from_stream(all.take_until(Box::pin(end)).map(Ok::<_, Infallible>));
+        ([(CONTENT_TYPE, "application/json")], body).into_response()
+    }
+}
+
+fn line(kind: &str, object: &Value) -> String {
+    let mut line = json!({ "type": kind, "object": object }).to_string();
+    line.push('\n');
+    line
+}
