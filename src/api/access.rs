@@ -29,11 +29,9 @@ use subtle::ConstantTimeEq;
 use super::images::hex;
 use crate::model::{NameError, valid_name};
 use crate::plan::clock::Clock;
-use crate::store::records::{self, RecordError};
+use crate::store::records::{self, RecordError, TOKENS};
 use crate::store::{Store, StoreError, Txn, TxnResult};
 
-/// Below it: tokens.
-const TOKENS: &str = "tokens/";
 /// The most tokens there can be.
 pub const MOST_TOKENS: usize = 1000;
 

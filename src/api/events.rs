@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use super::objects::read::{changes, selected};
 use super::objects::{Changes, Listed};
-use super::plain::{FOREIGN_EVENTS, PlainError, PlainKind, PlainRef, view};
+use super::plain::{PlainError, PlainKind, PlainRef, view};
 use crate::manifest::selector::Filter;
 use crate::model::{API_VERSION, DEFAULT_NAMESPACE, Event, EventKind, ObjectRef};
-use crate::store::records::{self, EVENTS, RecordError};
+use crate::store::records::{self, EVENTS, FOREIGN_EVENTS, RecordError};
 use crate::store::{Change, Kv, Store};
 
 /// What both kinds of keys begin with.

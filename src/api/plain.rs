@@ -28,7 +28,6 @@ use crate::plan::clock::Clock;
 use crate::store::records::RecordError;
 use crate::store::{Kv, Store, Txn, TxnResult};
 
-pub(in crate::api) use kinds::FOREIGN_EVENTS;
 use kinds::LONGEST_NAME;
 pub use kinds::{PlainError, PlainKind, PlainRef, valid_plain_name};
 

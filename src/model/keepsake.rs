@@ -1,7 +1,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::{ClaimPhase, ClaimStatus, Container, ContainerClaim, ContainerStatus, Credentials, Mark, Phase};
+use super::{ClaimPhase, ClaimStatus, Container, ContainerClaim, ContainerStatus, Credentials, Mark, ObjectMeta, Phase};
 
 /// The longest keepsake that is read back. Three records of the store's largest size fit, whatever is in them.
 pub const MAX_KEEPSAKE: usize = 2 * 1024 * 1024;
@@ -108,12 +108,18 @@ fn container(c: &Container) -> Container {
         conditions: conditions.cloned().collect(),
         ..ContainerStatus::default()
     };
-    Container { metadata: c.metadata.clone(), spec: c.spec.clone(), status: kept }
+    Container { metadata: lasting_meta(&c.metadata), spec: c.spec.clone(), status: kept }
 }
 
 fn lasting_claim(claim: &ContainerClaim) -> ContainerClaim {
     let status = ClaimStatus { message: String::new(), expires_at: None, ..claim.status.clone() };
-    ContainerClaim { status, ..claim.clone() }
+    ContainerClaim { metadata: lasting_meta(&claim.metadata), spec: claim.spec.clone(), status }
+}
+
+/// Without owners: where a store was lost nobody can tell whether an owner was there, and what is in use is not to end for
+/// one that did not come back.
+fn lasting_meta(meta: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta { owner_references: vec![], ..meta.clone() }
 }
 
 /// JSON says any character of a string in ASCII too; outside of strings it has no others.

@@ -22,6 +22,12 @@ use crate::plan::clock::Anchor;
 pub const REGISTRY: &str = "registry/";
 /// Below it: the event log.
 pub const EVENTS: &str = "events/";
+/// Below it: the tokens that requests over the network bear.
+pub const TOKENS: &str = "tokens/";
+/// Below it: objects of Kubernetes' own kinds, as clients wrote them.
+pub const PLAIN: &str = "plain/";
+/// Below it: events that clients told.
+pub const FOREIGN_EVENTS: &str = "events.k8s.io/";
 /// Written by whoever admits a machine to the host, if it is as it was when the machines were counted.
 pub const ADMISSION: &str = "admission";
 /// The anchor of the daemon's time.

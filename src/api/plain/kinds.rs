@@ -2,7 +2,7 @@
 
 use crate::manifest::patch::PatchError;
 use crate::store::StoreError;
-use crate::store::records::RecordError;
+use crate::store::records::{FOREIGN_EVENTS, RecordError};
 
 /// The longest name, as of a DNS domain.
 pub(super) const LONGEST_NAME: usize = 253;
@@ -86,9 +86,6 @@ impl PlainKind {
         }
     }
 }
-
-/// Below it: events that clients told.
-pub(in crate::api) const FOREIGN_EVENTS: &str = "events.k8s.io/";
 
 /// Names one of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::model::{ClaimSpec, Client, ContainerSpec, Image, Machine, ObjectMeta, Origin, Template, set_condition};
+use crate::model::{
+    API_VERSION, ClaimSpec, Client, ContainerSpec, Image, Machine, ObjectMeta, Origin, OwnerReference, Template,
+    set_condition,
+};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -109,6 +112,24 @@ fn its_name_changes_with_what_somebody_changes_and_with_nothing_else() {
     assert_ne!(extended, before);
     claim.status.delivered_at = None;
     assert_ne!(Keepsake::digest(&c, Some(&claim)), extended);
+}
+
+#[test]
+fn owners_are_not_in_it_since_nobody_can_tell_after_a_loss_whether_they_were_there() {
+    let (mut c, claim) = records(true, BTreeMap::new());
+    let mut claim = claim.unwrap();
+    let owner = OwnerReference {
+        api_version: API_VERSION.into(),
+        kind: "ContainerPool".into(),
+        name: "default".into(),
+        uid: Uuid::from_u128(5).to_string(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    };
+    (c.metadata.owner_references, claim.metadata.owner_references) = (vec![owner.clone()], vec![owner]);
+    let kept = Keepsake::of(&c, Some(&claim), credentials());
+    assert_eq!(kept.container.metadata.owner_references, []);
+    assert_eq!(kept.claim.unwrap().metadata.owner_references, []);
 }
 
 #[test]

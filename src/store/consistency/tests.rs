@@ -53,6 +53,9 @@ fn good() -> BTreeMap<String, Kv> {
         put("events/00000000000000000042", &Event::new(EventKind::Started, at)),
         put(INSTANCE, &Uuid::from_u128(3)),
         put(ADMISSION, &UUID),
+        put("tokens/ci", &json!({ "name": "ci" })),
+        put("plain/namespaces/default", &json!({ "kind": "Namespace" })),
+        put("events.k8s.io/default/told", &json!({ "kind": "Event" })),
         put(CLOCK, &json!({"bootId": "b", "wall": at, "boottimeMilliseconds": 1})),
     ];
     all.into_iter().map(|kv| (kv.key.clone(), kv)).collect()
@@ -81,7 +84,7 @@ type Case = (&'static str, fn(&mut BTreeMap<String, Kv>), &'static [(&'static st
 #[test]
 fn each_rule_finds_what_breaks_it() {
     assert_eq!(findings(&good()), []);
-    let cases: [Case; 17] = [
+    let cases: [Case; 18] = [
         ("a port is lost", |r| drop(r.remove(PORT)), &[(BOX, "not held")]),
         (
             "a port is another's",
@@ -143,6 +146,11 @@ fn each_rule_finds_what_breaks_it() {
             "a key is unknown",
             |r| drop(r.insert("registry/ports/x".into(), put("registry/ports/x", &UUID))),
             &[("registry/ports/x", "no key")],
+        ),
+        (
+            "a document is none",
+            |r| drop(r.insert("plain/namespaces/a".into(), put("plain/namespaces/a", &1))),
+            &[("plain/namespaces/a", "cannot be read")],
         ),
         ("a clock is none", |r| drop(r.insert(CLOCK.into(), put(CLOCK, &1))), &[(CLOCK, "cannot be read")]),
         (
