@@ -38,7 +38,7 @@ pub(super) enum Media {
     Manifest,
 }
 
-/// The media type of [`Media::Manifest`].
+/// The media type of a manifest that describes its object wholly: what is not in it has its default.
 pub const MANIFEST: &str = "application/vnd.anweddol.manifest+json";
 
 /// What an `Accept` header wants: the first of its entries that there is. Without one, JSON.
