@@ -89,7 +89,12 @@ impl Cluster {
     }
 
     pub(crate) fn kubectl_as(&self, user: &str, args: &[&str]) -> Said {
-        said(finish(&mut self.tool("ANWEDDOL_KUBECTL", user, args)))
+        self.run("ANWEDDOL_KUBECTL", user, args)
+    }
+
+    /// A program of Kubernetes as a user: what it says.
+    pub(crate) fn run(&self, variable: &str, user: &str, args: &[&str]) -> Said {
+        said(finish(&mut self.tool(variable, user, args)))
     }
 
     /// kubectl with something to read.

@@ -11,5 +11,6 @@ mod cluster;
 mod controller;
 mod helm;
 mod looking;
+mod older;
 mod python;
 mod roles;

