@@ -36,6 +36,25 @@ run() {
   told+=("$stage" "$((SECONDS - start)) s")
 }
 
+# In the two labs at once, with what is to run in each: each is a host of its own, and its tests mostly wait. What they say
+# is shown one after the other.
+in_both_labs() {
+  stage=$1
+  local of_system=$2 of_embedded=$3
+  shift 3
+  local start=$SECONDS said failed=
+  said=$(mktemp)
+  printf '\n== %s: in the lab with libvirtd, and in the one without: %s\n' "$stage" "$*"
+  "${embedded[@]}" "$@" -E "$of_embedded" >"$said" 2>&1 &
+  local other=$!
+  "${lab[@]}" "$@" -E "$of_system" || failed=system
+  wait $other || failed="$failed embedded"
+  cat "$said"
+  rm "$said"
+  [ -z "$failed" ] || { stage="$stage ($failed)"; return 1; }
+  told+=("$stage" "$((SECONDS - start)) s")
+}
+
 nextest() { cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest; }
 documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items; }
 kubernetes() {
@@ -63,12 +82,8 @@ run 'documentation examples' cargo test --locked --doc
 run 'kubectl and helm' kubernetes
 run 'image, on QEMU' cargo nextest run --locked --profile lab --test image --run-ignored only
 run 'disks that fail' "${embedded[@]}" "${real[@]}" --test store faults
-run 'libvirt, system' "${lab[@]}" "${real[@]}" --test libvirt system
-run 'libvirt, embedded' "${embedded[@]}" "${real[@]}" --test libvirt embedded
-run 'guests, system' "${lab[@]}" "${real[@]}" --profile lab --test guest
-run 'guests, embedded' "${embedded[@]}" "${real[@]}" --profile lab --test guest -E 'not test(/^libvirtd::/)'
-run 'crashes, system' "${lab[@]}" "${real[@]}" --profile crash --no-capture --test crash real
-run 'crashes, embedded' "${embedded[@]}" "${real[@]}" --profile crash --no-capture --test crash real
-run 'library, system' "${lab[@]}" "${real[@]}" --profile lab --test library
-run 'library, embedded' "${embedded[@]}" "${real[@]}" --profile lab --test library
+in_both_labs 'libvirt' 'test(/^system/)' 'test(/^embedded/)' "${real[@]}" --test libvirt
+in_both_labs 'guests' 'all()' 'not test(/^libvirtd::/)' "${real[@]}" --profile lab --test guest
+in_both_labs 'crashes, real' 'test(/^real/)' 'test(/^real/)' "${real[@]}" --profile crash --no-capture --test crash
+in_both_labs 'library' 'all()' 'all()' "${real[@]}" --profile lab --test library
 finished=yes
