@@ -1,7 +1,9 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::{ClaimPhase, ClaimStatus, Container, ContainerClaim, ContainerStatus, Credentials, Mark, ObjectMeta, Phase};
+use super::{
+    ClaimPhase, ClaimStatus, Container, ContainerClaim, ContainerStatus, Credentials, Mark, ObjectMeta, Phase,
+};
 
 /// The longest keepsake that is read back. Three records of the store's largest size fit, whatever is in them.
 pub const MAX_KEEPSAKE: usize = 2 * 1024 * 1024;

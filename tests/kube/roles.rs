@@ -51,3 +51,12 @@ fn whoever_may_only_claim_gets_a_machine_and_its_login() {
     }
     assert!(eve(&["delete", "claim", "mine", "--timeout=60s"]).done().contains("deleted"));
 }
+
+#[test]
+#[ignore = "needs kubectl (tests/kube/tools.sh)"]
+fn a_doctor_comes_by_the_hosts_own_door_alone() {
+    let cluster = Cluster::new();
+    let report = cluster.anweddol(&["doctor", "-o", "json"]).done();
+    assert!(report.contains("\"looked\""), "{report}");
+    assert!(cluster.kubectl(&["get", "--raw", "/doctor"]).refused().contains("(NotFound)"));
+}
