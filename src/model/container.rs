@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Condition, Kind, Object, ObjectMeta, Template};
+use super::{Condition, Kind, Object, ObjectMeta, Template, is_zero};
 
 /// One machine, from its wish to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,10 +143,6 @@ pub struct ContainerStatus {
     /// `Started`, `Personalised`, `Published`, `Authorized`, `Ready`, `Seen`, `Paused`, `Expiring`, `Released`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-}
-
-fn is_zero(n: &u32) -> bool {
-    *n == 0
 }
 
 /// The login of a container. Kept beside the container, not in it, so that who may read containers need not see it;

@@ -35,3 +35,8 @@ pub use template::{
     DiskFormat, DomainType, Egress, Image, Lifetime, Memory, Network, NetworkSpec, ParseMemoryError, Template,
 };
 pub use trace::{Listing, Trace, TraceKind, Whose};
+
+/// Whether a counter need not be written.
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}

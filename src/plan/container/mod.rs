@@ -19,7 +19,8 @@
 //! - A deleted container gets no step that starts or opens anything.
 //! - A gated container is not started, and nothing else of it is held up.
 //! - A port is closed before its machine is ended, and opened only after the endpoint account is locked.
-//! - A claim that came to an end stays as it ended, and its machine ends with it.
+//! - A claim that came to an end stays as it ended, and its machine ends with it. One that is not bound yet and waits
+//!   on no connection outlives its machine: `a_claim_nobody_waits_on_outlives_the_machine_it_was_promised`.
 //! - A container without pool is not removed before it is deleted: it ends as Failed, with nothing left of it but its
 //!   record, or a manifest that still names it would make another machine.
 //! - The domain of a machine in use bears what its records say ([`Keepsake`](crate::model::Keepsake)); that it cannot be written there ends no
@@ -139,13 +140,16 @@ impl<'a> Draft<'a> {
             return;
         }
         let failed = self.status.phase == Phase::Failed;
-        let over =
-            |claim: &ContainerClaim| claim.metadata.deleting() || (claim::finished(claim.status.phase) && !failed);
+        // One that failed by itself says so; its claim may wait for another one by now.
+        let over = |claim: Option<&ContainerClaim>| match claim {
+            Some(claim) => claim.metadata.deleting() || (claim::finished(claim.status.phase) && !failed),
+            None => !failed,
+        };
         if self.c.metadata.deleting() {
             let message = "its end was asked for";
             self.claim_ends(message);
             self.terminate("Deleted", message);
-        } else if self.c.spec.claim.is_some() && self.claim.is_none_or(over) {
+        } else if self.c.spec.claim.is_some() && over(self.claim) {
             self.terminate("ClaimGone", "its claim was withdrawn");
         }
     }
@@ -334,12 +338,7 @@ impl<'a> Draft<'a> {
     }
 
     fn step(&mut self, step: Step) -> Next {
-        let left = self.status.retry_at.map(|at| at.duration_since(self.now));
-        match left {
-            // A longer one was written before the host booted with another date.
-            Some(left) if left.is_positive() && left <= backoff::LONGEST => Next::Look(left),
-            _ => Next::Step(step),
-        }
+        backoff::left(self.status.retry_at, self.now).map_or(Next::Step(step), Next::Look)
     }
 
     fn fail(&mut self, reason: &str, message: &str, mark: &Mark, seen: &Observed) -> Next {
@@ -367,16 +366,21 @@ impl<'a> Draft<'a> {
         set_condition(&mut self.status.conditions, READY, false, reason, message, self.now);
     }
 
-    /// Its claim ends with it, unless that ended before: one that was bound is Lost, another one Failed.
+    /// Its claim ends with it, unless that ended before: one that was bound is Lost; another one waits for another machine,
+    /// or is Failed where somebody waits for this one.
     fn claim_ends(&mut self, message: &str) {
         let Some(claim) = self.claim.filter(|claim| !claim.metadata.deleting()) else { return };
         let before = self.claim_status.clone().unwrap_or_else(|| claim.status.clone());
-        let (phase, kind) = match before.phase {
-            ClaimPhase::Pending => (ClaimPhase::Failed, EventKind::FailedClaim),
-            ClaimPhase::Bound => (ClaimPhase::Lost, EventKind::LostClaim),
+        let ended = |phase| claim::ended(&before, phase, message, self.now);
+        let (status, kind) = match before.phase {
+            ClaimPhase::Pending => match claim::requeued(claim, message, self.now) {
+                Some(status) => (status, EventKind::RequeuedClaim),
+                None => (ended(ClaimPhase::Failed), EventKind::FailedClaim),
+            },
+            ClaimPhase::Bound => (ended(ClaimPhase::Lost), EventKind::LostClaim),
             ClaimPhase::Failed | ClaimPhase::Lost | ClaimPhase::Expired => return,
         };
-        self.claim_status = Some(claim::ended(&before, phase, message, self.now));
+        self.claim_status = Some(status);
         let event = self.event(kind).regarding(claim.object_ref()).message(message);
         self.events.push(event);
     }

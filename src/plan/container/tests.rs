@@ -227,6 +227,36 @@ fn a_guest_that_never_answers_is_given_up_at_its_deadline() {
 }
 
 #[test]
+fn a_claim_nobody_waits_on_outlives_the_machine_it_was_promised() {
+    let (dies, deleted) = (|_: &mut Walk| {}, |walk: &mut Walk| walk.c.metadata.deletion_timestamp = Some(at(2)));
+    for (end, reason) in [(dies as fn(&mut Walk), "DomainGone"), (deleted, "Deleted")] {
+        let mut walk = Walk::new(true);
+        walk.claim.as_mut().unwrap().spec.origin = Origin::Object;
+        walk.decide(&seen(Seen::Absent, Seen::Absent), 1);
+        walk.note(Step::CreateDomain, Outcome::Done, 1);
+        end(&mut walk);
+        let running = seen(domain(DomainState::Running), Seen::Absent);
+        if reason == "Deleted" {
+            assert_eq!(walk.decide(&running, 3), Next::Step(Step::DestroyDomain));
+        } else {
+            // A disk that is left keeps the record for another pass.
+            let disk = Observed { disk: Seen::Present(()), ..seen(Seen::Absent, Seen::Absent) };
+            assert_eq!(walk.decide(&disk, 3), Next::Step(Step::RemoveDisk));
+        }
+        // The claim is another machine's from here on, and is not read with this one any more.
+        let claim = walk.claim.take().unwrap();
+        assert!(claim::waits(&claim) && claim.status.failures == 1, "{claim:?}");
+        assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), 4), Next::Remove);
+        assert_eq!(walk.c.status.reason, reason, "what ended it is not told any more");
+        let count = |kind| walk.told.iter().filter(|&&told| told == kind).count();
+        assert_eq!(
+            [EventKind::RequeuedClaim, EventKind::FailedClaim, EventKind::DestroyedContainer].map(count),
+            [1, 0, 1]
+        );
+    }
+}
+
+#[test]
 fn a_step_that_keeps_failing_waits_longer_and_is_then_given_up() {
     let mut walk = Walk::new(true);
     let nothing = seen(Seen::Absent, Seen::Absent);
