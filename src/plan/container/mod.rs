@@ -18,7 +18,9 @@
 //! - A member that does not answer its probes is not given to a client: `a_member_that_answers_no_probe_is_replaced`.
 //! - A deleted container gets no step that starts or opens anything.
 //! - A gated container is not started, and nothing else of it is held up.
-//! - A port is closed before its machine is ended, and opened only after the endpoint account is locked.
+//! - A port is closed before its machine is ended, and opened only after the endpoint account is locked. One that is
+//!   inside the machine's own QEMU ends with it at the latest:
+//!   `a_machine_that_does_not_tell_of_its_port_can_be_ended_where_the_port_ends_with_it`.
 //! - A claim that came to an end stays as it ended, and its machine ends with it. One that is not bound yet and waits
 //!   on no connection outlives its machine: `a_claim_nobody_waits_on_outlives_the_machine_it_was_promised`.
 //! - A container without pool is not removed before it is deleted: it ends as Failed, with nothing left of it but its
@@ -162,8 +164,11 @@ impl<'a> Draft<'a> {
     // --- down ---
 
     fn go_down(&mut self, mark: &Mark, seen: &Observed) -> Next {
+        let ours = matches!(&seen.domain, Seen::Present(domain) if domain.mark.as_ref() == Some(mark));
         match &seen.forward {
             Seen::Present(()) => return self.step(Step::Withdraw),
+            // Without an address of its own its forward is inside its QEMU, which does not answer, and ends with it.
+            Seen::Unknown(_) if ours && seen.address == Seen::Present(None) => return self.step(Step::DestroyDomain),
             Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             Seen::Absent => {}
         }
@@ -173,7 +178,7 @@ impl<'a> Draft<'a> {
             self.events.push(event);
         }
         match &seen.domain {
-            Seen::Present(domain) if domain.mark.as_ref() == Some(mark) => return self.step(Step::DestroyDomain),
+            Seen::Present(_) if ours => return self.step(Step::DestroyDomain),
             Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             // Somebody else's domain with our UUID was never ours to end, so nothing of ours is left either.
             Seen::Present(_) | Seen::Absent => {}
