@@ -28,7 +28,7 @@ pub use meta::{
     API_VERSION, CONFIGURED, Condition, DEFAULT_NAMESPACE, Kind, MANAGED_BY, NameError, Object, ObjectMeta, ObjectRef,
     TEMPLATE_HASH, condition, set_condition, set_unknown, valid_name,
 };
-pub use observed::{DomainSeen, DomainState, Mark, Observed, Seen};
+pub use observed::{DomainSeen, DomainState, Mark, Observed, Pause, Seen};
 pub use pool::{ContainerPool, PoolSpec, PoolStatus, Refill, RefillWindow, UpdateKind, UpdateStrategy};
 pub use subnet::{ParseSubnetError, Subnet};
 pub use template::{

@@ -44,7 +44,7 @@ impl Monitor for Libvirt {
 
     fn machines(&self) -> Result<Vec<Uuid>, HypervisorError> {
         let running = self.list()?.into_iter().filter(|domain| match domain.state {
-            DomainState::Running | DomainState::Paused => true,
+            DomainState::Running | DomainState::Paused(_) => true,
             DomainState::Off => false,
         });
         Ok(running.map(|domain| domain.uuid).collect())

@@ -14,7 +14,8 @@
 //! - Nothing is destroyed on doubt: with the domain or the forward *unknown*, the only answer is to wait. The record says
 //!   so, once, and says once that it is over: `one_condition_says_that_nothing_can_be_seen_and_one_change_that_it_can`.
 //! - What stands still is given to nobody, and what somebody uses is not ended for it:
-//!   `a_paused_member_is_replaced_and_a_paused_machine_in_use_stays_and_is_told_once`.
+//!   `a_paused_member_is_replaced_and_a_paused_machine_in_use_stays_and_is_told_once`. One that found no room for its
+//!   disk goes on when there is some: `a_machine_in_use_that_finds_no_room_says_where_and_goes_on_by_itself`.
 //! - A member that does not answer its probes is not given to a client: `a_member_that_answers_no_probe_is_replaced`.
 //! - A deleted container gets no step that starts or opens anything.
 //! - A gated container is not started, and nothing else of it is held up.
@@ -66,7 +67,7 @@ pub mod conditions {
     pub const READY: &str = "Ready";
     /// What is outside can be looked at. Absent until it once could not be.
     pub const SEEN: &str = "Seen";
-    /// Its domain stands still: somebody paused it from outside, or libvirt did after its disk could not be written.
+    /// Its domain stands still: somebody paused it from outside, or the host has no room for its disk.
     pub const PAUSED: &str = "Paused";
     /// Its end is near.
     pub const EXPIRING: &str = "Expiring";
@@ -290,7 +291,9 @@ impl<'a> Draft<'a> {
                     Step::Withdraw | Step::DestroyDomain | Step::RemoveDisk => {}
                     // Looked at when something changes, or with everything else: whoever writes another one into it
                     // keeps nobody busy.
-                    Step::Remember => return self.time_left(),
+                    Step::Remember => return self.soon_resumed(),
+                    // That it goes on is told when it is seen to.
+                    Step::Resume => {}
                 }
                 Next::Look(SignedDuration::ZERO)
             }
@@ -302,6 +305,11 @@ impl<'a> Draft<'a> {
                 self.status.failures += 1;
                 let wait = backoff::after(self.status.failures);
                 self.status.retry_at = Some(self.now + wait);
+                // Nothing failed: there is no room yet. Its record says where, and its time goes on.
+                if step == Step::Resume {
+                    self.stands_still(why);
+                    return sooner(Next::Look(wait), self.time_left());
+                }
                 self.runtime_error(step, why);
                 // Nothing is wrong with a machine whose records are not remembered, and its time goes on.
                 if step == Step::Remember {

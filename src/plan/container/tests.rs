@@ -5,7 +5,7 @@ use super::conditions::{PAUSED, SEEN};
 use super::*;
 use crate::model::{
     ClaimSpec, ClaimStatus as Claimed, ContainerSpec, DomainSeen, Image, Keepsake, Lifetime, Machine, ObjectMeta,
-    Template,
+    Pause, Template,
 };
 
 fn at(second: i64) -> Timestamp {
@@ -607,8 +607,45 @@ fn a_claim_that_comes_while_libvirt_is_away_waits_and_is_told_within_its_deadlin
 }
 
 #[test]
+fn a_machine_in_use_that_finds_no_room_says_where_and_goes_on_by_itself() {
+    let full = seen(domain(DomainState::Paused(Pause::DiskFull)), Seen::Present(()));
+    let mut member = Walk::new(false);
+    member.up();
+    assert_eq!(member.decide(&full, 10), Next::Step(Step::Withdraw));
+    assert_eq!(member.c.status.reason, "DiskFull", "nobody waits for it");
+
+    let mut walk = Walk::new(true);
+    walk.up();
+    let since = walk.told.len();
+    let wait = SignedDuration::from_secs(5);
+    assert_eq!(walk.decide(&full, 10), Next::Look(wait), "it would stop and go");
+    assert_eq!(walk.decide(&full, 11), Next::Look(wait - SignedDuration::from_secs(1)), "its wait begins once");
+    // That it stands still is something to remember, and keeps it from going on no longer.
+    assert_eq!(walk.decide(&full, 15), Next::Look(wait));
+    let mut now = 15;
+    for failures in 1..9 {
+        assert_eq!(walk.decide(&full, now), Next::Step(Step::Resume), "after {failures}");
+        let no_room = Outcome::Failed("there is no room for its disk in /disks".into());
+        assert_eq!(walk.note(Step::Resume, no_room, now), Next::Look(backoff::after(failures)));
+        let paused = walk.c.status.conditions.iter().find(|c| c.kind == PAUSED).unwrap();
+        assert_eq!((paused.status.as_str(), paused.reason.as_str()), ("True", "DiskFull"));
+        assert!(paused.message.contains("/disks"), "{}", paused.message);
+        now += 30;
+    }
+    assert_eq!((walk.c.status.phase, status(&walk, "Ready").as_deref()), (Phase::Bound, Some("False")));
+    assert_eq!(walk.decide(&full, now), Next::Step(Step::Resume));
+    walk.note(Step::Resume, Outcome::Done, now);
+    assert_eq!(walk.decide(&well(Seen::Present(None)), now), Next::Rest);
+    assert_eq!((walk.c.status.failures, status(&walk, "Ready").as_deref()), (0, Some("True")));
+    assert_eq!(walk.told[since..], [EventKind::PausedContainer, EventKind::ResumedContainer]);
+
+    // Paused from outside it is left alone.
+    assert_eq!(walk.decide(&seen(domain(DomainState::Paused(Pause::Asked)), Seen::Present(())), now), Next::Rest);
+}
+
+#[test]
 fn a_paused_member_is_replaced_and_a_paused_machine_in_use_stays_and_is_told_once() {
-    let still = seen(domain(DomainState::Paused), Seen::Present(()));
+    let still = seen(domain(DomainState::Paused(Pause::Asked)), Seen::Present(()));
     let mut member = Walk::new(false);
     member.up();
     assert_eq!(member.decide(&still, 10), Next::Step(Step::Withdraw));
@@ -674,7 +711,8 @@ fn any_seen() -> impl Strategy<Value = Observed> {
         Just(Seen::Absent),
         Just(Seen::Unknown("?".into())),
         Just(domain(DomainState::Running)),
-        Just(domain(DomainState::Paused)),
+        Just(domain(DomainState::Paused(Pause::Asked))),
+        Just(domain(DomainState::Paused(Pause::DiskFull))),
         Just(domain(DomainState::Off)),
         Just(foreign()),
     ];
