@@ -26,7 +26,8 @@ pub(super) enum StoreCommand {
     /// sealed: keep seal.key of the state directory too
     Export(ExportArgs),
     /// Put what a document holds in place of the store, all of it or nothing. Revisions and the numbers of events go on
-    /// from there, and machines that run are taken over by the next start
+    /// from there, and machines that run are taken over by the next start; it ends those of this installation that the
+    /// document does not know: 'anweddol store rebuild --dry-run' tells which run
     Import(ImportArgs),
     /// Write a lost or damaged store anew from what the domains of its machines bear
     ///
@@ -166,6 +167,10 @@ fn import(args: &ImportArgs) -> Result<ExitCode> {
     }
     let (records, revision) = (contents.records.len(), contents.revision);
     eprintln!("imported: {records} records at revision {revision}, of {}, to {}", header.exported, path.display());
+    eprintln!(
+        "the next start ends machines of this installation that are not in it: 'anweddol store rebuild --dry-run' tells \
+         which run"
+    );
     let seal = daemon::seal_path(&state_dir);
     if !seal.exists() {
         eprintln!("warning: without {}, passwords of running machines cannot be opened: bring it here", seal.display());

@@ -293,7 +293,8 @@ fn payload(moment: &Moment) -> Option<Payload> {
         | EventKind::UpdatingPool
         | EventKind::UpdatedPool
         | EventKind::PausedContainer
-        | EventKind::ResumedContainer => return None,
+        | EventKind::ResumedContainer
+        | EventKind::RequeuedClaim => return None,
     })
 }
 

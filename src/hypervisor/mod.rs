@@ -34,6 +34,10 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// or none, it is [`HypervisorError::NotOurs`].
     fn destroy(&self, mark: &Mark) -> Result<(), HypervisorError>;
 
+    /// Has a domain go on that stands still because its disk found no room, if there is some by now. If it runs, or is
+    /// not there, that is success; if it bears another mark or none, it is [`HypervisorError::NotOurs`].
+    fn resume(&self, mark: &Mark) -> Result<(), HypervisorError>;
+
     /// Writes what a domain bears of its records, instead of what it bore before. If there is no such domain, there is
     /// nothing to remember and that is success; if it bears another mark or none, it is [`HypervisorError::NotOurs`].
     fn remember(&self, mark: &Mark, digest: &str, text: &str) -> Result<(), HypervisorError>;

@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Client, Condition, Kind, Object, ObjectMeta};
+use super::{Client, Condition, Kind, Object, ObjectMeta, is_zero};
 
 /// Somebody's right to one machine: what CREATE writes and DESTROY deletes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +104,7 @@ pub enum ClaimPhase {
     Pending,
     /// Its machine is its own. It is never bound again.
     Bound,
-    /// Its machine could not be made, or not in time. It is never bound.
+    /// It was not bound in time, or whoever waited for it was told that its machine could not be made. It is never bound.
     Failed,
     /// Its machine died. It is never bound again.
     Lost,
@@ -119,7 +119,7 @@ pub struct ClaimStatus {
     /// Where it is on its way.
     #[serde(default)]
     pub phase: ClaimPhase,
-    /// Its machine.
+    /// Its machine. Until it is bound, one that ended may be followed by another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
     /// Why it is there, for people.
@@ -134,6 +134,12 @@ pub struct ClaimStatus {
     /// When it came to Failed, Lost or Expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
+    /// Machines in a row that were promised to it and ended before they were its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u32,
+    /// Not before then does it look for another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
     /// When its login was read through the API: that works once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_read_at: Option<Timestamp>,

@@ -74,11 +74,13 @@ pub enum EventKind {
     PausedContainer = 30,
     /// It goes on.
     ResumedContainer = 31,
+    /// The machine that a claim was promised ended before it was its own: it waits for another one.
+    RequeuedClaim = 32,
 }
 
 impl EventKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [EventKind; 31] = [
+    pub const ALL: [EventKind; 32] = [
         EventKind::Client,
         EventKind::ClientClosed,
         EventKind::Connection,
@@ -110,6 +112,7 @@ impl EventKind {
         EventKind::UpdatedPool,
         EventKind::PausedContainer,
         EventKind::ResumedContainer,
+        EventKind::RequeuedClaim,
     ];
 
     /// Its number.
@@ -151,6 +154,7 @@ impl EventKind {
             EventKind::UpdatedPool => "UPDATED_POOL",
             EventKind::PausedContainer => "PAUSED_CONTAINER",
             EventKind::ResumedContainer => "RESUMED_CONTAINER",
+            EventKind::RequeuedClaim => "REQUEUED_CLAIM",
         }
     }
 }

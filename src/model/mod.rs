@@ -29,10 +29,15 @@ pub use meta::{
     ObjectMeta, ObjectRef, Operation, OwnerReference, TEMPLATE_HASH, VERSION, condition, set_condition, set_unknown,
     valid_name,
 };
-pub use observed::{DomainSeen, DomainState, Mark, Observed, Seen};
+pub use observed::{DomainSeen, DomainState, Mark, Observed, Pause, Seen};
 pub use pool::{ContainerPool, PoolSpec, PoolStatus, Refill, RefillWindow, UpdateKind, UpdateStrategy};
 pub use subnet::{ParseSubnetError, Subnet};
 pub use template::{
     DiskFormat, DomainType, Egress, Image, Lifetime, Memory, Network, NetworkSpec, ParseMemoryError, Template,
 };
 pub use trace::{Listing, Trace, TraceKind, Whose};
+
+/// Whether a counter need not be written.
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}

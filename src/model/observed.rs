@@ -51,10 +51,20 @@ pub struct Mark {
 pub enum DomainState {
     /// Its processors run.
     Running,
-    /// It stands still: paused, suspended.
-    Paused,
+    /// It stands still.
+    Paused(Pause),
     /// It is defined, but off, crashed or going down.
     Off,
+}
+
+/// Why a domain stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pause {
+    /// Somebody paused or suspended it.
+    Asked,
+    /// It wrote to its disk, and there was no room for that on the host: QEMU pauses a guest for nothing else that goes
+    /// wrong with a disk, and goes on with that write when it is told to.
+    DiskFull,
 }
 
 /// A domain, as seen.

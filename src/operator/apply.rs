@@ -29,6 +29,7 @@ impl Operator {
             Step::Publish => self.forwarder.publish(&forward(c)).map_or_else(forward_outcome, done),
             Step::Authorize => self.authorize(c),
             Step::RemoveDisk => self.hypervisor.remove_disk(c.uuid()).map_or_else(hypervisor_outcome, done),
+            Step::Resume => self.hypervisor.resume(&self.mark(c)).map_or_else(hypervisor_outcome, done),
             Step::Remember => self.remember(c),
             Step::Withdraw => self.forwarder.withdraw(&forward(c)).map_or_else(forward_outcome, done),
         }

@@ -198,6 +198,24 @@ impl Inventory {
         self.store.txn(txn).wait().map(drop).map_err(|error| error_chain(&error))
     }
 
+    /// Machines in use whose domain does not bear its records, on a second look too: their next pass writes them. What
+    /// cannot be listed is said to be unknown already.
+    fn forgetful(&self, recorded: &Recorded) -> Vec<Attention> {
+        let look = |recorded: &Recorded| {
+            let domains = self.hypervisor.list().unwrap_or_default();
+            drift::forgetful(&recorded.containers, &recorded.claims, &domains)
+        };
+        let before = look(recorded);
+        if before.is_empty() {
+            return before;
+        }
+        std::thread::sleep(SETTLE);
+        let Ok(recorded) = self.recorded() else { return before };
+        let mut still = look(&recorded);
+        still.retain(|one| before.contains(one));
+        still
+    }
+
     fn checks(&self, recorded: &Recorded, records: &[Kv]) -> Vec<Check> {
         let Recorded { containers, claims, pools, .. } = recorded;
         let counted = format!("{} pools, {} containers, {} claims", pools.len(), containers.len(), claims.len());
@@ -239,7 +257,8 @@ impl Doctor for Inventory {
             (seen, recorded) = self.seen()?;
             seen.drifts.retain(|drift| before.contains(drift));
         }
-        let attention: Vec<Attention> = attention(&recorded.containers, &recorded.claims, &recorded.pools);
+        let mut attention: Vec<Attention> = attention(&recorded.containers, &recorded.claims, &recorded.pools);
+        attention.extend(self.forgetful(&recorded));
         let checks = self.checks(&recorded, &self.store.list("")?.0);
         Ok(Report { looked: seen.looked, drifts: seen.drifts, removed, attention, checks })
     }

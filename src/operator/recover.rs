@@ -64,7 +64,9 @@ impl Operator {
                 Ok(None) => Some("its domain is gone"),
                 Ok(Some(domain)) if domain.mark.as_ref() != Some(&self.mark(&c)) => Some("its domain is not ours"),
                 Ok(Some(domain)) if domain.state == DomainState::Off => Some("its domain is off"),
-                Ok(Some(domain)) if domain.state == DomainState::Paused && !in_use(&c) => Some("its domain is paused"),
+                Ok(Some(domain)) if matches!(domain.state, DomainState::Paused(_)) && !in_use(&c) => {
+                    Some("its domain is paused")
+                }
                 Ok(Some(_)) => None,
             };
             let event = match refusal {

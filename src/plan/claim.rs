@@ -6,13 +6,16 @@
 //!    └──► Failed ─────────────────────────────┘
 //! ```
 //!
-//! A claim that came to one of its ends never leaves it.
+//! A claim that came to one of its ends never leaves it. While it is Pending nobody has seen its machine: where one ends
+//! before it is its own, a claim that was written as an object waits for another one, in its old place of the queue and
+//! longer after each; whoever waits on a connection is told at once instead
+//! (`a_machine_that_ends_before_it_is_its_claims_is_followed_by_another_one`).
 
 use jiff::{SignedDuration, Timestamp};
 
 use uuid::Uuid;
 
-use super::public_key;
+use super::{backoff, public_key};
 use crate::model::{
     ClaimPhase, ClaimStatus, ContainerClaim, Event, EventKind, Object, Origin, set_condition, set_unknown,
 };
@@ -85,7 +88,10 @@ pub fn decide(claim: &ContainerClaim, queue: Queue, now: Timestamp) -> Decision 
 fn pending(claim: &ContainerClaim, queue: Queue, now: Timestamp) -> Decision {
     let left = time_left(claim, now);
     if let (Some(limit), Some(SignedDuration::ZERO)) = (claim.spec.timeout_seconds, left) {
-        let message = format!("it was not bound within {limit} s (timeoutSeconds)");
+        let mut message = format!("it was not bound within {limit} s (timeoutSeconds)");
+        if claim.status.failures > 0 {
+            message += &format!("; the last of {} machines in a row ended on its way", claim.status.failures);
+        }
         return failed(claim, &message, now);
     }
     if let (None, Some(key)) = (&claim.status.container, &claim.spec.ssh_public_key)
@@ -94,9 +100,13 @@ fn pending(claim: &ContainerClaim, queue: Queue, now: Timestamp) -> Decision {
         return failed(claim, &format!("sshPublicKey: {error}"), now);
     }
     let rest = left.map_or(Next::Rest, Next::Look);
+    let pause = backoff::left(claim.status.retry_at, now);
     let (status, next) = match (&claim.status.container, queue) {
         (Some(_), _) => (claim.status.clone(), rest),
-        (None, Queue::First) => (claim.status.clone(), Next::Place),
+        (None, Queue::First) => match pause {
+            Some(pause) => (claim.status.clone(), Next::Look(left.map_or(pause, |left| left.min(pause)))),
+            None => (claim.status.clone(), Next::Place),
+        },
         (None, Queue::Behind) => (held(&claim.status, "Queued", "others came before", now), rest),
         (None, Queue::NoPool) => {
             let message = format!("there is no pool '{}'", claim.spec.pool);
@@ -185,6 +195,20 @@ pub fn promised(before: &ClaimStatus, container: &str, now: Timestamp) -> ClaimS
     status
 }
 
+/// Its status once the machine that it was promised ended before it was its own; nothing, where somebody waits on a
+/// connection: that is told to them.
+pub fn requeued(claim: &ContainerClaim, why: &str, now: Timestamp) -> Option<ClaimStatus> {
+    match claim.spec.origin {
+        Origin::Wire { .. } | Origin::Embedder => return None,
+        Origin::Object => {}
+    }
+    let failures = claim.status.failures.saturating_add(1);
+    let wait = backoff::after(failures);
+    let message = format!("its machine ended on its way ({why}); it looks for another one after {wait:#}");
+    let status = held(&claim.status, "MachineEnded", &message, now);
+    Some(ClaimStatus { container: None, failures, retry_at: Some(now + wait), ..status })
+}
+
 /// Its status once it is bound.
 pub fn bound(before: &ClaimStatus, container: &str, expires_at: Option<Timestamp>, now: Timestamp) -> ClaimStatus {
     let mut status = ClaimStatus {
@@ -193,6 +217,8 @@ pub fn bound(before: &ClaimStatus, container: &str, expires_at: Option<Timestamp
         message: String::new(),
         bound_at: Some(now),
         expires_at,
+        failures: 0,
+        retry_at: None,
         ..before.clone()
     };
     set_condition(&mut status.conditions, READY, true, "Bound", "", now);
@@ -252,6 +278,39 @@ mod tests {
         assert_eq!((claim.status.phase, claim.status.finished_at), (ClaimPhase::Failed, Some(at(30))));
         let again = decide(&claim, Queue::First, at(9999));
         assert_eq!((again.next, again.status), (Next::Rest, claim.status));
+    }
+
+    #[test]
+    fn a_machine_that_ends_before_it_is_its_claims_is_followed_by_another_one() {
+        let mut claim = ContainerClaim { spec: ClaimSpec::of("small", Origin::Object), ..claim(Origin::Object) };
+        let mut now = at(0);
+        for failures in 1..=9 {
+            claim.status = promised(&claim.status, "machine", now);
+            claim.status = requeued(&claim, "no memory", now).unwrap();
+            assert_eq!((claim.status.phase, &claim.status.container), (ClaimPhase::Pending, &None));
+            assert!(waits(&claim) && claim.status.message.contains("no memory"), "{}", claim.status.message);
+            assert_eq!(claim.status.conditions[0].reason, "MachineEnded");
+            let wait = backoff::after(failures);
+            assert_eq!(decide(&claim, Queue::First, now).next, Next::Look(wait), "after {failures}");
+            now += wait;
+            assert_eq!(decide(&claim, Queue::First, now).next, Next::Place);
+        }
+        claim.spec.timeout_seconds = Some(u32::try_from(now.duration_since(at(0)).as_secs()).unwrap() + 2);
+        claim.status = requeued(&claim, "no memory", now).unwrap();
+        assert_eq!(decide(&claim, Queue::First, now).next, Next::Look(time_left(&claim, now).unwrap()), "its own end");
+        let late = decide(&claim, Queue::First, now + backoff::LONGEST);
+        assert_eq!((late.next, late.status.phase), (Next::GiveUp, ClaimPhase::Failed));
+        assert!(late.status.message.contains("10 machines"), "{}", late.status.message);
+        claim.status = bound(&claim.status, "machine", None, now);
+        assert_eq!((claim.status.failures, claim.status.retry_at), (0, None));
+    }
+
+    #[test]
+    fn who_waits_on_a_connection_is_told_that_a_machine_came_to_nothing() {
+        let client = crate::model::Client { ip: [127, 0, 0, 1].into(), id: "1234567".into() };
+        for origin in [Origin::Embedder, Origin::Wire { client, run: Uuid::nil() }] {
+            assert_eq!(requeued(&claim(origin), "no memory", at(1)), None);
+        }
     }
 
     #[test]

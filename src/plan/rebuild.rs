@@ -98,7 +98,7 @@ fn mark(found: &Found) -> Option<&Mark> {
 fn read(found: &Found, mark: &Mark) -> Result<Keepsake, Why> {
     match found.domain.state {
         DomainState::Off => return Err(Why::Off),
-        DomainState::Running | DomainState::Paused => {}
+        DomainState::Running | DomainState::Paused(_) => {}
     }
     let text = found.text.as_deref().ok_or(Why::Unused)?;
     Ok(Keepsake::read(text, mark)?)
@@ -156,7 +156,7 @@ mod tests {
         let mut off = used(6, "f", 10_006);
         off.domain.state = DomainState::Off;
         let mut paused = used(5, "e", 10_005);
-        paused.domain.state = DomainState::Paused;
+        paused.domain.state = DomainState::Paused(crate::model::Pause::Asked);
         let mut theirs = used(7, "g", 10_007);
         theirs.domain.mark.as_mut().unwrap().instance = uuid(2);
         let mut borrowed = used(8, "h", 10_008);

@@ -26,7 +26,8 @@ pub(crate) struct Figures {
     pub(crate) cut_off: usize,
     /// Of them, those whose machine was bound already.
     pub(crate) stranded: usize,
-    /// Claims whose machine ended before it was theirs.
+    /// Requests for a machine, and claims, that were told that theirs ended before it was theirs. No claim that was
+    /// written as an object may be.
     pub(crate) failed: usize,
     pub(crate) events: usize,
     /// SSH sessions that were open through a kill, each time that they were.

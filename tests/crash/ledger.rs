@@ -70,9 +70,6 @@ pub(crate) struct Ledger {
     pub(crate) destroyed: BTreeSet<Uuid>,
     /// Those that nobody gives back or ends.
     pub(crate) kept: BTreeSet<Uuid>,
-    /// A machine that was just being started when a daemon died may never boot, and its claim fails with it: so it is where
-    /// machines are real.
-    pub(crate) boots_fail: bool,
     /// Extensions that were asked for: each is for longer than those before.
     pub(crate) extensions: u32,
     /// Every machine that anybody was ever told of, or was seen to have.

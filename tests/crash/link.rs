@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anweddol::guest::{Forward, ForwardError, ShellError};
 use anweddol::hypervisor::{DomainSpec, HypervisorError};
-use anweddol::model::{DomainSeen, DomainState, DomainType, Egress, Image, Mark, Memory, NetworkSpec, Wake};
+use anweddol::model::{DomainSeen, DomainState, DomainType, Egress, Image, Mark, Memory, NetworkSpec, Pause, Wake};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,6 +27,7 @@ pub(crate) enum Ask {
     Find(Uuid),
     Create(Spec),
     Destroy(Mark),
+    Resume(Mark),
     Remember {
         mark: Mark,
         digest: String,
@@ -154,7 +155,8 @@ impl From<DomainSeen> for Domain {
     fn from(seen: DomainSeen) -> Domain {
         let running = match seen.state {
             DomainState::Running => Some(true),
-            DomainState::Paused => Some(false),
+            // The suite pauses no machine.
+            DomainState::Paused(_) => Some(false),
             DomainState::Off => None,
         };
         Domain { uuid: seen.uuid, name: seen.name, mark: seen.mark, running, keepsake: seen.keepsake }
@@ -165,7 +167,7 @@ impl From<Domain> for DomainSeen {
     fn from(domain: Domain) -> DomainSeen {
         let state = match domain.running {
             Some(true) => DomainState::Running,
-            Some(false) => DomainState::Paused,
+            Some(false) => DomainState::Paused(Pause::Asked),
             None => DomainState::Off,
         };
         DomainSeen { uuid: domain.uuid, name: domain.name, mark: domain.mark, state, keepsake: domain.keepsake }

@@ -398,11 +398,12 @@ impl View {
                 );
             }
             let ended = match status.phase {
-                ClaimPhase::Failed => !ledger.boots_fail,
-                ClaimPhase::Lost | ClaimPhase::Expired => true,
+                // Whatever became of its machines, one that may wait as long as it takes is not given up.
+                ClaimPhase::Failed => true,
+                ClaimPhase::Lost | ClaimPhase::Expired => !killed,
                 ClaimPhase::Pending | ClaimPhase::Bound => false,
             };
-            if ended && !killed {
+            if ended {
                 faults.push(Breach::Lost.of(format!("claim '{name}' is {:?}: {}", status.phase, status.message)));
             }
             if wanted.bound.is_some() && !matches!(status.phase, ClaimPhase::Bound | ClaimPhase::Lost) {

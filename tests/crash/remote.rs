@@ -79,6 +79,11 @@ impl Hypervisor for Remote {
         destroyed.map_err(|refusal| refusal.of_hypervisor("end", mark.uid))
     }
 
+    fn resume(&self, mark: &Mark) -> Result<(), HypervisorError> {
+        let resumed = self.call("resume", &Ask::Resume(mark.clone()));
+        resumed.map_err(|refusal| refusal.of_hypervisor("resuming", mark.uid))
+    }
+
     fn remember(&self, mark: &Mark, digest: &str, text: &str) -> Result<(), HypervisorError> {
         let ask = Ask::Remember { mark: mark.clone(), digest: digest.into(), text: text.into() };
         self.call("remember", &ask).map_err(|refusal| refusal.of_hypervisor("keepsake", mark.uid))

@@ -159,6 +159,7 @@ impl World {
             Ask::Find(uuid) => told(self.hypervisor.find(uuid).map(|seen| seen.map(Domain::from))),
             Ask::Create(spec) => told(self.hypervisor.create(&spec.into())),
             Ask::Destroy(mark) => told(self.hypervisor.destroy(&mark)),
+            Ask::Resume(mark) => told(self.hypervisor.resume(&mark)),
             Ask::Remember { mark, digest, text } => told(self.hypervisor.remember(&mark, &digest, &text)),
             Ask::Recall(uuid) => told(self.hypervisor.recall(uuid)),
             Ask::Address { uuid, mac } => told(self.hypervisor.address(uuid, &mac)),

@@ -87,6 +87,7 @@ fn a_damaged_store_is_refused_checked_saved_and_replaced() {
     let imported = store_command(&home, &["import", &whole_name, "--replace"]);
     assert!(imported.status.success() && stderr(&imported).contains("kept: "), "{}", stderr(&imported));
     assert!(!stderr(&imported).contains("warning"), "{}", stderr(&imported));
+    assert!(stderr(&imported).contains("rebuild --dry-run"), "{}", stderr(&imported));
     let kept = fs::read_dir(home.simulated_state()).unwrap().map(|entry| entry.unwrap().path());
     let kept: Vec<_> = kept.filter(|path| path.to_string_lossy().contains("/store.replaced-2")).collect();
     assert!(kept.len() == 1 && kept[0].join("data/db").exists(), "{kept:?}");

@@ -8,10 +8,10 @@ use anweddol::guest::ssh::EndpointShell;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::common::ask::{Grant, create_parallel, destroy, grant, runtime, until_available};
-use crate::common::daemon::Daemon;
+use crate::common::ask::{Grant, create, create_parallel, destroy, grant, runtime, until_available};
+use crate::common::daemon::{Daemon, finish, program, stdout};
 use crate::common::until;
-use crate::host::{Host, Mode, at, execute, log_in, run};
+use crate::host::{Host, Mode, at, execute, is_a_machine_of_its_user, log_in, run};
 use crate::user::{LISTEN, User};
 
 /// A pool of so many that wait for a client, and at most so many in all.
@@ -86,8 +86,8 @@ fn is_lost(host: &Host, daemon: &Daemon, granted: &Grant) {
     assert_eq!(destroy(daemon.address, granted).message, "Bad authentication");
 }
 
-fn kill_qemu(host: &Host, uuid: &str) {
-    kill_process(Pid::from_raw(host.machine(uuid).expect("its QEMU")).unwrap(), Signal::KILL).unwrap();
+fn signal_qemu(host: &Host, uuid: &str, signal: Signal) {
+    kill_process(Pid::from_raw(host.machine(uuid).expect("its QEMU")).unwrap(), signal).unwrap();
 }
 
 /// It stays its user's, who is told; then it goes on, in the same session.
@@ -144,7 +144,7 @@ fn however_a_machine_goes_away_its_container_ends_and_one_that_cannot_be_given_a
         a_pause_is_told_and_ends(&daemon, &user, &granted[2]);
         a_permanent_one_leaves_no_definition(&host, &granted[2]);
     } else {
-        kill_qemu(&host, &granted[2].uuid);
+        signal_qemu(&host, &granted[2].uuid, Signal::KILL);
     }
     ends_by(&host, &granted[0], "echo c | sudo -n tee /proc/sysrq-trigger");
     ends_by(&host, &granted[1], "sudo -n reboot -f");
@@ -161,5 +161,30 @@ fn however_a_machine_goes_away_its_container_ends_and_one_that_cannot_be_given_a
         (pool["status"]["replicas"] == count && !members(&user).contains(&before[0])).then_some(())
     });
     assert!(before.iter().all(|old| host.machine(old).is_none()));
+    daemon.stop();
+}
+
+/// A QEMU that is stopped as a process answers neither its guest's user nor its monitor.
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn a_qemu_that_stands_still_costs_its_own_machine_alone_and_can_be_ended() {
+    let host = Host::lab();
+    let home = host.home("", "");
+    let daemon = home.start();
+    let stopped = grant(&create(daemon.address));
+    signal_qemu(&host, &stopped.uuid, Signal::STOP);
+    let other = grant(&create(daemon.address));
+    is_a_machine_of_its_user(&other);
+    let doctor = finish(program(["doctor", "--config"]).arg(&home.config));
+    match host.mode {
+        // Its port is its own to tell of, and the look at all ports ends all the same.
+        Mode::Embedded => assert!(stdout(&doctor).contains("did not answer within"), "{}", stdout(&doctor)),
+        Mode::System => assert!(doctor.status.success(), "{}", stdout(&doctor)),
+    }
+    destroy(daemon.address, &stopped);
+    daemon.log.event_about("DESTROYED_CONTAINER", &stopped.uuid);
+    host.until_gone(&stopped);
+    assert_eq!(destroy(daemon.address, &other).message, "OK");
+    host.until_gone(&other);
     daemon.stop();
 }

@@ -13,6 +13,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
+mod bounded;
 mod elements;
 mod flows;
 pub mod nft;

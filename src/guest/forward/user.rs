@@ -9,6 +9,9 @@
 //! knows. The two addresses always differ, so a connection tells for ever by which of them it came: those of set-up are
 //! no user's, and what set-up left open keeps no machine from being idle.
 //!
+//! One that does not answer its monitor is asked no more until it does ([`bounded`](super::bounded)), and costs nobody
+//! else anything. What it forwards ends with it.
+//!
 //! QEMU accepts a connection before the guest does: a port that takes connections says nothing about the guest.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,6 +19,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::bounded::Bounded;
 use super::{can_bind, published_at};
 use crate::failpoint::failpoint;
 use crate::guest::{Forward, ForwardError, Forwarder, GUEST_SSH_PORT};
@@ -40,7 +44,7 @@ impl Monitor for Libvirt {
 
     fn machines(&self) -> Result<Vec<Uuid>, HypervisorError> {
         let running = self.list()?.into_iter().filter(|domain| match domain.state {
-            DomainState::Running | DomainState::Paused => true,
+            DomainState::Running | DomainState::Paused(_) => true,
             DomainState::Off => false,
         });
         Ok(running.map(|domain| domain.uuid).collect())
@@ -78,7 +82,7 @@ enum State {
 impl UserForwarder {
     /// Publishes ports on an address of the host; 0.0.0.0 means all of them.
     pub fn new(monitor: Arc<dyn Monitor>, bind: Ipv4Addr) -> Self {
-        UserForwarder { monitor, bind }
+        UserForwarder { monitor: Arc::new(Bounded::new(monitor)), bind }
     }
 
     /// Where this host reaches a machine for set-up: another loopback address than clients are told.

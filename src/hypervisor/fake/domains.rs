@@ -36,6 +36,7 @@ impl FakeHypervisor {
             Call::Find => "look-up",
             Call::Create => "start",
             Call::Destroy => "end",
+            Call::Resume => "resuming",
             Call::Remember | Call::Recall => "keepsake",
             Call::Address => "address",
             Call::LookAtDisks | Call::RemoveDisk => "disk",
@@ -161,6 +162,27 @@ impl Hypervisor for FakeHypervisor {
             Some(_) => {
                 world.end(state, uuid);
                 Ok(())
+            }
+        })
+    }
+
+    fn resume(&self, mark: &Mark) -> Result<(), HypervisorError> {
+        let uuid = mark.uid;
+        self.call(Call::Resume, uuid, |_, state| {
+            let full = state.full;
+            match state.domains.get_mut(&uuid) {
+                None => Ok(()),
+                Some(there) if there.spec.as_ref().map(|spec| &spec.mark) != Some(mark) => {
+                    Err(HypervisorError::NotOurs { uuid })
+                }
+                Some(_) if full => {
+                    let reason = "there is no room for its disk in the simulation".into();
+                    Err(HypervisorError::Failed { what: "resuming", uuid, reason })
+                }
+                Some(there) => {
+                    there.state = DomainState::Running;
+                    Ok(())
+                }
             }
         })
     }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::DomainSpec;
 use super::xml::Kept;
-use crate::model::{DomainState, Network, Trace, TraceKind, Wake, Whose};
+use crate::model::{DomainState, Network, Pause, Trace, TraceKind, Wake, Whose};
 
 mod domains;
 
@@ -67,6 +67,8 @@ pub enum Call {
     Create,
     /// [`crate::hypervisor::Hypervisor::destroy`].
     Destroy,
+    /// [`crate::hypervisor::Hypervisor::resume`].
+    Resume,
     /// [`crate::hypervisor::Hypervisor::remember`].
     Remember,
     /// [`crate::hypervisor::Hypervisor::recall`].
@@ -153,6 +155,8 @@ pub(crate) struct State {
     faults: BTreeMap<(Call, When), usize>,
     calls: BTreeMap<Call, usize>,
     pub(crate) reachable: bool,
+    /// Whether disks find no room.
+    pub(crate) full: bool,
     wakes: Wakes,
     visible_after: Duration,
     new_guests_answer: bool,
@@ -181,6 +185,7 @@ impl FakeWorld {
             faults: BTreeMap::new(),
             calls: BTreeMap::new(),
             reachable: true,
+            full: false,
             wakes: Wakes::Delivered,
             visible_after: Duration::ZERO,
             new_guests_answer: true,
@@ -238,8 +243,13 @@ impl FakeWorld {
     }
 
     /// The domain stands still.
-    pub fn pause(&self, uuid: Uuid) {
-        self.set_state(uuid, DomainState::Paused);
+    pub fn pause(&self, uuid: Uuid, why: Pause) {
+        self.set_state(uuid, DomainState::Paused(why));
+    }
+
+    /// Whether disks find room: as long as not, no machine that stands still for it goes on.
+    pub fn set_room(&self, room: bool) {
+        self.lock().full = !room;
     }
 
     /// It goes on.
@@ -363,7 +373,7 @@ impl FakeWorld {
             return Some(format!("injected {when:?} {call:?}").to_lowercase());
         }
         let changes = match call {
-            Call::Create | Call::Destroy | Call::Remember | Call::RemoveDisk | Call::RemoveTrace => true,
+            Call::Create | Call::Destroy | Call::Resume | Call::Remember | Call::RemoveDisk | Call::RemoveTrace => true,
             Call::Personalise | Call::Authorize | Call::Admin | Call::Publish | Call::Withdraw => true,
             Call::List | Call::Find | Call::Recall | Call::Address | Call::Probe => false,
             Call::LookAtForwards | Call::LookAtDisks | Call::LookAtTraces => false,

@@ -27,6 +27,9 @@ use crate::model::DiskFormat;
 /// It takes a few milliseconds, and more where the base is far away.
 const QEMU_IMG: Program = Program { name: "qemu-img", package: "qemu-utils", deadline: Duration::from_secs(30) };
 
+/// What has to be free where overlays are before a machine goes on that found no room.
+const ROOM: u64 = 16 << 20;
+
 /// The overlays of this installation.
 #[derive(Clone, Debug)]
 pub(super) struct Disks {
@@ -63,6 +66,21 @@ impl Disks {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(HypervisorError::Failed { what: "look at the disk", uuid, reason: error.to_string() }),
+        }
+    }
+
+    /// Whether a machine that found no room for what it wrote would find some now: enough that it does not stand still
+    /// again at once.
+    pub(super) fn has_room(&self, uuid: Uuid) -> Result<(), HypervisorError> {
+        let failed = |reason: String| HypervisorError::Failed { what: "resuming", uuid, reason };
+        let place = self.dir.display();
+        let space = rustix::fs::statvfs(&self.dir).map_err(|error| failed(format!("{place}: {error}")))?;
+        match space.f_bavail.saturating_mul(space.f_frsize) >= ROOM {
+            true => Ok(()),
+            false => Err(failed(format!(
+                "there is no room for its disk in {place}: it goes on by itself when {} MiB are free there",
+                ROOM >> 20
+            ))),
         }
     }
 

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 use virt::connect::Connect;
-use virt::domain::{Domain, DomainState as Raw};
+use virt::domain::{Domain, DomainPausedReason, DomainState as Raw, DomainStateReason as Reason};
 use virt::enumutil::Enum;
 use virt::error::{Error, ErrorNumber};
 
@@ -37,7 +37,7 @@ use super::account::Account;
 use super::xml::{self, Attachment, Bears, Host};
 use super::{DomainSpec, Hypervisor, HypervisorError};
 use crate::failpoint::failpoint;
-use crate::model::{DomainSeen, DomainState, DomainType, Image, Listing, Mark, Network, Trace, Wake};
+use crate::model::{DomainSeen, DomainState, DomainType, Image, Listing, Mark, Network, Pause, Trace, Wake};
 use disks::Disks;
 use embedded::Runner;
 use link::{CallError, Link};
@@ -242,7 +242,7 @@ impl Libvirt {
             Some(seen) if seen.mark.as_ref() != Some(&spec.mark) => return Err(HypervisorError::NotOurs { uuid }),
             Some(seen) => match seen.state {
                 DomainState::Running => Already::Runs,
-                DomainState::Paused | DomainState::Off => {
+                DomainState::Paused(_) | DomainState::Off => {
                     let reason = format!("it exists already and is {:?}", seen.state).to_lowercase();
                     return Err(HypervisorError::Failed { what: "start", uuid, reason });
                 }
@@ -340,6 +340,23 @@ impl Hypervisor for Libvirt {
         Ok(())
     }
 
+    fn resume(&self, mark: &Mark) -> Result<(), HypervisorError> {
+        let uuid = mark.uid;
+        self.disks.has_room(uuid)?;
+        let resume = |domain: &Domain| {
+            if domain_mark(domain)?.as_ref() != Some(mark) {
+                return Ok(Err(HypervisorError::NotOurs { uuid }));
+            }
+            match domain.resume() {
+                // Somebody else was faster.
+                Err(_) if see(domain)?.state == DomainState::Running => Ok(Ok(())),
+                other => other.map(Ok),
+            }
+        };
+        let resumed = self.on_domain(uuid, resume).map_err(|error| failed("resuming", uuid, error))?;
+        resumed.transpose().map(|_| ())
+    }
+
     fn remember(&self, mark: &Mark, digest: &str, text: &str) -> Result<(), HypervisorError> {
         let (uuid, text) = (mark.uid, xml::keepsake(digest, text)?);
         let write = |domain: &Domain| {
@@ -405,10 +422,13 @@ impl Hypervisor for Libvirt {
 }
 
 fn see(domain: &Domain) -> Result<DomainSeen, Error> {
-    let (state, _) = domain.state()?;
+    let (state, why) = domain.state()?;
     let state = match state {
         Enum::Known(Raw::Running | Raw::Blocked) => DomainState::Running,
-        Enum::Known(Raw::Paused | Raw::PMSuspended) => DomainState::Paused,
+        Enum::Known(Raw::Paused | Raw::PMSuspended) => DomainState::Paused(match why {
+            Enum::Known(Reason::Paused(Enum::Known(DomainPausedReason::IOError))) => Pause::DiskFull,
+            Enum::Known(_) | Enum::Unknown(_) => Pause::Asked,
+        }),
         Enum::Known(Raw::NoState | Raw::Shutdown | Raw::Shutoff | Raw::Crashed) | Enum::Unknown(_) => DomainState::Off,
     };
     let Bears { mark, keepsake } = xml::bears(&domain.xml_desc(0)?);

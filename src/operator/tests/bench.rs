@@ -185,9 +185,17 @@ impl Bench {
 
     pub(super) fn pause(&self, which: usize, pause: bool) {
         match self.any_domain(which) {
-            Some(uuid) if pause => self.world.pause(uuid),
+            Some(uuid) if pause => self.world.pause(uuid, Pause::Asked),
             Some(uuid) => self.world.resume(uuid),
             None => {}
+        }
+    }
+
+    /// A guest finds no room for its disk, nor does any other one until there is some.
+    pub(super) fn starve(&self, which: usize) {
+        self.world.set_room(false);
+        if let Some(uuid) = self.any_domain(which) {
+            self.world.pause(uuid, Pause::DiskFull);
         }
     }
 
@@ -275,6 +283,7 @@ impl Bench {
     pub(super) fn settle(&mut self) {
         self.fuse.set(None);
         self.world.set_reachable(true);
+        self.world.set_room(true);
         self.open(None);
         self.unhinder();
         self.free();

@@ -211,6 +211,39 @@ fn a_claim_whose_machine_dies_is_lost_for_good_and_says_so() {
 }
 
 #[test]
+fn a_claim_that_was_promised_a_machine_that_dies_gets_another_one_in_its_turn() {
+    let mut bench = Bench::new(false, 0.0);
+    let claims: Vec<ObjectRef> = (0..super::bench::MAX + 1)
+        .map(|_| {
+            bench.wait(1);
+            bench.claim(Asks::default())
+        })
+        .collect();
+    let (first, last) = (&claims[0], &claims[super::bench::MAX as usize]);
+    for _ in 0..3 {
+        while bench.claim_now(first).unwrap().status.container.and_then(|name| bench.container(&name)).is_none() {
+            bench.round();
+            bench.wait(100);
+        }
+        bench.round();
+        let promised = bench.claim_now(first).unwrap().status;
+        assert_eq!(promised.phase, ClaimPhase::Pending, "it is bound already");
+        bench.world.kill(promised.container.unwrap().parse().unwrap());
+        bench.round();
+        assert_eq!(bench.claim_now(first).unwrap().status.container, None);
+    }
+    bench.settle();
+    assert_eq!(
+        (phase(&bench, first), phase(&bench, last)),
+        (ClaimPhase::Bound, ClaimPhase::Pending),
+        "it lost its turn"
+    );
+    let told = [EventKind::RequeuedClaim, EventKind::FailedClaim, EventKind::LostClaim].map(|kind| bench.told(kind));
+    assert_eq!(told, [3, 0, 0]);
+    bench.check_claims_settled();
+}
+
+#[test]
 fn a_claim_that_is_not_bound_in_time_fails_and_is_not_tried_again() {
     let mut bench = Bench::new(false, 0.0);
     let claims: Vec<ObjectRef> = (0..=super::bench::MAX).map(|_| bench.claim(Asks::default())).collect();

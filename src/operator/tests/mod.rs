@@ -27,6 +27,10 @@ enum Act {
     Kill(usize),
     /// A guest stands still, or goes on.
     Pause(usize, bool),
+    /// A guest finds no room for its disk.
+    Starve(usize),
+    /// There is room for disks.
+    Room,
     /// A guest answered no probe.
     Silence(usize),
     /// The pool's size is changed.
@@ -54,6 +58,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => any::<usize>().prop_map(Act::Withdraw),
         1 => any::<usize>().prop_map(Act::Kill),
         1 => (any::<usize>(), any::<bool>()).prop_map(|(which, pause)| Act::Pause(which, pause)),
+        1 => any::<usize>().prop_map(Act::Starve),
+        1 => Just(Act::Room),
         1 => any::<usize>().prop_map(Act::Silence),
         1 => (0..3_u32).prop_map(Act::Scale),
         2 => pools::act().prop_map(Act::Pool),
@@ -75,6 +81,8 @@ fn play(bench: &mut Bench, acts: &[Act]) {
             Act::Withdraw(which) => bench.withdraw(*which),
             Act::Kill(which) => bench.kill(*which),
             Act::Pause(which, pause) => bench.pause(*which, *pause),
+            Act::Starve(which) => bench.starve(*which),
+            Act::Room => bench.world.set_room(true),
             Act::Silence(which) => bench.silence(*which),
             Act::Scale(replicas) => bench.scale(*replicas),
             Act::Pool(act) => bench.pool_act(act),

@@ -101,6 +101,10 @@ impl Hypervisor for Mortal<dyn Hypervisor> {
         self.fuse.burn();
         self.inner.destroy(mark)
     }
+    fn resume(&self, mark: &Mark) -> Result<(), HypervisorError> {
+        self.fuse.burn();
+        self.inner.resume(mark)
+    }
     fn remember(&self, mark: &Mark, digest: &str, text: &str) -> Result<(), HypervisorError> {
         self.fuse.burn();
         self.inner.remember(mark, digest, text)

@@ -14,12 +14,16 @@
 //! - Nothing is destroyed on doubt: with the domain or the forward *unknown*, the only answer is to wait. The record says
 //!   so, once, and says once that it is over: `one_condition_says_that_nothing_can_be_seen_and_one_change_that_it_can`.
 //! - What stands still is given to nobody, and what somebody uses is not ended for it:
-//!   `a_paused_member_is_replaced_and_a_paused_machine_in_use_stays_and_is_told_once`.
+//!   `a_paused_member_is_replaced_and_a_paused_machine_in_use_stays_and_is_told_once`. One that found no room for its
+//!   disk goes on when there is some: `a_machine_in_use_that_finds_no_room_says_where_and_goes_on_by_itself`.
 //! - A member that does not answer its probes is not given to a client: `a_member_that_answers_no_probe_is_replaced`.
 //! - A deleted container gets no step that starts or opens anything.
 //! - A gated container is not started, and nothing else of it is held up.
-//! - A port is closed before its machine is ended, and opened only after the endpoint account is locked.
-//! - A claim that came to an end stays as it ended, and its machine ends with it.
+//! - A port is closed before its machine is ended, and opened only after the endpoint account is locked. One that is
+//!   inside the machine's own QEMU ends with it at the latest:
+//!   `a_machine_that_does_not_tell_of_its_port_can_be_ended_where_the_port_ends_with_it`.
+//! - A claim that came to an end stays as it ended, and its machine ends with it. One that is not bound yet and waits
+//!   on no connection outlives its machine: `a_claim_nobody_waits_on_outlives_the_machine_it_was_promised`.
 //! - A container without pool is not removed before it is deleted: it ends as Failed, with nothing left of it but its
 //!   record, or a manifest that still names it would make another machine.
 //! - The domain of a machine in use bears what its records say ([`Keepsake`](crate::model::Keepsake)); that it cannot be written there ends no
@@ -63,7 +67,7 @@ pub mod conditions {
     pub const READY: &str = "Ready";
     /// What is outside can be looked at. Absent until it once could not be.
     pub const SEEN: &str = "Seen";
-    /// Its domain stands still: somebody paused it from outside, or libvirt did after its disk could not be written.
+    /// Its domain stands still: somebody paused it from outside, or the host has no room for its disk.
     pub const PAUSED: &str = "Paused";
     /// Its end is near.
     pub const EXPIRING: &str = "Expiring";
@@ -140,13 +144,16 @@ impl<'a> Draft<'a> {
             return;
         }
         let failed = self.status.phase == Phase::Failed;
-        let over =
-            |claim: &ContainerClaim| claim.metadata.deleting() || (claim::finished(claim.status.phase) && !failed);
+        // One that failed by itself says so; its claim may wait for another one by now.
+        let over = |claim: Option<&ContainerClaim>| match claim {
+            Some(claim) => claim.metadata.deleting() || (claim::finished(claim.status.phase) && !failed),
+            None => !failed,
+        };
         if self.c.metadata.deleting() {
             let message = "its end was asked for";
             self.claim_ends(message);
             self.terminate("Deleted", message);
-        } else if self.c.spec.claim.is_some() && self.claim.is_none_or(over) {
+        } else if self.c.spec.claim.is_some() && over(self.claim) {
             self.terminate("ClaimGone", "its claim was withdrawn");
         }
     }
@@ -159,8 +166,11 @@ impl<'a> Draft<'a> {
     // --- down ---
 
     fn go_down(&mut self, mark: &Mark, seen: &Observed) -> Next {
+        let ours = matches!(&seen.domain, Seen::Present(domain) if domain.mark.as_ref() == Some(mark));
         match &seen.forward {
             Seen::Present(()) => return self.step(Step::Withdraw),
+            // Without an address of its own its forward is inside its QEMU, which does not answer, and ends with it.
+            Seen::Unknown(_) if ours && seen.address == Seen::Present(None) => return self.step(Step::DestroyDomain),
             Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             Seen::Absent => {}
         }
@@ -170,7 +180,7 @@ impl<'a> Draft<'a> {
             self.events.push(event);
         }
         match &seen.domain {
-            Seen::Present(domain) if domain.mark.as_ref() == Some(mark) => return self.step(Step::DestroyDomain),
+            Seen::Present(_) if ours => return self.step(Step::DestroyDomain),
             Seen::Unknown(_) => return Next::Look(UNKNOWN_POLL),
             // Somebody else's domain with our UUID was never ours to end, so nothing of ours is left either.
             Seen::Present(_) | Seen::Absent => {}
@@ -284,7 +294,9 @@ impl<'a> Draft<'a> {
                     Step::Withdraw | Step::DestroyDomain | Step::RemoveDisk => {}
                     // Looked at when something changes, or with everything else: whoever writes another one into it
                     // keeps nobody busy.
-                    Step::Remember => return self.time_left(),
+                    Step::Remember => return self.soon_resumed(),
+                    // That it goes on is told when it is seen to.
+                    Step::Resume => {}
                 }
                 Next::Look(SignedDuration::ZERO)
             }
@@ -296,6 +308,11 @@ impl<'a> Draft<'a> {
                 self.status.failures += 1;
                 let wait = backoff::after(self.status.failures);
                 self.status.retry_at = Some(self.now + wait);
+                // Nothing failed: there is no room yet. Its record says where, and its time goes on.
+                if step == Step::Resume {
+                    self.stands_still(why);
+                    return sooner(Next::Look(wait), self.time_left());
+                }
                 self.runtime_error(step, why);
                 // Nothing is wrong with a machine whose records are not remembered, and its time goes on.
                 if step == Step::Remember {
@@ -337,12 +354,7 @@ impl<'a> Draft<'a> {
     }
 
     fn step(&mut self, step: Step) -> Next {
-        let left = self.status.retry_at.map(|at| at.duration_since(self.now));
-        match left {
-            // A longer one was written before the host booted with another date.
-            Some(left) if left.is_positive() && left <= backoff::LONGEST => Next::Look(left),
-            _ => Next::Step(step),
-        }
+        backoff::left(self.status.retry_at, self.now).map_or(Next::Step(step), Next::Look)
     }
 
     fn fail(&mut self, reason: &str, message: &str, mark: &Mark, seen: &Observed) -> Next {
@@ -370,16 +382,21 @@ impl<'a> Draft<'a> {
         set_condition(&mut self.status.conditions, READY, false, reason, message, self.now);
     }
 
-    /// Its claim ends with it, unless that ended before: one that was bound is Lost, another one Failed.
+    /// Its claim ends with it, unless that ended before: one that was bound is Lost; another one waits for another machine,
+    /// or is Failed where somebody waits for this one.
     fn claim_ends(&mut self, message: &str) {
         let Some(claim) = self.claim.filter(|claim| !claim.metadata.deleting()) else { return };
         let before = self.claim_status.clone().unwrap_or_else(|| claim.status.clone());
-        let (phase, kind) = match before.phase {
-            ClaimPhase::Pending => (ClaimPhase::Failed, EventKind::FailedClaim),
-            ClaimPhase::Bound => (ClaimPhase::Lost, EventKind::LostClaim),
+        let ended = |phase| claim::ended(&before, phase, message, self.now);
+        let (status, kind) = match before.phase {
+            ClaimPhase::Pending => match claim::requeued(claim, message, self.now) {
+                Some(status) => (status, EventKind::RequeuedClaim),
+                None => (ended(ClaimPhase::Failed), EventKind::FailedClaim),
+            },
+            ClaimPhase::Bound => (ended(ClaimPhase::Lost), EventKind::LostClaim),
             ClaimPhase::Failed | ClaimPhase::Lost | ClaimPhase::Expired => return,
         };
-        self.claim_status = Some(claim::ended(&before, phase, message, self.now));
+        self.claim_status = Some(status);
         let event = self.event(kind).regarding(claim.object_ref()).message(message);
         self.events.push(event);
     }

@@ -6,10 +6,31 @@ use jiff::{SignedDuration, Timestamp};
 use super::conditions::{AUTHORIZED, EXPIRING, PAUSED, READY};
 use super::{Draft, Next, Step, UNKNOWN_POLL, in_use, sooner};
 use crate::model::{
-    ClaimPhase, Container, ContainerClaim, DomainState, EventKind, Keepsake, Lifetime, Mark, Observed, Phase, Seen,
-    condition, set_condition,
+    ClaimPhase, Condition, Container, ContainerClaim, DomainState, EventKind, Keepsake, Lifetime, Mark, Observed,
+    Pause, Phase, Seen, condition, set_condition,
 };
 use crate::plan::{claim, lifetime, probe};
+
+/// How long a machine that found no room stands still at least: room that is taken at once by the next write of many
+/// is none.
+const RESUME_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+/// The reason of one that found no room for its disk.
+const DISK_FULL: &str = "DiskFull";
+
+/// Why a machine stands still, as reason and in words.
+fn paused(why: Pause) -> (&'static str, &'static str) {
+    match why {
+        Pause::Asked => ("Paused", "its machine stands still: it was paused from outside"),
+        Pause::DiskFull => {
+            (DISK_FULL, "its machine stands still: the host has no room for its disk; it goes on when there is some")
+        }
+    }
+}
+
+/// Whether it stands still only because it found no room.
+fn starved(seen: &Observed) -> bool {
+    matches!(&seen.domain, Seen::Present(domain) if domain.state == DomainState::Paused(Pause::DiskFull))
+}
 
 impl Draft<'_> {
     pub(super) fn stay(&mut self, mark: &Mark, seen: &Observed) -> Next {
@@ -28,8 +49,11 @@ impl Draft<'_> {
         match domain.state {
             DomainState::Off => return self.lose("DomainGone", "its machine was switched off", mark, seen),
             // Whoever paused it may resume it; a machine in use is not ended for that.
-            DomainState::Paused if in_use(self.c) => self.pause(),
-            DomainState::Paused => return self.lose("Paused", "its machine was paused from outside", mark, seen),
+            DomainState::Paused(why) if in_use(self.c) => self.pause(why),
+            DomainState::Paused(why) => {
+                let (reason, message) = paused(why);
+                return self.lose(reason, message, mark, seen);
+            }
             DomainState::Running => self.go_on(),
         }
         // A machine in use is not asked: its user may have cut it off, and has it to themselves.
@@ -59,8 +83,9 @@ impl Draft<'_> {
         match self.reckon(seen) {
             // The next pass ends it.
             Some(_) => Next::Look(SignedDuration::ZERO),
-            None if self.remembered(seen) => self.time_left(),
-            None => sooner(self.step(Step::Remember), self.time_left()),
+            None if !self.remembered(seen) => sooner(self.step(Step::Remember), self.time_left()),
+            None if starved(seen) => sooner(self.step(Step::Resume), self.time_left()),
+            None => self.time_left(),
         }
     }
 
@@ -86,16 +111,39 @@ impl Draft<'_> {
         self.events.push(event);
     }
 
-    fn pause(&mut self) {
-        if condition(&self.status.conditions, PAUSED) {
+    fn pause(&mut self, why: Pause) {
+        let (reason, message) = paused(why);
+        let said = |c: &&Condition| c.kind == PAUSED && c.status == "True";
+        let before = self.status.conditions.iter().find(said).map(|c| c.reason.as_str());
+        if before == Some(reason) {
             return;
         }
-        let message = "its machine stands still: it was paused from outside, or its disk could not be written";
+        let known = before.is_some();
         for (kind, status) in [(PAUSED, true), (READY, false)] {
-            set_condition(&mut self.status.conditions, kind, status, "Paused", message, self.now);
+            set_condition(&mut self.status.conditions, kind, status, reason, message, self.now);
         }
-        let event = self.event(EventKind::PausedContainer).message(message);
-        self.events.push(event);
+        if why == Pause::DiskFull {
+            // Not at once: one that finds no room again would do nothing but stop and go.
+            self.status.retry_at = Some(self.now + RESUME_PAUSE);
+        }
+        if !known {
+            let event = self.event(EventKind::PausedContainer).message(message).detail("reason", reason);
+            self.events.push(event);
+        }
+    }
+
+    /// When to look again at one that may stand still for want of room, so that it goes on without anybody's tick.
+    pub(super) fn soon_resumed(&self) -> Next {
+        let starved = |c: &Condition| c.kind == PAUSED && c.status == "True" && c.reason == DISK_FULL;
+        match self.status.conditions.iter().any(starved) {
+            true => sooner(Next::Look(RESUME_PAUSE), self.time_left()),
+            false => self.time_left(),
+        }
+    }
+
+    /// There is no room for its disk yet, or it could not be told to go on.
+    pub(super) fn stands_still(&mut self, why: &str) {
+        set_condition(&mut self.status.conditions, PAUSED, true, DISK_FULL, why, self.now);
     }
 
     fn go_on(&mut self) {
@@ -105,6 +153,8 @@ impl Draft<'_> {
         for (kind, status) in [(PAUSED, false), (READY, true)] {
             set_condition(&mut self.status.conditions, kind, status, "Resumed", "", self.now);
         }
+        self.status.failures = 0;
+        self.status.retry_at = None;
         let event = self.event(EventKind::ResumedContainer);
         self.events.push(event);
     }

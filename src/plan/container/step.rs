@@ -15,6 +15,8 @@ pub enum Step {
     Authorize,
     /// Have its domain bear what its records say now.
     Remember,
+    /// Have its domain go on, which found no room for its disk.
+    Resume,
     /// Close the port.
     Withdraw,
     /// End the domain.
@@ -32,6 +34,7 @@ impl Step {
             Step::Publish => "publish",
             Step::Authorize => "authorize key",
             Step::Remember => "remember records",
+            Step::Resume => "resume",
             Step::Withdraw => "withdraw",
             Step::DestroyDomain => "destroy domain",
             Step::RemoveDisk => "remove disk",
@@ -42,7 +45,7 @@ impl Step {
     pub(super) fn going_up(self) -> bool {
         match self {
             Step::CreateDomain | Step::Personalise | Step::Publish | Step::Authorize => true,
-            Step::Remember | Step::Withdraw | Step::DestroyDomain | Step::RemoveDisk => false,
+            Step::Remember | Step::Resume | Step::Withdraw | Step::DestroyDomain | Step::RemoveDisk => false,
         }
     }
 
@@ -50,7 +53,7 @@ impl Step {
     /// still boots.
     pub(super) fn on_ready(self) -> bool {
         match self {
-            Step::Authorize | Step::Remember => true,
+            Step::Authorize | Step::Remember | Step::Resume => true,
             Step::CreateDomain | Step::Personalise | Step::Publish => false,
             Step::Withdraw | Step::DestroyDomain | Step::RemoveDisk => false,
         }

@@ -5,7 +5,7 @@ use super::conditions::{PAUSED, SEEN};
 use super::*;
 use crate::model::{
     ClaimSpec, ClaimStatus as Claimed, ContainerSpec, DomainSeen, Image, Keepsake, Lifetime, Machine, ObjectMeta,
-    Template,
+    Pause, Template,
 };
 
 fn at(second: i64) -> Timestamp {
@@ -224,6 +224,60 @@ fn a_guest_that_never_answers_is_given_up_at_its_deadline() {
     let claim = walk.claim.unwrap();
     assert_eq!(claim.status.phase, ClaimPhase::Failed);
     assert!(claim.status.message.contains("within 120 s") && claim.status.message.contains("silence"));
+}
+
+#[test]
+fn a_claim_nobody_waits_on_outlives_the_machine_it_was_promised() {
+    let (dies, deleted) = (|_: &mut Walk| {}, |walk: &mut Walk| walk.c.metadata.deletion_timestamp = Some(at(2)));
+    for (end, reason) in [(dies as fn(&mut Walk), "DomainGone"), (deleted, "Deleted")] {
+        let mut walk = Walk::new(true);
+        walk.claim.as_mut().unwrap().spec.origin = Origin::Object;
+        walk.decide(&seen(Seen::Absent, Seen::Absent), 1);
+        walk.note(Step::CreateDomain, Outcome::Done, 1);
+        end(&mut walk);
+        let running = seen(domain(DomainState::Running), Seen::Absent);
+        if reason == "Deleted" {
+            assert_eq!(walk.decide(&running, 3), Next::Step(Step::DestroyDomain));
+        } else {
+            // A disk that is left keeps the record for another pass.
+            let disk = Observed { disk: Seen::Present(()), ..seen(Seen::Absent, Seen::Absent) };
+            assert_eq!(walk.decide(&disk, 3), Next::Step(Step::RemoveDisk));
+        }
+        // The claim is another machine's from here on, and is not read with this one any more.
+        let claim = walk.claim.take().unwrap();
+        assert!(claim::waits(&claim) && claim.status.failures == 1, "{claim:?}");
+        assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), 4), Next::Remove);
+        assert_eq!(walk.c.status.reason, reason, "what ended it is not told any more");
+        let count = |kind| walk.told.iter().filter(|&&told| told == kind).count();
+        assert_eq!(
+            [EventKind::RequeuedClaim, EventKind::FailedClaim, EventKind::DestroyedContainer].map(count),
+            [1, 0, 1]
+        );
+    }
+}
+
+#[test]
+fn a_machine_that_does_not_tell_of_its_port_can_be_ended_where_the_port_ends_with_it() {
+    let silent = Seen::Unknown("its QEMU did not answer".into());
+    let mut walk = Walk::new(true);
+    walk.up();
+    let told = walk.told.len();
+    assert_eq!(
+        walk.decide(&seen(domain(DomainState::Running), silent.clone()), 10),
+        Next::Look(UNKNOWN_POLL),
+        "in use"
+    );
+    walk.c.metadata.deletion_timestamp = Some(at(11));
+    let within = seen(domain(DomainState::Running), silent.clone());
+    let outside = Observed { address: Seen::Present(Some([192, 168, 0, 2].into())), ..within.clone() };
+    let foreign = Observed { domain: foreign(), ..within.clone() };
+    assert_eq!(walk.decide(&outside, 11), Next::Look(UNKNOWN_POLL));
+    assert_eq!(walk.decide(&foreign, 11), Next::Look(UNKNOWN_POLL));
+    assert_eq!(walk.decide(&within, 11), Next::Step(Step::DestroyDomain));
+    walk.note(Step::DestroyDomain, Outcome::Done, 11);
+    assert!(!walk.told[told..].contains(&EventKind::ForwardRemoved), "nobody saw it closed");
+    assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), 12), Next::Remove);
+    assert!(walk.told[told..].contains(&EventKind::ForwardRemoved));
 }
 
 #[test]
@@ -553,8 +607,45 @@ fn a_claim_that_comes_while_libvirt_is_away_waits_and_is_told_within_its_deadlin
 }
 
 #[test]
+fn a_machine_in_use_that_finds_no_room_says_where_and_goes_on_by_itself() {
+    let full = seen(domain(DomainState::Paused(Pause::DiskFull)), Seen::Present(()));
+    let mut member = Walk::new(false);
+    member.up();
+    assert_eq!(member.decide(&full, 10), Next::Step(Step::Withdraw));
+    assert_eq!(member.c.status.reason, "DiskFull", "nobody waits for it");
+
+    let mut walk = Walk::new(true);
+    walk.up();
+    let since = walk.told.len();
+    let wait = SignedDuration::from_secs(5);
+    assert_eq!(walk.decide(&full, 10), Next::Look(wait), "it would stop and go");
+    assert_eq!(walk.decide(&full, 11), Next::Look(wait - SignedDuration::from_secs(1)), "its wait begins once");
+    // That it stands still is something to remember, and keeps it from going on no longer.
+    assert_eq!(walk.decide(&full, 15), Next::Look(wait));
+    let mut now = 15;
+    for failures in 1..9 {
+        assert_eq!(walk.decide(&full, now), Next::Step(Step::Resume), "after {failures}");
+        let no_room = Outcome::Failed("there is no room for its disk in /disks".into());
+        assert_eq!(walk.note(Step::Resume, no_room, now), Next::Look(backoff::after(failures)));
+        let paused = walk.c.status.conditions.iter().find(|c| c.kind == PAUSED).unwrap();
+        assert_eq!((paused.status.as_str(), paused.reason.as_str()), ("True", "DiskFull"));
+        assert!(paused.message.contains("/disks"), "{}", paused.message);
+        now += 30;
+    }
+    assert_eq!((walk.c.status.phase, status(&walk, "Ready").as_deref()), (Phase::Bound, Some("False")));
+    assert_eq!(walk.decide(&full, now), Next::Step(Step::Resume));
+    walk.note(Step::Resume, Outcome::Done, now);
+    assert_eq!(walk.decide(&well(Seen::Present(None)), now), Next::Rest);
+    assert_eq!((walk.c.status.failures, status(&walk, "Ready").as_deref()), (0, Some("True")));
+    assert_eq!(walk.told[since..], [EventKind::PausedContainer, EventKind::ResumedContainer]);
+
+    // Paused from outside it is left alone.
+    assert_eq!(walk.decide(&seen(domain(DomainState::Paused(Pause::Asked)), Seen::Present(())), now), Next::Rest);
+}
+
+#[test]
 fn a_paused_member_is_replaced_and_a_paused_machine_in_use_stays_and_is_told_once() {
-    let still = seen(domain(DomainState::Paused), Seen::Present(()));
+    let still = seen(domain(DomainState::Paused(Pause::Asked)), Seen::Present(()));
     let mut member = Walk::new(false);
     member.up();
     assert_eq!(member.decide(&still, 10), Next::Step(Step::Withdraw));
@@ -620,7 +711,8 @@ fn any_seen() -> impl Strategy<Value = Observed> {
         Just(Seen::Absent),
         Just(Seen::Unknown("?".into())),
         Just(domain(DomainState::Running)),
-        Just(domain(DomainState::Paused)),
+        Just(domain(DomainState::Paused(Pause::Asked))),
+        Just(domain(DomainState::Paused(Pause::DiskFull))),
         Just(domain(DomainState::Off)),
         Just(foreign()),
     ];
@@ -683,7 +775,8 @@ proptest! {
                     prop_assert!(!(step.going_up() && walk.c.metadata.deleting()), "{step:?} of a deleted container");
                     if step == Step::DestroyDomain {
                         prop_assert!(matches!(&seen.domain, Seen::Present(d) if d.mark == Some(mark())));
-                        prop_assert_eq!(&seen.forward, &Seen::Absent);
+                        let within = seen.address == Seen::Present(None) && seen.forward.unknown().is_some();
+                        prop_assert!(within || seen.forward == Seen::Absent);
                     }
                     if step == Step::Publish {
                         prop_assert!(condition(&walk.c.status.conditions, PERSONALISED));

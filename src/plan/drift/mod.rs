@@ -47,7 +47,7 @@ use uuid::Uuid;
 use super::container::released;
 use crate::model::{Container, DomainSeen, Listing, Phase, Trace, TraceKind, Whose};
 
-pub use report::{Attention, Check, Outcome, Removal, Report, attention};
+pub use report::{Attention, Check, Outcome, Removal, Report, attention, forgetful};
 
 /// How many digits of a machine's UUID the names have that have no room for all of it: of its card, and of the
 /// directory that libvirt makes for it.

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Drift, Looked, Wrong};
-use crate::model::{Condition, Container, ContainerClaim, ContainerPool, Object, TraceKind};
+use crate::model::{Condition, Container, ContainerClaim, ContainerPool, DomainSeen, Keepsake, Object, TraceKind};
+use crate::plan::container::in_use;
 
 /// The whole of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -90,6 +91,23 @@ pub fn attention(containers: &[Container], claims: &[ContainerClaim], pools: &[C
     let claims = claims.iter().flat_map(|claim| of(claim, &claim.status.conditions));
     let pools = pools.iter().flat_map(|pool| of(pool, &pool.status.conditions));
     failing.chain(containers).chain(claims).chain(pools).collect()
+}
+
+/// Machines in use whose domain does not bear what their records say: without the store nobody would know of them, or of
+/// what changed last. Where there is no domain, something else is wrong.
+pub fn forgetful(containers: &[Container], claims: &[ContainerClaim], domains: &[DomainSeen]) -> Vec<Attention> {
+    let bears = |c: &&Container| {
+        let its = |claim: &&ContainerClaim| {
+            claim.metadata.namespace == c.metadata.namespace
+                && c.spec.claim.as_ref() == Some(&claim.metadata.name)
+                && claim.status.container.as_ref() == Some(&c.metadata.name)
+        };
+        let domain = domains.iter().find(|domain| domain.uuid == c.uuid())?;
+        Some(domain.keepsake.as_ref() == Some(&Keepsake::digest(c, claims.iter().find(its))))
+    };
+    let forgetful = containers.iter().filter(|c| in_use(c) && !c.metadata.deleting() && bears(c) == Some(false));
+    let reason = "its domain does not bear its records as they are: were the store lost, it could not be rebuilt";
+    forgetful.map(|c| Attention { object: c.object_ref().to_string(), reason: reason.into() }).collect()
 }
 
 fn of<T: Object>(object: &T, conditions: &[Condition]) -> impl Iterator<Item = Attention> {

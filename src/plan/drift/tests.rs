@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 
 use super::*;
-use crate::model::{Condition, ContainerSpec, ContainerStatus, Image, Machine, Mark, ObjectMeta, Template};
+use crate::model::{Condition, ContainerSpec, ContainerStatus, Image, Keepsake, Machine, Mark, ObjectMeta, Template};
 use crate::plan::container::conditions::RELEASED;
 
 const INSTANCE: Uuid = Uuid::from_u128(7);
@@ -207,6 +207,34 @@ fn a_report_is_clean_if_everything_was_seen_and_nothing_of_ours_is_wrong() {
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["drifts"][0]["wrong"], &json["drifts"][0]["kind"]), (&"leftover".into(), &"disk".into()));
     assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
+}
+
+#[test]
+fn a_machine_in_use_whose_domain_does_not_bear_its_records_asks_for_attention() {
+    let mut c = container(Phase::Ready);
+    c.spec.pool = None;
+    let told = |c: &Container, keepsake: Option<String>| {
+        let seen = DomainSeen {
+            uuid: c.uuid(),
+            name: String::new(),
+            mark: None,
+            state: crate::model::DomainState::Running,
+            keepsake,
+        };
+        forgetful(std::slice::from_ref(c), &[], &[seen]).len()
+    };
+    let current = Keepsake::digest(&c, None);
+    assert_eq!(told(&c, Some(current.clone())), 0);
+    assert_eq!([told(&c, None), told(&c, Some("of before".into()))], [1, 1]);
+    assert!(forgetful(std::slice::from_ref(&c), &[], &[]).is_empty(), "a domain that is gone is told of otherwise");
+    // What its records say now is not what they said then.
+    c.status.login_read_at = Some(Timestamp::UNIX_EPOCH);
+    assert_eq!(told(&c, Some(current)), 1);
+    c.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH);
+    assert_eq!(told(&c, None), 0, "it ends");
+    c.metadata.deletion_timestamp = None;
+    c.spec.pool = Some("default".into());
+    assert_eq!(told(&c, None), 0, "nobody uses it");
 }
 
 #[test]

@@ -133,7 +133,7 @@ pub(super) fn play(random: Random, kills: usize, figures: &mut Figures) -> &'sta
     figures.histories = 1;
     let inside = INSIDE.iter().chain(&inside_forwards(mode)).map(|name| inside(name)).collect::<Vec<_>>();
     figures.points = LINES.iter().map(|line| log(line)).chain(inside).collect();
-    let (ledger, left) = (Mutex::new(Ledger { boots_fail: true, ..Ledger::default() }), View::default());
+    let (ledger, left) = (Mutex::new(Ledger::default()), View::default());
     let mut lives = Lives { random, figures, lab, home, ledger, sessions: vec![], left };
     if let Err(faults) = lives.live(kills) {
         lives.figures.faults = faults;

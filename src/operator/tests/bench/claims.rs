@@ -28,7 +28,8 @@ pub(crate) struct Asks {
 /// Who had a machine, and who waited, when it was last looked.
 #[derive(Default)]
 pub(crate) struct Queue {
-    waiting: BTreeSet<(Timestamp, String)>,
+    /// With how many machines ended on their way to them.
+    waiting: BTreeMap<(Timestamp, String), u32>,
     bound: BTreeMap<String, String>,
 }
 
@@ -173,17 +174,18 @@ impl Bench {
 
     /// After everything that happens: nobody is bound again, nobody overtakes.
     pub(crate) fn check_queue(&self, before: &mut Queue) {
-        let (mut waiting, mut placed) = (BTreeSet::new(), BTreeSet::new());
+        let (mut waiting, mut placed) = (BTreeMap::new(), BTreeSet::new());
         for claim in self.all_claims() {
             let claim = claim.object;
             let (since, name) = turn(&claim);
             let place = (since, name.to_owned());
             if waits(&claim) {
-                waiting.insert(place.clone());
-            } else if before.waiting.contains(&place) && claim.status.container.is_some() {
+                waiting.insert(place.clone(), claim.status.failures);
+            } else if before.waiting.contains_key(&place) && claim.status.container.is_some() {
                 placed.insert(place.clone());
             }
-            if let Some(container) = &claim.status.container {
+            // Nobody has seen the machine of one that is not bound yet: it may be followed by another one.
+            if let Some(container) = claim.status.container.as_ref().filter(|_| claim.status.bound_at.is_some()) {
                 let had = before.bound.entry(claim.metadata.uid.to_string()).or_insert_with(|| container.clone());
                 assert_eq!(had, container, "{name} was given another machine");
             }
@@ -196,8 +198,9 @@ impl Bench {
                 assert!(end >= deadline, "it ended before its time: {claim:#?}");
             }
         }
-        let left = before.waiting.intersection(&waiting).next();
-        if let (Some(last), Some(left)) = (placed.last(), left) {
+        // One that was placed meanwhile, and waits again, was not overtaken.
+        let left = before.waiting.iter().find(|(place, failures)| waiting.get(*place) == Some(*failures));
+        if let (Some(last), Some((left, _))) = (placed.last(), left) {
             assert!(last < left, "{} overtook {}", last.1, left.1);
         }
         before.waiting = waiting;

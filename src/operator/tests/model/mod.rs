@@ -72,7 +72,8 @@ impl fmt::Display for Work {
 
 const NOTHING: Left = Left { crashes: 0, kills: 0, doubts: 0, cuts: 0, sweeps: 0 };
 
-const SMALL: Bounds = Bounds { network: Network::Nat, clients: 2, warm: 1, most: 2, at_once: 2, left: NOTHING };
+const SMALL: Bounds =
+    Bounds { network: Network::Nat, clients: 2, written: false, warm: 1, most: 2, at_once: 2, left: NOTHING };
 
 fn explore(name: &str, bounds: Bounds, bug: Option<Bug>, far: Far) -> Report {
     let said = std::env::var(STATES).ok().map(|most| most.parse().expect("a number of states"));
@@ -115,6 +116,15 @@ fn whatever_dies_at_any_point_the_promises_hold() {
     let one = Bounds { clients: 1, warm: 0, most: 1, ..SMALL };
     keeps("a death and a crash", Bounds { left: Left { kills: 1, crashes: 1, ..NOTHING }, ..one }, Far::All);
     keeps("a death and a sweep", Bounds { left: Left { kills: 1, sweeps: 1, ..NOTHING }, at_once: 1, ..one }, Far::All);
+}
+
+/// A claim that somebody wrote is bound in the end, to one machine, whatever became of those that it was promised before.
+#[test]
+fn a_written_claim_whose_machine_dies_on_its_way_is_given_another_and_a_bound_one_never() {
+    let one = Bounds { clients: 0, written: true, warm: 0, most: 1, ..SMALL };
+    keeps("two deaths", Bounds { left: Left { kills: 2, ..NOTHING }, ..one }, Far::All);
+    keeps("a death and a crash", Bounds { left: Left { kills: 1, crashes: 1, ..NOTHING }, ..one }, Far::All);
+    keeps("a death and a client", Bounds { clients: 1, left: Left { kills: 1, ..NOTHING }, ..one }, Far::All);
 }
 
 #[test]

@@ -141,6 +141,9 @@ impl Hypervisor for On<dyn Hypervisor> {
     fn destroy(&self, mark: &Mark) -> Result<(), HypervisorError> {
         self.act(format!("end {}", mark.uid), || self.inner.destroy(mark))
     }
+    fn resume(&self, mark: &Mark) -> Result<(), HypervisorError> {
+        self.act(format!("resume {}", mark.uid), || self.inner.resume(mark))
+    }
     fn remember(&self, mark: &Mark, digest: &str, text: &str) -> Result<(), HypervisorError> {
         self.act(format!("remember {}", mark.uid), || self.inner.remember(mark, digest, text))
     }

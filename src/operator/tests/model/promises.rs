@@ -10,6 +10,7 @@ use super::moment::{Moment, Print};
 use super::system::{Client, FOREIGN, State, System, Work};
 use crate::model::*;
 use crate::operator::Requeue;
+use crate::plan::claim::finished;
 
 /// Rounds in which everything has to come to rest.
 const ROUNDS: usize = 60;
@@ -74,6 +75,9 @@ impl State {
     pub(super) fn check_rest(&self) -> Result<(), String> {
         if self.now.facts().containers.iter().any(|c| c.status.retry_at.is_some()) {
             // It has: when that time comes.
+            return Ok(());
+        }
+        if self.now.facts().claims.iter().any(|claim| claim.status.retry_at.is_some()) {
             return Ok(());
         }
         check_leaks(&self.now)?;
@@ -171,7 +175,8 @@ impl System {
         check_leaks(&state.now)?;
         let facts = state.now.facts();
         let bound = facts.containers.iter().filter(|c| c.status.phase == Phase::Bound).count();
-        let (warm, claims) = (facts.containers.len() - bound, facts.claims.len());
+        let over = |claim: &&ContainerClaim| claim.spec.origin.is_object() && finished(claim.status.phase);
+        let (warm, claims) = (facts.containers.len() - bound, facts.claims.iter().filter(|claim| !over(claim)).count());
         let wished = self.bounds.warm.min(self.bounds.most - bound as u32);
         holds(warm as u32 == wished, || format!("{warm} are warm, and {wished} were wished for"))?;
         holds(claims == bound, || format!("there are {claims} claims, and {bound} are bound"))

@@ -34,6 +34,8 @@ pub(super) struct Bounds {
     pub(super) network: Network,
     /// Clients that ask.
     pub(super) clients: usize,
+    /// Whether somebody wrote a claim, which waits as long as it takes.
+    pub(super) written: bool,
     /// Machines kept warm, and the most of them.
     pub(super) warm: u32,
     pub(super) most: u32,
@@ -213,6 +215,14 @@ impl System {
             left: self.bounds.left,
         };
         self.settle(&mut state, &mut BTreeSet::new()).expect("the pool fills up");
+        if self.bounds.written {
+            self.stage.free(&state.now);
+            let metadata = ObjectMeta::new(NS, "written", Uuid::from_u128(0xc1a1_0000), self.stage.time());
+            let spec = ClaimSpec::of("default", Origin::Object);
+            let claim = ContainerClaim { metadata, spec, status: ClaimStatus::default() };
+            self.stage.store.apply(Txn::default().write(&claim)).unwrap();
+            state.now = Arc::new(self.stage.moment());
+        }
         state
     }
 
