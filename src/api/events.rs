@@ -266,6 +266,7 @@ fn warns(kind: EventKind) -> bool {
         | EventKind::PausedContainer
         | EventKind::LostClaim
         | EventKind::FailedClaim
+        | EventKind::RequeuedClaim
         | EventKind::RefusedManifest => true,
         EventKind::Client
         | EventKind::ClientClosed

@@ -228,9 +228,9 @@ impl Daemon {
         })
     }
 
-    /// How it ended, if it did.
+    /// How it ended, if it did. Its log ends a moment before it can be waited for.
     pub(crate) fn end(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
+        if self.log.is_over() { Some(self.child.wait().unwrap()) } else { self.child.try_wait().unwrap() }
     }
 
     /// Asks it to stop.

@@ -94,6 +94,11 @@ impl Log {
         self.shared.0.lock().unwrap().lines.clone()
     }
 
+    /// Whether nothing more can be written.
+    pub(crate) fn is_over(&self) -> bool {
+        self.shared.0.lock().unwrap().ended
+    }
+
     /// What was written so far.
     pub(crate) fn so_far(&self) -> Vec<String> {
         self.shared.0.lock().unwrap().lines.clone()
