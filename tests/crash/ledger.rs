@@ -72,6 +72,8 @@ pub(crate) struct Ledger {
     pub(crate) kept: BTreeSet<Uuid>,
     /// Extensions that were asked for: each is for longer than those before.
     pub(crate) extensions: u32,
+    /// Machines that one is under way for: of two at once, whichever comes last counts, and nobody knows which.
+    pub(crate) extending: BTreeSet<Uuid>,
     /// Every machine that anybody was ever told of, or was seen to have.
     pub(crate) told: BTreeSet<Uuid>,
     /// Guests that the suite ended.

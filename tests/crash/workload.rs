@@ -110,19 +110,22 @@ impl Scene<'_> {
     fn extend(&self, random: &mut Random) {
         let mut ledger = self.ledger();
         let held = ledger.granted.values().filter_map(|grant| match &grant.by {
-            Holder::Token(token) => Some((grant.uuid, token.clone())),
-            Holder::Claim(_) => None,
+            Holder::Token(token) if !ledger.extending.contains(&grant.uuid) => Some((grant.uuid, token.clone())),
+            Holder::Token(_) | Holder::Claim(_) => None,
         });
         let held: Vec<(Uuid, String)> = held.collect();
         let Some((uuid, token)) = random.pick(&held).cloned() else { return };
+        ledger.extending.insert(uuid);
         ledger.extensions += 1;
         let ttl = TTL + 60 * ledger.extensions;
         drop(ledger);
         let mut request = destroy_request(&uuid.to_string(), &token);
         request.verb = EXTEND.into();
         request.parameters.insert("ttl".into(), ttl.into());
-        let Ok(response) = try_ask(self.address, Generation::Second, &request) else { return };
+        let response = try_ask(self.address, Generation::Second, &request);
         let mut ledger = self.ledger();
+        ledger.extending.remove(&uuid);
+        let Ok(response) = response else { return };
         if response.success {
             ledger.extended(uuid, until(&response.data));
         } else if ledger.granted.contains_key(&uuid) {

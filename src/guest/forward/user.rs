@@ -9,7 +9,7 @@
 //! knows. The two addresses always differ, so a connection tells for ever by which of them it came: those of set-up are
 //! no user's, and what set-up left open keeps no machine from being idle.
 //!
-//! One that does not answer its monitor is asked no more until it does ([`bounded`](super::bounded)), and costs nobody
+//! One that does not answer its monitor is asked no more until it does (`bounded.rs`), and costs nobody
 //! else anything. What it forwards ends with it.
 //!
 //! QEMU accepts a connection before the guest does: a port that takes connections says nothing about the guest.
