@@ -13,3 +13,4 @@ mod helm;
 mod looking;
 mod python;
 mod roles;
+mod schema;
