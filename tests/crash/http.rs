@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use anweddol::server::kube::MANIFEST;
 use serde_json::Value;
 
 use crate::common::PATIENCE;
@@ -15,10 +16,12 @@ pub(crate) fn ask(state: &Path, verb: &str, path: &str, body: &Value) -> io::Res
     let mut stream = UnixStream::connect(state.join("api.sock"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let body = if body.is_null() { String::new() } else { body.to_string() };
+    // A patch is a whole manifest here.
+    let form = if verb == "PATCH" { MANIFEST } else { "application/json" };
     let length = body.len();
     write!(
         stream,
-        "{verb} {ROOT}/{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{verb} {ROOT}/{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: {form}\r\nContent-Length: {length}\r\n\r\n{body}"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

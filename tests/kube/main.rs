@@ -14,3 +14,4 @@ mod looking;
 mod older;
 mod python;
 mod roles;
+mod schema;

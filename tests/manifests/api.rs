@@ -161,6 +161,6 @@ fn the_door_for_everybody_takes_tls_alone_and_nothing_that_is_none_ends_it() {
     // A token that was made twice would be two people's.
     assert!(setting.bad(3, &["kubeconfig", "--role", "view"]).contains("there is a token 'kubeconfig' already"));
     assert!(setting.good(&["token", "list"]).contains("kubeconfig"));
-    let crds = stdout(&finish(&mut program(["crds"])));
-    assert_eq!(crds.matches("kind: CustomResourceDefinition").count(), 3);
+    let definitions = stdout(&finish(&mut program(["crds"])));
+    assert_eq!(definitions.matches("kind: CustomResourceDefinition").count(), 3);
 }

@@ -15,6 +15,7 @@ mod ffi;
 mod link;
 mod network;
 mod open;
+mod seen;
 mod traces;
 
 #[cfg(test)]
@@ -28,19 +29,19 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 use virt::connect::Connect;
-use virt::domain::{Domain, DomainPausedReason, DomainState as Raw, DomainStateReason as Reason};
-use virt::enumutil::Enum;
+use virt::domain::Domain;
 use virt::error::{Error, ErrorNumber};
 
 use super::accel::{self, Device};
 use super::account::Account;
-use super::xml::{self, Attachment, Bears, Host};
+use super::xml::{self, Attachment, Host};
 use super::{DomainSpec, Hypervisor, HypervisorError};
 use crate::failpoint::failpoint;
-use crate::model::{DomainSeen, DomainState, DomainType, Image, Listing, Mark, Network, Pause, Trace, Wake};
+use crate::model::{DomainSeen, DomainState, DomainType, Image, Listing, Mark, Network, Trace, Wake};
 use disks::Disks;
 use embedded::Runner;
 use link::{CallError, Link};
+use seen::{domain_mark, failed, is, see};
 
 pub use ffi::quiet;
 pub use network::NatNetwork;
@@ -418,43 +419,5 @@ impl Hypervisor for Libvirt {
 
     fn wakes(&self) -> broadcast::Receiver<Wake> {
         self.link.wakes()
-    }
-}
-
-fn see(domain: &Domain) -> Result<DomainSeen, Error> {
-    let (state, why) = domain.state()?;
-    let state = match state {
-        Enum::Known(Raw::Running | Raw::Blocked) => DomainState::Running,
-        Enum::Known(Raw::Paused | Raw::PMSuspended) => DomainState::Paused(match why {
-            Enum::Known(Reason::Paused(Enum::Known(DomainPausedReason::IOError))) => Pause::DiskFull,
-            Enum::Known(_) | Enum::Unknown(_) => Pause::Asked,
-        }),
-        Enum::Known(Raw::NoState | Raw::Shutdown | Raw::Shutoff | Raw::Crashed) | Enum::Unknown(_) => DomainState::Off,
-    };
-    let Bears { mark, keepsake } = xml::bears(&domain.xml_desc(0)?);
-    let keepsake = keepsake.map(|kept| kept.digest);
-    Ok(DomainSeen { uuid: domain.uuid()?, name: domain.name()?, mark, state, keepsake })
-}
-
-fn domain_mark(domain: &Domain) -> Result<Option<Mark>, Error> {
-    Ok(xml::mark(&domain.xml_desc(0)?))
-}
-
-fn is(error: &Error, number: ErrorNumber) -> bool {
-    error.code() == number.into()
-}
-
-fn failed(what: &'static str, uuid: Uuid, error: CallError) -> HypervisorError {
-    match error {
-        CallError::Unreachable(error) => error,
-        CallError::Refused(error) => {
-            let reason = error.message().to_owned();
-            match error.code() {
-                Enum::Known(ErrorNumber::ConfigUnsupported | ErrorNumber::XmlError | ErrorNumber::XmlDetail) => {
-                    HypervisorError::Invalid { what: format!("{what} of domain {uuid}"), reason }
-                }
-                Enum::Known(_) | Enum::Unknown(_) => HypervisorError::Failed { what, uuid, reason },
-            }
-        }
     }
 }

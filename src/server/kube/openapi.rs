@@ -86,7 +86,8 @@ fn patches(resource: Resource) -> &'static [&'static str] {
         Resource::Ours(_) => {
             &["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"]
         }
-        Resource::Plain(_) | Resource::Events(_) | Resource::Review(_) | Resource::Log | Resource::Tokens => {
+        Resource::Events(_) => &["application/merge-patch+json"],
+        Resource::Plain(_) | Resource::Review(_) | Resource::Log | Resource::Tokens => {
             &["application/json-patch+json", "application/merge-patch+json"]
         }
     }
@@ -109,12 +110,35 @@ fn gvk(resource: Resource, suffix: &str) -> Value {
     json!([{ "group": resource.group(), "version": version, "kind": format!("{}{suffix}", resource.kind()) }])
 }
 
+/// What can be written for a parameter. Each is refused otherwise.
+fn value(parameter: &str) -> Value {
+    match parameter {
+        "watch" | "force" => json!({ "type": "boolean" }),
+        "dryRun" => json!({ "type": "string", "enum": ["All"] }),
+        "fieldValidation" => json!({ "type": "string", "enum": ["Ignore", "Warn", "Strict"] }),
+        "propagationPolicy" => json!({ "type": "string", "enum": ["Orphan", "Background", "Foreground"] }),
+        "fieldManager" => json!({ "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]+$" }),
+        "resourceVersion" => json!({ "type": "string", "pattern": "^[0-9]{1,9}$" }),
+        _ => json!({ "type": "string" }),
+    }
+}
+
+/// How objects can be named.
+fn name_in_path(resource: Resource) -> Value {
+    match resource {
+        Resource::Ours(_) => json!({ "type": "string", "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" }),
+        Resource::Plain(_) | Resource::Events(_) | Resource::Review(_) | Resource::Log | Resource::Tokens => {
+            json!({ "type": "string", "maxLength": 253, "pattern": "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$" })
+        }
+    }
+}
+
 fn operation(resource: Resource, schema: &str, action: &str, parameters: &[&str], media: &[&str]) -> Value {
-    let parameter = |name: &&str| {
-        let kind = if matches!(*name, "watch" | "force") { "boolean" } else { "string" };
-        json!({ "name": name, "in": "query", "schema": { "type": kind, "uniqueItems": true } })
+    let parameter = |name: &&str| json!({ "name": name, "in": "query", "schema": value(name) });
+    let in_path = |name: &str| {
+        let name_of = if name == "namespace" { Resource::Ours(Kind::ContainerPool) } else { resource };
+        json!({ "name": name, "in": "path", "required": true, "schema": name_in_path(name_of) })
     };
-    let in_path = |name: &str| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
     let mut all: Vec<Value> = parameters.iter().map(parameter).collect();
     if resource.namespaced() {
         all.push(in_path("namespace"));
