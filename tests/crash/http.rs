@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use anweddol::server::kube::MANIFEST;
 use serde_json::Value;
 
 use crate::common::PATIENCE;
@@ -16,9 +17,11 @@ pub(crate) fn ask(state: &Path, verb: &str, path: &str, body: &Value) -> io::Res
     stream.set_read_timeout(Some(PATIENCE))?;
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let length = body.len();
+    // What is patched is described wholly.
+    let media = if verb == "PATCH" { MANIFEST } else { "application/json" };
     write!(
         stream,
-        "{verb} {ROOT}/{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{verb} {ROOT}/{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n{body}"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
