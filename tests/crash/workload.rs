@@ -248,7 +248,9 @@ impl Scene<'_> {
         let pool = if random.below(2) == 0 { SIDE } else { "default" };
         let scale = json!({ "spec": { "replicas": random.below(self.measure.replicas) } });
         // Unanswered, it is done or not: either is a wish like any other.
-        drop(http::ask(self.state, "PUT", &format!("containerpools/{pool}/scale"), &scale));
+        if let Ok((code, status)) = http::ask(self.state, "PUT", &format!("containerpools/{pool}/scale"), &scale) {
+            assert!(matches!(code, 200 | 404 | 409), "a scale was answered with {code}: {status}");
+        }
     }
 
     /// Makes the other pool, or changes its template.
