@@ -51,6 +51,7 @@
 //! | mark | what our domains bear in libvirt's metadata; one without it is never touched ([`model::Mark`]) |
 //! | keepsake | what the domain of a machine in use bears of its records, to rebuild a lost store from ([`model::Keepsake`]) |
 //! | instance | one installation, by the UUID in its store and beside it; part of the mark |
+//! | drift, leftover | what is there and what is recorded do not agree; what is ours and has no record ([`plan::drift`]) |
 //! | pass | observe, decide, commit, one step: for one object, never two at once |
 //! | step | one effect on the world that may be taken again without harm ([`plan::container::Step`]) |
 //! | present, absent, unknown | what an observation can be; only a positive *absent* counts as gone ([`model::Seen`]) |
@@ -80,9 +81,8 @@
 //!    keeps them, as needed.
 //! 4. [`wire`], the protocol without sockets; [`server`], the sockets; [`api`], the rules between them and the store.
 //! 5. [`manifest`], objects as people write them, with [`manifest::fields`], who owns what of them; [`api::objects`], the
-//!    rules of writing them; [`keeper`], a directory
-//!    of them that is kept applied; [`server::kube`], the API over them in the form of Kubernetes, with its two doors,
-//!    [`server::local`] and [`server::https`]; [`api::access`], who may do what.
+//!    rules of writing them; [`keeper`], a directory of them that is kept applied; [`server::kube`], the API over them in
+//!    the form of Kubernetes, with its two doors, [`server::local`] and [`server::https`]; [`api::access`], who may do what.
 //! 6. [`facade`], one run of a server, for programs that embed it; [`cli`] and [`client`], the other end of the line.
 //! 7. [`daemon`]: the only place that names them all, and the order in which they start and stop; [`daemon::rebuild`],
 //!    what to do when the records are lost.
