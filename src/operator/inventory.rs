@@ -128,6 +128,9 @@ impl Inventory {
             }
             let again = leftovers.iter().any(|trace| trace.kind == TraceKind::Domain);
             for trace in leftovers {
+                if self.is_settled(&trace) {
+                    continue;
+                }
                 let failed = self.remove(&trace).err();
                 let (kind, name) = (trace.kind, &trace.name);
                 match &failed {
@@ -143,6 +146,19 @@ impl Inventory {
             }
         }
         Ok(removed.into_values().collect())
+    }
+
+    /// Whether what was left over a moment ago is none any more: a domain that ended with its record, a port that is
+    /// another machine's by now. What cannot be seen is not settled.
+    fn is_settled(&self, trace: &Trace) -> bool {
+        match (trace.kind, &trace.whose) {
+            (TraceKind::Domain, Whose::Marked(mark)) => matches!(self.hypervisor.find(mark.uid), Ok(None)),
+            // A machine that takes it now publishes it when it has booted: this is looked at long before.
+            (TraceKind::Forward, Whose::Port(port)) => {
+                matches!(self.store.get(&records::port_key(*port)), Ok((Some(_), _)))
+            }
+            _ => false,
+        }
     }
 
     /// Removes one thing. Whoever keeps it looks once more before.
@@ -261,5 +277,51 @@ impl Doctor for Inventory {
         attention.extend(self.forgetful(&recorded));
         let checks = self.checks(&recorded, &self.store.list("")?.0);
         Ok(Report { looked: seen.looked, drifts: seen.drifts, removed, attention, checks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::guest::fake::FakeForwarder;
+    use crate::hypervisor::DomainSpec;
+    use crate::hypervisor::fake::{FakeHypervisor, FakeWorld, Options};
+    use crate::model::{DomainType, Image, Mark, Memory, NetworkSpec};
+    use crate::store::memory;
+
+    /// Otherwise the end of a machine would be told twice, and a port taken from its next machine.
+    #[test]
+    fn what_is_gone_or_anothers_by_now_is_left_over_no_more_and_what_cannot_be_seen_still_is() {
+        let world = FakeWorld::new(Options::default());
+        let inventory = Inventory {
+            store: memory(),
+            hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(&world))),
+            forwarder: Arc::new(FakeForwarder::new(Arc::clone(&world))),
+            instance: Uuid::from_u128(1),
+            clock: Arc::new(|| Timestamp::UNIX_EPOCH),
+            state_dir: None,
+        };
+        let uid = Uuid::from_u128(2);
+        let mark = Mark { instance: inventory.instance, namespace: "default".into(), name: uid.to_string(), uid };
+        let domain = Trace::new(TraceKind::Domain, "it", Whose::Marked(mark.clone()));
+        let port = Trace::new(TraceKind::Forward, "10000", Whose::Port(10_000));
+        assert!(inventory.is_settled(&domain) && !inventory.is_settled(&port));
+        let spec = DomainSpec {
+            mark,
+            mac: "02:00:00:00:00:02".into(),
+            image: Image::Iso("/image.iso".into()),
+            memory: Memory::mebibytes(64),
+            vcpus: 1,
+            domain_type: DomainType::Qemu,
+            network: NetworkSpec::default(),
+        };
+        inventory.hypervisor.create(&spec).unwrap();
+        inventory.store.txn(Txn::default().put(&records::port_key(10_000), &uid)).wait().unwrap();
+        assert!(!inventory.is_settled(&domain) && inventory.is_settled(&port));
+        world.kill(uid);
+        world.set_reachable(false);
+        assert!(!inventory.is_settled(&domain));
     }
 }
