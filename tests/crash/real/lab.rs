@@ -89,6 +89,18 @@ impl Lab {
         Things { domains, disks, forwards }
     }
 
+    /// Ports of machines whose cards the kernel's rules know. A card that is left over goes with the sweep that follows its
+    /// machine's end, and not with its record.
+    pub(super) fn cards(&self) -> BTreeSet<u16> {
+        match self.host.mode {
+            Mode::Embedded => BTreeSet::new(),
+            Mode::System => {
+                let cards = elements(["set", "bridge", "anweddol", "guests"]);
+                cards.iter().filter_map(|card| card["elem"]["comment"].as_str()?.parse().ok()).collect()
+            }
+        }
+    }
+
     /// Kills libvirt's own daemon.
     pub(super) fn kill_libvirtd(&self) {
         let pid: i32 = fs::read_to_string(LIBVIRTD).unwrap().trim().parse().unwrap();
@@ -129,12 +141,15 @@ fn listeners() -> BTreeSet<u16> {
     listening.filter(|port| PORTS.contains(port)).collect()
 }
 
-/// Ports that rules of the kernel lead somewhere. What is left of a machine's card is swept up
-/// after its record, as `tests/guest` checks by `Host::until_gone`.
+/// Ports that rules of the kernel lead somewhere.
 fn rules() -> BTreeSet<u16> {
-    let listed = run("nft", &["-j", "list", "map", "ip", "anweddol", "fwds"]);
-    let told: Value = serde_json::from_str(&listed).unwrap();
-    let map = told["nftables"].as_array().unwrap().iter().find_map(|object| object.get("map")).unwrap();
-    let forwards = map["elem"].as_array().cloned().unwrap_or_default();
+    let forwards = elements(["map", "ip", "anweddol", "fwds"]);
     forwards.iter().filter_map(|forward| u16::try_from(forward[0].as_u64()?).ok()).collect()
+}
+
+/// What one of the daemon's maps or sets holds.
+fn elements(what: [&str; 4]) -> Vec<Value> {
+    let told: Value = serde_json::from_str(&run("nft", &[&["-j", "list"], &what[..]].concat())).unwrap();
+    let found = told["nftables"].as_array().unwrap().iter().find_map(|object| object.get(what[0])).unwrap();
+    found["elem"].as_array().cloned().unwrap_or_default()
 }

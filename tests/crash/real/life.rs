@@ -1,6 +1,6 @@
 //! One daemon after the other on one state directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Mutex;
@@ -443,7 +443,8 @@ impl Lives<'_> {
         }
         let (mut before, end) = (None, Instant::now() + REST);
         loop {
-            let now = resting(&self.home.state);
+            // Nothing of a machine's card is left either, once it was swept up.
+            let now = resting(&self.home.state).filter(|seen| self.lab.cards().is_subset(&ports(seen)));
             if now.is_some() && now == before {
                 break;
             }
@@ -556,6 +557,12 @@ fn resting(state: &Path) -> Option<Value> {
     let served = |one: &Value| still(one) && (one["status"]["phase"] != "Pending" || all_full);
     let rest = as_wished && containers.as_array()?.iter().all(up) && claims.as_array()?.iter().all(served);
     rest.then(|| json!([pools, containers, claims]))
+}
+
+/// The ports of the containers that are shown.
+fn ports(seen: &Value) -> BTreeSet<u16> {
+    let containers = seen[1].as_array().into_iter().flatten();
+    containers.filter_map(|container| u16::try_from(container["status"]["port"].as_u64()?).ok()).collect()
 }
 
 fn path(path: &Path) -> &str {
