@@ -14,6 +14,7 @@ mod client;
 mod credentials;
 mod doctor;
 mod duration;
+mod help;
 mod objects;
 mod rebuild;
 mod serve;
@@ -41,6 +42,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 ///   anweddol explain pool.spec         what can be said of it
 #[derive(Parser)]
 #[command(name = "anweddol", version, verbatim_doc_comment, max_term_width = 100)]
+#[command(disable_help_subcommand = true, after_help = help::topics())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -115,6 +117,8 @@ enum Command {
     /// Check, save, restore, rebuild the daemon's records; it has to be stopped
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Print a chapter of the manual, or the help of a command
+    Help(help::HelpArgs),
     /// Print the completion script of a shell
     Completion {
         /// Which shell
@@ -324,6 +328,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Config(ConfigCommand::Init { file }) => admin::config_init(&file),
         Command::Config(ConfigCommand::Check { file }) => admin::config_check(&file),
         Command::Store(command) => store::store(command),
+        Command::Help(args) => help::help(Cli::command(), &args),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "anweddol", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

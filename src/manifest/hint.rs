@@ -1,7 +1,7 @@
 //! "Did you mean …?"
 
 /// The candidate that differs from a word by the fewest letters, if it is near enough to be meant.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = word.chars().count() / 3 + 1;
     let far = candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
     far.filter(|(distance, _)| *distance <= most).min().map(|(_, candidate)| candidate)

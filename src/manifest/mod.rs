@@ -18,7 +18,7 @@ pub mod crd;
 pub mod explain;
 pub mod fields;
 mod forms;
-mod hint;
+pub(crate) mod hint;
 pub mod keep;
 mod locate;
 pub mod patch;
