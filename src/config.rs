@@ -1,5 +1,6 @@
 //! The daemon's configuration: one YAML file, every key with a default, unknown keys refused.
 
+mod access;
 mod container;
 mod forwarding;
 mod hypervisor;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Image, Lifetime, Template};
 
+pub use access::Access;
 pub use container::Containers;
 pub use forwarding::{PortForwarding, PortRange};
 pub use hypervisor::{DISK_RESERVE, Host, Hypervisor, Mode};
@@ -33,6 +35,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The sockets.
     pub server: Server,
+    /// Who is served.
+    pub access: Access,
     /// What machines are made of.
     pub container: Containers,
     /// How they are reached.
@@ -66,6 +70,7 @@ impl Default for Config {
         Config {
             state_dir: default_state_dir(),
             server: Server::default(),
+            access: Access::default(),
             container: Containers::default(),
             port_forwarding: PortForwarding::default(),
             hypervisor: Hypervisor::default(),

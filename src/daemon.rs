@@ -41,6 +41,7 @@ use crate::server::local::{LocalError, SOCKET};
 use crate::server::tcp::{BindError, WireConfig};
 use crate::store::records::{self, RecordError};
 use crate::store::{self, OpenError, Store, StoreError};
+use crate::wire::AccessTokens;
 
 pub use instance::InstanceError;
 pub use simulation::Simulation;
@@ -276,11 +277,15 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let mut wire = WireConfig::new(config.server.listen);
     wire.client_timeout = plan.client_timeout;
     wire.max_connections = config.server.max_connections;
+    let access = plan.access_tokens.then_some(config.access.required);
+    if access.is_some() {
+        wire.access_tokens = AccessTokens::Enabled;
+    }
     let (health, state) = (config.server.health_listen, config.state_dir.clone());
     let (socket, manifests) = (config.server.local_api.then_some(socket), config.manifests.clone());
     let names = config.server.api_names.clone();
     let https = config.server.api_listen.map(|listen| HttpsPlan { listen, authority, names });
-    Ok(Assembly { wire, health, https, socket, manifests, state, simulated, key, operator, owned })
+    Ok(Assembly { wire, health, access, https, socket, manifests, state, simulated, key, operator, owned })
 }
 
 /// Tells systemd, where it is there.

@@ -190,7 +190,7 @@ impl Role {
         match self {
             Role::Admin => true,
             Role::Edit => match (ours, asked.resource) {
-                (true, "tokens") => false,
+                (true, "tokens" | "accesstokens") => false,
                 (true, _) => true,
                 (false, "namespaces") => asked.verb.reads(),
                 (false, "secrets" | "leases" | "events") => true,
@@ -198,7 +198,7 @@ impl Role {
             },
             Role::View => {
                 let known = match (ours, asked.resource) {
-                    (true, "tokens") | (false, "secrets") => false,
+                    (true, "tokens" | "accesstokens") | (false, "secrets") => false,
                     (true, _) => true,
                     (false, resource) => matches!(resource, "namespaces" | "leases" | "events"),
                 };

@@ -15,7 +15,7 @@ use crate::store::records::{self, RecordError, Versioned};
 use crate::store::{Store, Txn, TxnResult};
 
 /// Characters of a client token, as the protocol documents them.
-const TOKEN_ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+pub(super) const TOKEN_ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 /// Length of a client token.
 const TOKEN_LENGTH: usize = 255;
 
@@ -126,6 +126,6 @@ pub(crate) fn end(txn: Txn, container: &Versioned<Container>, now: Timestamp) ->
     txn.unchanged(container).write(&ended)
 }
 
-fn sha256(text: &str) -> String {
+pub(super) fn sha256(text: &str) -> String {
     hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }

@@ -4,6 +4,7 @@
 //! came of it.
 
 pub mod access;
+pub mod access_tokens;
 mod births;
 pub(crate) mod claims;
 mod delivery;
@@ -26,6 +27,7 @@ mod wishes;
 #[cfg(test)]
 mod tests;
 
+pub use access_tokens::QuotaError;
 pub use births::{BirthError, Births, random_text};
 pub use doctor::{Cure, Doctor};
 pub use doubts::Doubts;

@@ -374,7 +374,7 @@ async fn a_machine_that_a_review_enlarges_is_admitted_again() {
         })
     };
     let client = client();
-    let refused = api.create_reviewed(&client, Wishes::default(), Some(reviewed(601))).await.unwrap_err();
+    let refused = api.create_reviewed(&client, Wishes::default(), None, Some(reviewed(601))).await.unwrap_err();
     assert!(matches!(&refused, ApiError::Birth(BirthError::HostFull(_))), "{refused}");
     assert!(refused.to_string().contains("601Mi"), "{refused}");
     while !bench.containers()[0].metadata.deleting() {
@@ -382,7 +382,7 @@ async fn a_machine_that_a_review_enlarges_is_admitted_again() {
     }
     let claim = records::list::<ContainerClaim>(&*bench.store, NS).unwrap().remove(0).object;
     bench.store.txn(Txn::default().remove(&bench.containers()[0]).remove(&claim)).await.unwrap();
-    let larger = api.create_reviewed(&client, Wishes::default(), Some(reviewed(600)));
+    let larger = api.create_reviewed(&client, Wishes::default(), None, Some(reviewed(600)));
     let (granted, ()) = tokio::join!(larger, bench.end_boot(ClaimPhase::Bound));
     granted.unwrap();
     let made = bench.containers().remove(0);

@@ -13,7 +13,7 @@ use super::placing::{self, Found, Place, Places};
 use super::reservations::Reservations;
 use super::review::{REVIEW_GATE, Review};
 use super::wishes::{self, WishError, Wishes};
-use super::{Deadline, Doubts, ExtendError, LoginError, SealError, claims};
+use super::{Deadline, Doubts, ExtendError, LoginError, QuotaError, SealError, claims};
 use crate::model::{
     ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, Object, ObjectMeta,
     ObjectRef, Origin,
@@ -45,6 +45,9 @@ pub enum ApiError {
     /// Policy does not allow what was asked for.
     #[error(transparent)]
     Wish(#[from] WishError),
+    /// The access token that it was asked for with does not allow it.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
     /// It does not get another time.
     #[error(transparent)]
     Extend(#[from] ExtendError),
@@ -132,6 +135,9 @@ pub struct Api {
     /// Held while a machine is made for a client's claim. Transactions alone keep the limit exact; but each of these
     /// counts its machine in the pool, so of those that are made at once, all but one would be in vain.
     making: tokio::sync::Mutex<()>,
+    /// Held while a claim is made with a token whose containers are counted, for the same reason. Never waited for with
+    /// `making` in hand.
+    counting: tokio::sync::Mutex<()>,
     pub(super) clock: Clock,
     run: Uuid,
     pub(super) namespace: String,
@@ -150,9 +156,10 @@ impl Api {
         pool: &str,
     ) -> Self {
         let started = clock();
-        let (doubts, reservations, making) = (Arc::default(), Arc::default(), tokio::sync::Mutex::default());
+        let (doubts, reservations) = (Arc::default(), Arc::default());
+        let (making, counting) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
         let (namespace, pool) = (namespace.into(), pool.into());
-        Api { store, births, doubts, reservations, making, clock, run, namespace, pool, started }
+        Api { store, births, doubts, reservations, making, counting, clock, run, namespace, pool, started }
     }
 
     /// The same, with the operator's doubts: a member that may be dead is passed over.
@@ -162,15 +169,16 @@ impl Api {
 
     /// Grants a container to a client and waits until it is ready. Dropped before that, it takes its wish back.
     pub async fn create(self: &Arc<Self>, client: &Client) -> Result<Granted, ApiError> {
-        self.create_reviewed(client, Wishes::default(), None).await
+        self.create_reviewed(client, Wishes::default(), None, None).await
     }
 
-    /// The same, for a client with wishes, and with somebody who looks at the container first: one that is made for
-    /// this client is not started before that.
+    /// The same, for a client with wishes, with the name of the access token that it bears, and with somebody who looks
+    /// at the container first: one that is made for this client is not started before that.
     pub async fn create_reviewed(
         self: &Arc<Self>,
         client: &Client,
         wishes: Wishes,
+        access_token: Option<String>,
         review: Option<Review>,
     ) -> Result<Granted, ApiError> {
         let token = claims::token();
@@ -178,6 +186,7 @@ impl Api {
         let Wishes { pool, ttl, ssh_public_key } = wishes.checked()?;
         claim.spec.pool = pool.unwrap_or(claim.spec.pool);
         (claim.spec.ttl_seconds, claim.spec.ssh_public_key) = (ttl, ssh_public_key);
+        claim.spec.access_token = access_token;
         let mut wish = Wish { api: Arc::clone(self), claim, granted: false };
         let gates = review.iter().map(|_| REVIEW_GATE.to_owned()).collect();
         let (container, rev, boot_deadline) = self.write_claim(&wish.claim, gates).await?;
@@ -211,8 +220,14 @@ impl Api {
         gates: Vec<String>,
     ) -> Result<(String, u64, SignedDuration), ApiError> {
         let name = &claim.spec.pool;
-        let mut making = None;
+        let (mut making, mut counting) = (None, None);
         loop {
+            let allowance = self.allowance(claim)?;
+            if allowance.counts && counting.is_none() {
+                making = None;
+                counting = Some(self.counting.lock().await);
+                continue;
+            }
             let pool = match placing::pool_of(&*self.store, claim)? {
                 Some(pool) => pool,
                 None if *name == self.pool => return Err(ApiError::NoPool { pool: name.clone() }),
@@ -233,7 +248,7 @@ impl Api {
                 }
             };
             let Place { container, txn, reservation: _kept_meanwhile } = place;
-            if let TxnResult::Committed(rev) = self.store.txn(txn).await? {
+            if let TxnResult::Committed(rev) = self.store.txn(txn.and(allowance.txn)).await? {
                 let boot = SignedDuration::from_secs(pool.object.spec.template.boot_deadline_seconds.into());
                 return Ok((container, rev, boot));
             }

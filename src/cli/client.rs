@@ -10,6 +10,7 @@ use indicatif::ProgressBar;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
+use super::access_token::AccessArgs;
 use super::credentials::{Credentials, Saved};
 use super::{CreateArgs, DestroyArgs, ExtendArgs, Output, OutputArgs, Result, ServerArgs, StatArgs, duration};
 use crate::client::{ClientConfig, WireClient};
@@ -29,6 +30,8 @@ struct Incomplete {
 
 /// The longest public key file that is read.
 const KEY_FILE: u64 = 8 << 10;
+/// What a server says where not the machine is unknown, but the access token is not good.
+const ACCESS_REFUSED: &str = "access token";
 /// How long the first and the last pause is before a full server is asked again.
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
@@ -55,13 +58,16 @@ pub(super) async fn create(args: CreateArgs) -> Result<ExitCode> {
         valid_name(name)?;
         credentials.check_name(name)?;
     }
-    let request = Request::new(CREATE, wishes(&args)?);
+    let mut wishes = wishes(&args)?;
+    args.server.access.show(&mut wishes, None)?;
+    let request = Request::new(CREATE, wishes);
     let (server, response) = patiently(&args, &request).await?;
     if !response.success {
         return Ok(refused(&response, args.output.output));
     }
     let mut saved = saved(server, &response.data)?;
     saved.name = args.name;
+    saved.access_token_file = args.server.access.file()?;
     credentials.save(&saved)?;
     // The originals take parameters that they do not know, and leave it at that.
     if args.ttl.is_some() && saved.expires_at.is_none() {
@@ -132,7 +138,8 @@ pub(super) async fn extend(args: ExtendArgs) -> Result<ExitCode> {
     let mut saved = credentials.find(args.container.as_deref())?;
     let mut parameters = pair(&saved);
     parameters.insert("ttl".into(), args.ttl.into());
-    let server = ServerArgs { server: saved.server.clone(), fingerprint: None, generation: 2 };
+    args.access.show(&mut parameters, saved.access_token_file.as_deref())?;
+    let server = ServerArgs::of(&saved, 2);
     let (_, response) = ask(&server, &Request::new(EXTEND, parameters), Duration::from_secs(30)).await?;
     if !response.success {
         return Ok(refused(&response, args.output.output));
@@ -149,6 +156,14 @@ pub(super) async fn extend(args: ExtendArgs) -> Result<ExitCode> {
         Output::Text => println!("{}  lives {}, until {at:.0}", saved.container_uuid, left(at)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl ServerArgs {
+    /// A machine's server.
+    fn of(saved: &Saved, generation: u8) -> Self {
+        let access = AccessArgs::default();
+        ServerArgs { server: saved.server.clone(), fingerprint: None, generation, access }
+    }
 }
 
 /// What names a machine to its server and proves the right to it.
@@ -173,13 +188,15 @@ fn left(at: Timestamp) -> String {
 pub(super) async fn destroy(args: DestroyArgs) -> Result<ExitCode> {
     let credentials = Credentials::of_user();
     let saved = credentials.find(args.container.as_deref())?;
-    let parameters = pair(&saved);
-    let server = ServerArgs { server: saved.server.clone(), fingerprint: None, generation: args.generation };
+    let mut parameters = pair(&saved);
+    args.access.show(&mut parameters, saved.access_token_file.as_deref())?;
+    let server = ServerArgs::of(&saved, args.generation);
     let progress = spinner("giving it back");
     let (_, response) = ask(&server, &Request::new(DESTROY, parameters), Duration::from_secs(60)).await?;
     progress.finish_and_clear();
     // It was destroyed before, ended by itself, or never was this server's: there is nothing left to log in to.
-    let gone = response.success || response.message.starts_with("Bad authentication");
+    let unknown = response.kind() == Some(Message::BadAuthentication) && !response.message.contains(ACCESS_REFUSED);
+    let gone = response.success || unknown;
     if gone {
         credentials.forget(&saved.container_uuid);
     }
@@ -197,7 +214,9 @@ pub(super) async fn destroy(args: DestroyArgs) -> Result<ExitCode> {
 }
 
 pub(super) async fn stat(args: StatArgs) -> Result<ExitCode> {
-    let (_, response) = ask(&args.server, &Request::bare(STAT), Duration::from_secs(30)).await?;
+    let mut parameters = Map::new();
+    args.server.access.show(&mut parameters, None)?;
+    let (_, response) = ask(&args.server, &Request::new(STAT, parameters), Duration::from_secs(30)).await?;
     if !response.success {
         return Ok(refused(&response, args.output.output));
     }
@@ -290,6 +309,7 @@ fn saved(server: String, data: &Map<String, Value>) -> Result<Saved> {
         container_username: word("container_username")?,
         container_password: word("container_password")?,
         container_listen_port: port.ok_or(Incomplete { field: "container_listen_port" })?,
+        access_token_file: None,
         name: None,
         expires_at: expiry(data),
     })

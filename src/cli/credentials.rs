@@ -27,6 +27,9 @@ pub(super) struct Saved {
     pub(super) container_password: String,
     /// The server's port that leads to its SSH server.
     pub(super) container_listen_port: u16,
+    /// The file with the access token that it was asked for with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) access_token_file: Option<PathBuf>,
     /// What its user calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,

@@ -9,6 +9,7 @@
 //!
 //! `anweddol diff` alone says 1 for differences, and 2 or 3 when it failed. `anweddol doctor` says 1 for drift too.
 
+mod access_token;
 mod admin;
 mod client;
 mod credentials;
@@ -94,6 +95,9 @@ enum Command {
     /// Make, list and delete tokens for the API
     #[command(subcommand)]
     Token(objects::TokenCommand),
+    /// Make, list, enable, disable and delete access tokens of the wire protocol
+    #[command(subcommand)]
+    AccessToken(objects::AccessTokenCommand),
     /// Make a token and print a kubeconfig with it: kubectl and its like work with the daemon then
     Kubeconfig(objects::KubeconfigArgs),
     /// Print the kinds as CustomResourceDefinitions
@@ -138,6 +142,8 @@ struct ServerArgs {
     /// Generation of the wire protocol; 1 for the oldest Python servers
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2), value_name = "1|2")]
     generation: u8,
+    #[command(flatten)]
+    access: access_token::AccessArgs,
 }
 
 /// How results are printed.
@@ -202,6 +208,8 @@ struct DestroyArgs {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2), value_name = "1|2")]
     generation: u8,
     #[command(flatten)]
+    access: access_token::AccessArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
@@ -212,6 +220,8 @@ struct ExtendArgs {
     /// How long it is to live from now on, as 30m or 2h
     #[arg(long, value_parser = duration::seconds, value_name = "TIME")]
     ttl: u32,
+    #[command(flatten)]
+    access: access_token::AccessArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -319,6 +329,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Login(args) => block_on(objects::login(args)),
         Command::Edit(args) => block_on(objects::edit(args)),
         Command::Token(command) => block_on(objects::token(command)),
+        Command::AccessToken(command) => block_on(objects::access_token(command)),
         Command::Kubeconfig(args) => block_on(objects::kubeconfig(args)),
         Command::Crds => admin::crds(),
         Command::Explain(args) => objects::explain(args),

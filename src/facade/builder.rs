@@ -66,6 +66,8 @@ pub(crate) struct Plan {
     pub(crate) virtualization: Virtualization,
     pub(crate) database: Option<Arc<dyn Store>>,
     pub(crate) keys: Keys,
+    /// Whether access tokens are known at all.
+    pub(crate) access_tokens: bool,
 }
 
 impl Plan {
@@ -77,6 +79,7 @@ impl Plan {
             virtualization: Virtualization::Libvirt(config.hypervisor.mode),
             database: None,
             keys: Keys::StateDir,
+            access_tokens: true,
             config,
         }
     }
@@ -95,7 +98,9 @@ impl Default for ServerBuilder {
         // A program that wants it says so.
         config.server.health_listen = None;
         config.server.api_listen = None;
-        ServerBuilder { plan: Plan::new(config), stop_mode: StopMode::default() }
+        // As its `access_token` was: a parameter for whoever handles it.
+        let plan = Plan { access_tokens: false, ..Plan::new(config) };
+        ServerBuilder { plan, stop_mode: StopMode::default() }
     }
 }
 
@@ -187,6 +192,15 @@ impl ServerBuilder {
     /// Whether `api.sock` in the state directory answers this program's user and root: it does.
     pub fn local_api(mut self, answers: bool) -> Self {
         self.plan.config.server.local_api = answers;
+        self
+    }
+
+    /// Knows access tokens, made by [`crate::api::access_tokens::AccessTokenManager`] over the server's database or on the
+    /// command line; `required`: no request is handled without one. Default: `access_token` is a parameter like any other,
+    /// as it is for the original's `ServerInterface`.
+    pub fn access_tokens(mut self, required: bool) -> Self {
+        self.plan.config.access.required = required;
+        self.plan.access_tokens = true;
         self
     }
 

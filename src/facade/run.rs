@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::dispatch::Dispatcher;
 use super::{Handlers, StopMode};
+use crate::api::access_tokens::AccessTokenManager;
 use crate::api::plain::Plain;
 use crate::api::{Api, Objects, namespaces};
 use crate::daemon::{DEFAULT_POOL, ServeError};
@@ -23,6 +24,7 @@ use crate::hypervisor::Hypervisor;
 use crate::keeper::Keeper;
 use crate::model::{DEFAULT_NAMESPACE, Event, EventKind};
 use crate::operator::{self, Operator};
+use crate::server::access::Gate;
 use crate::server::events::Bus;
 use crate::server::health::{self, Health};
 use crate::server::https::{Authority, Https};
@@ -46,6 +48,8 @@ const DESTROY_POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Assembly {
     pub(crate) wire: WireConfig,
     pub(crate) health: Option<SocketAddr>,
+    /// Whether a request has to bear an access token; absent: they are not known.
+    pub(crate) access: Option<bool>,
     /// Where the API answers over TLS.
     pub(crate) https: Option<HttpsPlan>,
     /// Where the local API answers.
@@ -118,6 +122,13 @@ impl Assembly {
         let lifecycle = Some(Arc::clone(&dispatcher) as Arc<dyn Lifecycle>);
         let documented = ApiVerbs::new(Arc::clone(&api), Arc::clone(&events), lifecycle, version);
         let verbs = handlers.requests.before(Arc::new(Documented(Arc::new(documented))), Arc::clone(&events));
+        let verbs = match self.access {
+            Some(required) => {
+                let tokens = AccessTokenManager::new(Arc::clone(&store), Arc::clone(&clock));
+                Gate::before(verbs, Arc::new(tokens), required, Arc::clone(&events))
+            }
+            None => verbs,
+        };
 
         // Sockets before recovery: a port that is taken costs nothing.
         let fingerprint = self.key.fingerprint();

@@ -159,7 +159,8 @@ pub fn claim(spec: &ClaimSpec) -> Vec<Fault> {
         f.unless(false, "sshPublicKey", format!("{error}; write the line of a file like ~/.ssh/id_ed25519.pub"));
     }
     // They are no fields of a manifest; whoever builds a spec in code may not set them either.
-    f.unless(spec.token_sha256.is_none() && spec.origin.is_object(), "origin", "it is the daemon's own to write");
+    let plain = spec.token_sha256.is_none() && spec.access_token.is_none() && spec.origin.is_object();
+    f.unless(plain, "origin", "it is the daemon's own to write");
     f.faults
 }
 

@@ -15,7 +15,7 @@ use super::{Fault, FaultKind, hint};
 use crate::model::{API_VERSION, ClaimSpec, Kind, PoolSpec, PoolStatus};
 
 /// What is in a record and never in a manifest.
-const OURS: &[&str] = &["tokenSha256", "origin", "pool", "claim", "machine", "schedulingGates"];
+const OURS: &[&str] = &["tokenSha256", "accessToken", "origin", "pool", "claim", "machine", "schedulingGates"];
 
 /// The schema of a kind's manifests, as JSON Schema (draft 2020-12).
 pub fn schema(kind: Kind) -> &'static Value {

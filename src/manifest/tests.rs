@@ -94,6 +94,7 @@ fn an_error_is_told_with_line_field_and_what_would_be_right() {
             &["metadata.labels[e.x/y]", "value of a label"],
         ),
         (&format!("{claim}  tokenSha256: abc\n"), 6, &["spec.tokenSha256", "the daemon's own"]),
+        (&format!("{claim}  accessToken: anna\n"), 6, &["spec.accessToken", "the daemon's own"]),
         (&format!("{claim}  origin: Embedder\n"), 6, &["spec.origin", "the daemon's own"]),
         (&format!("{claim}  ttlSeconds: 0\n"), 6, &["spec.ttlSeconds"]),
         (&format!("{claim}  sshPublicKey: ssh-ed25519 B\n"), 6, &["spec.sshPublicKey", "id_ed25519.pub"]),

@@ -49,6 +49,10 @@ pub struct ClaimSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub token_sha256: Option<String>,
+    /// The name of the access token that it was asked for with; it counts for its quota. Only of wire claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub access_token: Option<String>,
     /// Who asked.
     #[serde(default, skip_serializing_if = "Origin::is_object")]
     #[schemars(skip)]
@@ -84,6 +88,7 @@ impl ClaimSpec {
             timeout_seconds: None,
             ssh_public_key: None,
             token_sha256: None,
+            access_token: None,
             origin,
         }
     }

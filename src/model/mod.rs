@@ -3,6 +3,7 @@
 //! Every kind follows the Kubernetes conventions (`metadata`, `spec`, `status`, conditions): what reads
 //! well with `kubectl` reads well in the store.
 
+mod access_token;
 mod claim;
 mod container;
 mod event;
@@ -18,6 +19,7 @@ mod trace;
 #[cfg(test)]
 mod tests;
 
+pub use access_token::{AccessToken, Quotas};
 pub use claim::{ClaimPhase, ClaimSpec, ClaimStatus, ContainerClaim, Origin};
 pub use container::{Container, ContainerSpec, ContainerStatus, Credentials, Machine, Phase};
 pub use event::{Client, Event, EventKind, Wake};

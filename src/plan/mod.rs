@@ -1,6 +1,7 @@
 //! What to do next: pure functions from what is recorded and what is seen to what is committed and the one next
 //! step. No IO, no clock, no randomness: time and chance are arguments.
 
+pub mod access;
 pub mod admission;
 pub mod backoff;
 pub mod claim;

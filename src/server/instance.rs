@@ -39,6 +39,7 @@ pub struct ClientInstance {
     client: Client,
     created_at: Timestamp,
     request: OnceLock<Request>,
+    access_token: OnceLock<String>,
     closed: CancellationToken,
     answered: AtomicBool,
     sending: mpsc::Sender<Sending>,
@@ -52,9 +53,9 @@ impl ClientInstance {
         closed: CancellationToken,
     ) -> (Arc<Self>, mpsc::Receiver<Sending>) {
         let (sending, sent) = mpsc::channel(1);
-        let request = OnceLock::new();
+        let (request, access_token) = (OnceLock::new(), OnceLock::new());
         let answered = AtomicBool::new(false);
-        (Arc::new(ClientInstance { client, created_at, request, closed, answered, sending }), sent)
+        (Arc::new(ClientInstance { client, created_at, request, access_token, closed, answered, sending }), sent)
     }
 
     /// One whose connection is over, as far as it is still known.
@@ -89,6 +90,11 @@ impl ClientInstance {
         self.request.get()
     }
 
+    /// The name of the access token that its request bears, once that was found good.
+    pub fn access_token(&self) -> Option<&str> {
+        self.access_token.get().map(String::as_str)
+    }
+
     /// Answers its request, and returns when the answer was delivered. What the request's handler returns afterwards is
     /// ignored.
     pub async fn send_response(&self, response: Response) -> Result<(), SendError> {
@@ -117,6 +123,11 @@ impl ClientInstance {
     /// Whether its connection is over.
     pub fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
+    }
+
+    /// Keeps which token it was admitted with.
+    pub(crate) fn admitted(&self, access_token: String) {
+        self.access_token.set(access_token).ok();
     }
 
     /// Keeps what it asked.

@@ -2,6 +2,7 @@
 #![doc = include_str!("api.md")]
 #![doc = include_str!("api-facade.md")]
 
+pub mod access;
 mod connections;
 pub mod constants;
 pub mod container;

@@ -2,6 +2,7 @@
 //!
 //! | verb | parameter | what |
 //! | --- | --- | --- |
+//! | any | `access_token` | what lets it in, where it has to be let in ([`super::access`]) |
 //! | CREATE | `pool` | the pool to take a machine from; optional |
 //! | CREATE | `ttl` | whole seconds that it may live; optional |
 //! | CREATE | `ssh_public_key` | one line in OpenSSH's form, which may log in besides the password; optional |

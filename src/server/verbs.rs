@@ -8,9 +8,10 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::access::INVALID;
 use super::parameters;
 use super::{Answer, ClientInstance, EventSink, Lifecycle, Moment, Party, Verbs};
-use crate::api::{Api, ApiError, BirthError, Deadline, End, Granted, Wishes};
+use crate::api::{Api, ApiError, BirthError, Deadline, End, Granted, QuotaError, Wishes};
 use crate::model::{Event, EventKind};
 use crate::wire::{CREATE, DESTROY, EXTEND, Message, Request, Response, STAT};
 
@@ -35,7 +36,8 @@ impl ApiVerbs {
 
     async fn create(&self, client: &Arc<ClientInstance>, wishes: Wishes) -> Result<Granted, ApiError> {
         let review = self.lifecycle.as_ref().and_then(|lifecycle| lifecycle.review(client));
-        self.api.create_reviewed(client.client(), wishes, review).await
+        let access_token = client.access_token().map(str::to_owned);
+        self.api.create_reviewed(client.client(), wishes, access_token, review).await
     }
 
     async fn destroy(&self, client: &Arc<ClientInstance>, uuid: Uuid, token: &str) -> Result<(), ApiError> {
@@ -68,6 +70,14 @@ impl ApiVerbs {
         let chain = crate::error_chain(error);
         match error {
             ApiError::BadAuthentication => Response::refused(Message::BadAuthentication, None),
+            ApiError::Quota(QuotaError::Gone { .. }) => {
+                tracing::info!(verb, client = client.id(), reason = chain, "refused: access token");
+                Response::refused(Message::BadAuthentication, Some(INVALID))
+            }
+            ApiError::Quota(QuotaError::Used { name, .. }) => {
+                tracing::info!(verb, client = client.id(), access_token = name, reason = chain, "refused: access token");
+                Response::refused(Message::RefusedRequest, Some(&chain))
+            }
             // Said in words of ours, of what the client itself has written.
             ApiError::Wish(_) | ApiError::Extend(_) => Response::refused(Message::RefusedRequest, Some(&chain)),
             ApiError::Full { .. }

@@ -9,6 +9,7 @@
 //! | container and UUID | no two containers have the same one |
 //! | pool and container | `status.containers` counts the pool's containers |
 //! | events | numbers follow each other without a gap |
+//! | access tokens | no two have the same text |
 //! | tokens, objects of Kubernetes' own kinds | each is an object; what is in them is between their writers |
 //!
 //! A container without pool that has ended and given everything back holds neither port nor credentials. Histories at
@@ -22,10 +23,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::records::{self, ADMISSION, CLOCK, EVENTS, FOREIGN_EVENTS, INSTANCE, PLAIN, REGISTRY, TOKENS};
+use super::records::{self, ACCESS_TOKENS, ADMISSION, CLOCK, EVENTS, FOREIGN_EVENTS, INSTANCE, PLAIN, REGISTRY, TOKENS};
 use super::{Contents, Kv};
 use crate::model::{
-    ClaimPhase, Container, ContainerClaim, ContainerPool, Credentials, Event, Kind, Object, ObjectRef, Phase,
+    AccessToken, ClaimPhase, Container, ContainerClaim, ContainerPool, Credentials, Event, Kind, Object, ObjectRef, Phase,
 };
 use crate::plan::clock::Anchor;
 use crate::plan::container::released;
@@ -56,6 +57,7 @@ pub fn check(records: &[Kv]) -> Vec<Finding> {
     check.credentials(&known);
     check.claims(&known);
     check.pools(&known);
+    check.access_tokens(&known);
     check.events(&known);
     check.findings.sort();
     check.findings
@@ -86,6 +88,7 @@ struct Known {
     containers: Vec<Container>,
     pools: Vec<ContainerPool>,
     claims: Vec<ContainerClaim>,
+    access_tokens: Vec<AccessToken>,
     /// Whose, by key.
     credentials: BTreeMap<String, (String, String)>,
     ports: BTreeMap<u16, Uuid>,
@@ -121,6 +124,13 @@ impl Check {
         } else if let Some(number) = key.strip_prefix(EVENTS).and_then(|number| number.parse().ok()) {
             known.events.push(number);
             self.decode::<Event>(kv);
+        } else if let Some(name) = key.strip_prefix(ACCESS_TOKENS) {
+            if let Some(token) = self.decode::<AccessToken>(kv) {
+                if token.name != name {
+                    self.find(key, format!("holds '{}'", token.name), format!("'{name}'"));
+                }
+                known.access_tokens.push(token);
+            }
         } else if [TOKENS, PLAIN, FOREIGN_EVENTS].iter().any(|prefix| key.starts_with(prefix)) {
             self.decode::<Map<String, Value>>(kv);
         } else {
@@ -239,6 +249,15 @@ impl Check {
             }
             if let Some(other) = named.insert(place, key.clone()) {
                 self.find(&key, format!("is Bound to '{container}', as is '{other}'"), "a container of its own");
+            }
+        }
+    }
+
+    fn access_tokens(&mut self, known: &Known) {
+        let mut seen = BTreeMap::new();
+        for AccessToken { name, sha256, .. } in &known.access_tokens {
+            if let Some(other) = seen.insert(sha256.as_str(), name) {
+                self.find(records::access_token_key(name), format!("has the text of '{other}'"), "a text of its own");
             }
         }
     }

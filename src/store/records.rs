@@ -6,6 +6,8 @@
 //! | `registry/credentials/NAMESPACE/NAME` | the login of the container of that name |
 //! | `registry/ports/PORT` | the UUID of the container that holds a port of the host |
 //! | `events/NUMBER` | what happened |
+//! | `tokens/NAME` | a token of the API |
+//! | `access-tokens/NAME` | an access token of the wire protocol |
 //! | `admission` | the UUID of the machine that the host last admitted |
 //! | `clock` | the anchor of the daemon's time |
 //! | `instance` | this installation's UUID, which its domains bear |
@@ -15,7 +17,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{Cond, Kv, Op, Store, StoreError, Txn, TxnResult};
-use crate::model::{Container, Credentials, DEFAULT_NAMESPACE, Event, Kind, Object, ObjectRef};
+use crate::model::{AccessToken, Container, Credentials, DEFAULT_NAMESPACE, Event, Kind, Object, ObjectRef};
 use crate::plan::clock::Anchor;
 
 /// Below it: everything that is reconciled.
@@ -24,6 +26,8 @@ pub const REGISTRY: &str = "registry/";
 pub const EVENTS: &str = "events/";
 /// Below it: the tokens that requests over the network bear.
 pub const TOKENS: &str = "tokens/";
+/// Below it: what clients of the wire protocol show to be served.
+pub const ACCESS_TOKENS: &str = "access-tokens/";
 /// Below it: objects of Kubernetes' own kinds, as clients wrote them.
 pub const PLAIN: &str = "plain/";
 /// Below it: events that clients told.
@@ -110,6 +114,16 @@ pub fn container(store: &dyn Store, uuid: Uuid) -> Result<Option<Versioned<Conta
     Ok(list_all(store)?.into_iter().find(its))
 }
 
+/// The key of an access token.
+pub fn access_token_key(name: &str) -> String {
+    format!("{ACCESS_TOKENS}{name}")
+}
+
+/// All access tokens, in the order of their names.
+pub fn access_tokens(store: &dyn Store) -> Result<Vec<Versioned<AccessToken>>, RecordError> {
+    store.list(ACCESS_TOKENS)?.0.iter().map(decode).collect()
+}
+
 /// A container's credentials, if they are there.
 pub fn credentials(store: &dyn Store, namespace: &str, name: &str) -> Result<Option<Credentials>, RecordError> {
     let kv = store.get(&credentials_key(namespace, name))?.0;
@@ -162,6 +176,13 @@ impl Txn {
     /// Only if a key still holds what was read.
     pub fn key_unchanged(mut self, read: &Kv) -> Self {
         self.conds.push(Cond::ModRev(read.key.clone(), read.mod_rev));
+        self
+    }
+
+    /// This and another one, or neither.
+    pub fn and(mut self, other: Txn) -> Self {
+        self.conds.extend(other.conds);
+        self.ops.extend(other.ops);
         self
     }
 

@@ -28,6 +28,8 @@ fn a_role_permits_what_it_says_and_nothing_else() {
         (Verb::Patch, GROUP, "containerpools", "scale", &[Admin, Edit]),
         (Verb::Get, GROUP, "tokens", "", &[Admin]),
         (Verb::Create, GROUP, "tokens", "", &[Admin]),
+        (Verb::List, GROUP, "accesstokens", "", &[Admin]),
+        (Verb::Patch, GROUP, "accesstokens", "", &[Admin]),
         (Verb::List, "", "namespaces", "", all),
         (Verb::Delete, "", "namespaces", "", &[Admin]),
         (Verb::List, "", "secrets", "", &[Admin, Edit]),

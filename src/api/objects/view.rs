@@ -51,8 +51,9 @@ impl Shown for ContainerClaim {
     }
 
     fn status_shown(&self) -> Value {
+        let shown = self.spec.access_token.as_ref().map_or(String::new(), |name| format!(", access token '{name}'"));
         let requested_by = match &self.spec.origin {
-            Origin::Wire { client, .. } => format!("client {} ({})", client.id, client.ip),
+            Origin::Wire { client, .. } => format!("client {} ({}){shown}", client.id, client.ip),
             Origin::Embedder => "the program around the server".into(),
             Origin::Object => "whoever wrote this object".into(),
         };
@@ -62,7 +63,7 @@ impl Shown for ContainerClaim {
 
 /// What of a claim's spec people write.
 fn written(spec: &ClaimSpec) -> ClaimSpec {
-    ClaimSpec { token_sha256: None, origin: Origin::Object, ..spec.clone() }
+    ClaimSpec { token_sha256: None, access_token: None, origin: Origin::Object, ..spec.clone() }
 }
 
 /// An object as it is shown.

@@ -1,5 +1,6 @@
 //! Commands over objects: the client of the daemon's local API, by noun.
 
+mod access_tokens;
 mod apply;
 mod client;
 mod delete;
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 use crate::model::{DEFAULT_NAMESPACE, Kind, MANAGED_BY, ObjectRef, valid_name};
 
+pub(super) use access_tokens::{AccessTokenCommand, access_token};
 pub(super) use apply::{ApplyArgs, DiffArgs, apply, diff};
 pub(super) use client::{Daemon, Refused};
 pub(super) use delete::{DeleteArgs, delete};

@@ -111,7 +111,8 @@ fn nicknames(resource: Resource) -> (&'static [&'static str], &'static [&'static
         Resource::Plain(PlainKind::Lease | PlainKind::Secret | PlainKind::Event)
         | Resource::Review(_)
         | Resource::Log
-        | Resource::Tokens => (&[], &[]),
+        | Resource::Tokens
+        | Resource::AccessTokens => (&[], &[]),
     }
 }
 

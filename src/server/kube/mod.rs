@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | `/apis/anweddol.io/v1alpha1/…` | pools, containers, claims; parts `status`, `scale`, `login` |
 //! | `/apis/anweddol.io/v1alpha1/events`, `…/tokens` | the log by number (`?from=N`); who may come in |
+//! | `/apis/anweddol.io/v1alpha1/accesstokens` | who is served over the wire protocol |
 //! | `/api/v1/…` | namespaces, events, secrets |
 //! | `/apis/events.k8s.io/v1`, `…/coordination.k8s.io/v1` | events in their newer form; leases |
 //! | `/apis/authentication.k8s.io/v1`, `…/authorization.k8s.io/v1` | what clients ask about themselves |
@@ -23,6 +24,7 @@
 //! connections. A watch pulls from the store's history, so that one that is not read costs nothing. Every write is a line
 //! of the log with the target `audit`.
 
+mod access_tokens;
 mod body;
 mod discovery;
 pub(super) mod doctor;
@@ -57,6 +59,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::access::{Access, Identity, Verb};
+use crate::api::access_tokens::AccessTokenManager;
 use crate::api::events::Events;
 use crate::api::plain::Plain;
 use crate::api::{Api, Objects};
@@ -97,6 +100,7 @@ pub struct Kube {
     plain: Arc<Plain>,
     events: Events,
     access: Access,
+    access_tokens: AccessTokenManager,
     clock: Clock,
     contact: Option<Contact>,
     limits: Arc<Limits>,
@@ -115,7 +119,8 @@ impl Kube {
         cancel: CancellationToken,
     ) -> Arc<Kube> {
         let (events, access) = (Events::new(Arc::clone(store)), Access::new(Arc::clone(store), Arc::clone(&clock)));
-        Arc::new(Kube { objects, api, plain, events, access, clock, contact, limits: Arc::default(), cancel })
+        let access_tokens = AccessTokenManager::new(Arc::clone(store), Arc::clone(&clock));
+        Arc::new(Kube { objects, api, plain, events, access, access_tokens, clock, contact, limits: Arc::default(), cancel })
     }
 
     /// What answers requests that come in through a door.

@@ -87,7 +87,7 @@ fn patches(resource: Resource) -> &'static [&'static str] {
             &["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"]
         }
         Resource::Events(_) => &["application/merge-patch+json"],
-        Resource::Plain(_) | Resource::Review(_) | Resource::Log | Resource::Tokens => {
+        Resource::Plain(_) | Resource::Review(_) | Resource::Log | Resource::Tokens | Resource::AccessTokens => {
             &["application/json-patch+json", "application/merge-patch+json"]
         }
     }
@@ -127,7 +127,12 @@ fn value(parameter: &str) -> Value {
 fn name_in_path(resource: Resource) -> Value {
     match resource {
         Resource::Ours(_) => json!({ "type": "string", "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" }),
-        Resource::Plain(_) | Resource::Events(_) | Resource::Review(_) | Resource::Log | Resource::Tokens => {
+        Resource::Plain(_)
+        | Resource::Events(_)
+        | Resource::Review(_)
+        | Resource::Log
+        | Resource::Tokens
+        | Resource::AccessTokens => {
             json!({ "type": "string", "maxLength": 253, "pattern": "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$" })
         }
     }

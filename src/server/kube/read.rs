@@ -52,7 +52,7 @@ impl Call {
             Resource::Ours(kind) => crd::selectable(kind),
             Resource::Events(face) => face.selectable(),
             Resource::Plain(_) => &["type", "status.phase"],
-            Resource::Review(_) | Resource::Log | Resource::Tokens => &[],
+            Resource::Review(_) | Resource::Log | Resource::Tokens | Resource::AccessTokens => &[],
         };
         self.query.filter(fields)
     }
@@ -66,7 +66,7 @@ impl Kube {
             Resource::Ours(kind) => self.objects.get(&call.ours(kind))?,
             Resource::Plain(kind) => self.plain.get(&call.plain(kind))?,
             Resource::Events(face) => self.events.get(face, call.namespace(), call.name())?,
-            Resource::Review(_) | Resource::Log | Resource::Tokens => {
+            Resource::Review(_) | Resource::Log | Resource::Tokens | Resource::AccessTokens => {
                 return Err(Status::no_verb("there is nothing to get by name"));
             }
         };
@@ -81,6 +81,7 @@ impl Kube {
             Resource::Events(face) => self.events.list(face, namespace, filter).map_err(|error| Status::from(&error)),
             Resource::Log => Ok(self.objects.events(call.query.from, MOST_EVENTS)?),
             Resource::Tokens => self.tokens(),
+            Resource::AccessTokens => self.access_tokens(),
             Resource::Review(_) => Err(Status::no_verb("there is nothing to list")),
         }
     }
@@ -92,7 +93,7 @@ impl Kube {
             Resource::Plain(kind) => Ok(self.plain.watch(kind, namespace, filter, after)),
             Resource::Events(face) => Ok(self.events.watch(face, namespace.map(str::to_owned), filter, after)),
             Resource::Log => Ok(self.objects.watch_events(after)),
-            Resource::Tokens | Resource::Review(_) => Err(Status::no_verb("there is nothing to watch")),
+            Resource::Tokens | Resource::AccessTokens | Resource::Review(_) => Err(Status::no_verb("there is nothing to watch")),
         }
     }
 

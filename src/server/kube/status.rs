@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::api::access::AccessError;
+use crate::api::access_tokens::AccessTokenError;
 use crate::api::objects::{Cause, ObjectError};
 use crate::api::plain::{PlainError, PlainRef};
 use crate::api::{ApiError, LoginError};
@@ -198,6 +199,19 @@ impl From<AccessError> for Status {
             AccessError::NotFound { .. } => Status::not_found(message),
             AccessError::TooMany => Status::forbidden(message),
             AccessError::Record(error) => Status::from(&error),
+        }
+    }
+}
+
+impl From<AccessTokenError> for Status {
+    fn from(error: AccessTokenError) -> Self {
+        let message = crate::error_chain(&error);
+        match error {
+            AccessTokenError::Name(_) => Status::invalid(message.clone(), vec![Fault::new("metadata.name", message)]),
+            AccessTokenError::Exists { .. } => Status::new(StatusCode::CONFLICT, "AlreadyExists", message),
+            AccessTokenError::NotFound { .. } => Status::not_found(message),
+            AccessTokenError::TooMany => Status::forbidden(message),
+            AccessTokenError::Record(error) => Status::from(&error),
         }
     }
 }

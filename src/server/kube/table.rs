@@ -48,7 +48,7 @@ fn heads(resource: Resource) -> &'static [Column] {
         Resource::Plain(PlainKind::Lease) => LEASE,
         Resource::Plain(PlainKind::Secret) => SECRET,
         Resource::Plain(PlainKind::Event) | Resource::Events(_) | Resource::Log => EVENT,
-        Resource::Review(_) | Resource::Tokens => PLAIN,
+        Resource::Review(_) | Resource::Tokens | Resource::AccessTokens => PLAIN,
     }
 }
 

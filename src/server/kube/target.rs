@@ -64,6 +64,8 @@ pub(super) enum Resource {
     Log,
     /// Who may come in.
     Tokens,
+    /// Who is served over the wire protocol.
+    AccessTokens,
 }
 
 /// What a client can ask about itself.
@@ -115,7 +117,7 @@ impl Resource {
     /// Its group; empty: Kubernetes' own.
     pub(super) fn group(self) -> &'static str {
         match self {
-            Resource::Ours(_) | Resource::Log | Resource::Tokens => GROUP,
+            Resource::Ours(_) | Resource::Log | Resource::Tokens | Resource::AccessTokens => GROUP,
             Resource::Plain(kind) => kind.group(),
             Resource::Events(Face::Core) => "",
             Resource::Events(Face::Events) => "events.k8s.io",
@@ -127,7 +129,7 @@ impl Resource {
     /// Its group and version.
     pub(super) fn api_version(self) -> String {
         match (self.group(), self) {
-            (_, Resource::Ours(_) | Resource::Log | Resource::Tokens) => crate::model::API_VERSION.into(),
+            (_, Resource::Ours(_) | Resource::Log | Resource::Tokens | Resource::AccessTokens) => crate::model::API_VERSION.into(),
             ("", _) => "v1".into(),
             (group, _) => format!("{group}/v1"),
         }
@@ -143,6 +145,7 @@ impl Resource {
             Resource::Review(Review::Access) => "selfsubjectaccessreviews",
             Resource::Review(Review::Rules) => "selfsubjectrulesreviews",
             Resource::Tokens => "tokens",
+            Resource::AccessTokens => "accesstokens",
         }
     }
 
@@ -156,6 +159,7 @@ impl Resource {
             Resource::Review(Review::Access) => "SelfSubjectAccessReview".into(),
             Resource::Review(Review::Rules) => "SelfSubjectRulesReview".into(),
             Resource::Tokens => "Token".into(),
+            Resource::AccessTokens => "AccessToken".into(),
         }
     }
 
@@ -164,7 +168,7 @@ impl Resource {
         match self {
             Resource::Ours(_) | Resource::Events(_) => true,
             Resource::Plain(kind) => kind.namespaced(),
-            Resource::Review(_) | Resource::Log | Resource::Tokens => false,
+            Resource::Review(_) | Resource::Log | Resource::Tokens | Resource::AccessTokens => false,
         }
     }
 
@@ -178,6 +182,7 @@ impl Resource {
             Resource::Review(_) => &[Verb::Create],
             Resource::Log => &[Verb::List, Verb::Watch],
             Resource::Tokens => &[Verb::List, Verb::Create, Verb::Delete],
+            Resource::AccessTokens => &[Verb::List, Verb::Create, Verb::Patch, Verb::Delete],
         }
     }
 
@@ -186,12 +191,17 @@ impl Resource {
         match self {
             Resource::Ours(Kind::ContainerPool) => &[Part::Status, Part::Scale],
             Resource::Ours(Kind::Container | Kind::ContainerClaim) => &[Part::Status, Part::Login],
-            Resource::Plain(_) | Resource::Events(_) | Resource::Review(_) | Resource::Log | Resource::Tokens => &[],
+            Resource::Plain(_)
+            | Resource::Events(_)
+            | Resource::Review(_)
+            | Resource::Log
+            | Resource::Tokens
+            | Resource::AccessTokens => &[],
         }
     }
 
     fn find(group: &str, version: &str, plural: &str) -> Option<Resource> {
-        let all = Resource::published().chain([Resource::Log, Resource::Tokens]);
+        let all = Resource::published().chain([Resource::Log, Resource::Tokens, Resource::AccessTokens]);
         let wanted = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         let mut all = all.filter(|resource| resource.plural() == plural);
         all.find(|resource| resource.api_version() == wanted)
@@ -306,7 +316,7 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Result<Target, Status> 
     }
     if let Some(name) = name {
         match resource {
-            Resource::Ours(_) | Resource::Tokens => {
+            Resource::Ours(_) | Resource::Tokens | Resource::AccessTokens => {
                 valid_name(name).map_err(|error| Status::bad_request(error.to_string()))?;
             }
             Resource::Plain(_) | Resource::Events(_) | Resource::Review(_) | Resource::Log => {

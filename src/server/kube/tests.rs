@@ -509,6 +509,7 @@ fn request() -> impl Strategy<Value = (String, String, String, String, Vec<u8>)>
         "secrets",
         "namespaces",
         "tokens",
+        "accesstokens",
         "selfsubjectaccessreviews",
         "selfsubjectrulesreviews",
     ];

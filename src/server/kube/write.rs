@@ -53,6 +53,7 @@ impl Kube {
                 return self.add_token(body::object(&call.headers, body).await?).await;
             }
             Resource::Tokens => return self.delete_token(call.name()).await,
+            Resource::AccessTokens => return self.write_access_token(&call, body).await,
             Resource::Log => return Err(Status::no_verb("the log can only be read")),
         };
         let Wrote { code, object, outcome, warnings } = answer;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{ClaimSpec, ClaimStatus, ContainerSpec, ContainerStatus, EventKind};
+use crate::model::{ClaimSpec, ClaimStatus, ContainerSpec, ContainerStatus, EventKind, Quotas};
 use crate::model::{Image, Machine, ObjectMeta, Origin, PoolSpec, PoolStatus, Template};
 
 const UUID: Uuid = Uuid::from_u128(7);
@@ -15,6 +15,11 @@ fn put(key: &str, value: &impl Serialize) -> Kv {
 
 fn of<T: Object>(object: &T) -> Kv {
     put(&records::key(&object.object_ref()), object)
+}
+
+fn access_token(name: &str, digit: char) -> AccessToken {
+    let (created_at, sha256) = (Timestamp::UNIX_EPOCH, digit.to_string().repeat(64));
+    AccessToken { name: name.into(), sha256, created_at, expires_at: None, enabled: true, quotas: Quotas::default() }
 }
 
 /// A pool with a bound container, its claim, and all that belongs to them.
@@ -54,6 +59,7 @@ fn good() -> BTreeMap<String, Kv> {
         put(INSTANCE, &Uuid::from_u128(3)),
         put(ADMISSION, &UUID),
         put("tokens/ci", &json!({ "name": "ci" })),
+        put("access-tokens/anna", &access_token("anna", 'a')),
         put("plain/namespaces/default", &json!({ "kind": "Namespace" })),
         put("events.k8s.io/default/told", &json!({ "kind": "Event" })),
         put(CLOCK, &json!({"bootId": "b", "wall": at, "boottimeMilliseconds": 1})),
@@ -76,6 +82,7 @@ const BOX: &str = "registry/containers/default/box";
 const MINE: &str = "registry/containerclaims/default/mine";
 const POOL: &str = "registry/containerpools/default/pool";
 const LOGIN: &str = "registry/credentials/default/box";
+const ANNA: &str = "access-tokens/anna";
 const PORT: &str = "registry/ports/10000";
 
 /// What is done to a good store, and which keys are found then, with what.
@@ -84,7 +91,7 @@ type Case = (&'static str, fn(&mut BTreeMap<String, Kv>), &'static [(&'static st
 #[test]
 fn each_rule_finds_what_breaks_it() {
     assert_eq!(findings(&good()), []);
-    let cases: [Case; 18] = [
+    let cases: [Case; 21] = [
         ("a port is lost", |r| drop(r.remove(PORT)), &[(BOX, "not held")]),
         (
             "a port is another's",
@@ -151,6 +158,21 @@ fn each_rule_finds_what_breaks_it() {
             "a document is none",
             |r| drop(r.insert("plain/namespaces/a".into(), put("plain/namespaces/a", &1))),
             &[("plain/namespaces/a", "cannot be read")],
+        ),
+        (
+            "an access token has another name",
+            |r| set(r, ANNA, "/name", json!("bert")),
+            &[(ANNA, "holds 'bert'")],
+        ),
+        (
+            "two access tokens have the same text",
+            |r| drop(r.insert("access-tokens/bert".into(), put("access-tokens/bert", &access_token("bert", 'a')))),
+            &[("access-tokens/bert", "the text of 'anna'")],
+        ),
+        (
+            "an access token is none",
+            |r| drop(r.insert(ANNA.into(), put(ANNA, &json!({ "name": "anna" })))),
+            &[(ANNA, "cannot be read")],
         ),
         ("a clock is none", |r| drop(r.insert(CLOCK.into(), put(CLOCK, &1))), &[(CLOCK, "cannot be read")]),
         (
