@@ -1,3 +1,5 @@
+mod quota;
+
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -36,7 +36,9 @@ pub(super) enum AccessTokenError {
         #[source]
         source: io::Error,
     },
-    #[error("{what} holds no access token: that is {LENGTH} letters, digits, '-' and '_', as 'anweddol access-token add' prints them")]
+    #[error(
+        "{what} holds no access token: that is {LENGTH} letters, digits, '-' and '_', as 'anweddol access-token add' prints them"
+    )]
     NoToken { what: String },
 }
 

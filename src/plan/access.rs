@@ -43,10 +43,8 @@ pub fn good(token: &AccessToken, now: Timestamp) -> bool {
 /// How many containers are taken with each token, by its name. A claim counts until nothing is left of it: while it waits
 /// for its machine, while that is its own, and while that goes away, whoever ended it.
 pub fn taken<'a>(claims: &'a [ContainerClaim], containers: &[Container]) -> BTreeMap<&'a str, u32> {
-    let held: BTreeSet<(&str, &str)> = containers
-        .iter()
-        .filter_map(|c| Some((c.metadata.namespace.as_str(), c.spec.claim.as_deref()?)))
-        .collect();
+    let held: BTreeSet<(&str, &str)> =
+        containers.iter().filter_map(|c| Some((c.metadata.namespace.as_str(), c.spec.claim.as_deref()?))).collect();
     let counts = |claim: &ContainerClaim| match claim.status.phase {
         ClaimPhase::Pending | ClaimPhase::Bound => true,
         ClaimPhase::Failed | ClaimPhase::Lost | ClaimPhase::Expired => {

@@ -75,7 +75,13 @@ impl ApiVerbs {
                 Response::refused(Message::BadAuthentication, Some(INVALID))
             }
             ApiError::Quota(QuotaError::Used { name, .. }) => {
-                tracing::info!(verb, client = client.id(), access_token = name, reason = chain, "refused: access token");
+                tracing::info!(
+                    verb,
+                    client = client.id(),
+                    access_token = name,
+                    reason = chain,
+                    "refused: access token"
+                );
                 Response::refused(Message::RefusedRequest, Some(&chain))
             }
             // Said in words of ours, of what the client itself has written.

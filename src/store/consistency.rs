@@ -23,10 +23,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::records::{self, ACCESS_TOKENS, ADMISSION, CLOCK, EVENTS, FOREIGN_EVENTS, INSTANCE, PLAIN, REGISTRY, TOKENS};
+use super::records::{
+    self, ACCESS_TOKENS, ADMISSION, CLOCK, EVENTS, FOREIGN_EVENTS, INSTANCE, PLAIN, REGISTRY, TOKENS,
+};
 use super::{Contents, Kv};
 use crate::model::{
-    AccessToken, ClaimPhase, Container, ContainerClaim, ContainerPool, Credentials, Event, Kind, Object, ObjectRef, Phase,
+    AccessToken, ClaimPhase, Container, ContainerClaim, ContainerPool, Credentials, Event, Kind, Object, ObjectRef,
+    Phase,
 };
 use crate::plan::clock::Anchor;
 use crate::plan::container::released;

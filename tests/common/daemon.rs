@@ -35,7 +35,9 @@ fn program_at<S: AsRef<OsStr>>(file: &Path, args: impl IntoIterator<Item = S>) -
 }
 
 fn clean(mut command: Command) -> Command {
-    for name in ["ANWEDDOL_CONFIG", "ANWEDDOL_SERVER", "ANWEDDOL_ACCESS_TOKEN", "ANWEDDOL_LOG", "RUST_LOG", "NOTIFY_SOCKET"] {
+    for name in
+        ["ANWEDDOL_CONFIG", "ANWEDDOL_SERVER", "ANWEDDOL_ACCESS_TOKEN", "ANWEDDOL_LOG", "RUST_LOG", "NOTIFY_SOCKET"]
+    {
         command.env_remove(name);
     }
     command

@@ -7,6 +7,7 @@ mod common;
 #[path = "../wire/support.rs"]
 mod support;
 
+mod access;
 mod bad_input;
 mod capacity;
 mod claims;

@@ -13,7 +13,7 @@ fn holds(bytes: &[u8], text: &str) -> bool {
 }
 
 /// The files below a directory that hold a text.
-fn files_with(dir: &Path, text: &str) -> Vec<String> {
+pub(crate) fn files_with(dir: &Path, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -116,7 +116,10 @@ async fn add(args: AddArgs) -> Result<()> {
     let daemon = Daemon::of(&args.output.config)?;
     let made = daemon.ask(Method::POST, &path(None), Some(&body)).await?.value;
     // On standard output nothing but the token: it is to go into a file.
-    eprintln!("accesstoken/{} made: it is told here and nowhere else", made["metadata"]["name"].as_str().unwrap_or("?"));
+    eprintln!(
+        "accesstoken/{} made: it is told here and nowhere else",
+        made["metadata"]["name"].as_str().unwrap_or("?")
+    );
     print(&args.output, &made, || made["status"]["token"].as_str().unwrap_or_default().to_owned());
     Ok(())
 }

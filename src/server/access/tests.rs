@@ -59,8 +59,12 @@ impl Bench {
 
     /// What a request with this parameter is answered.
     async fn ask(&self, required: bool, verb: &str, token: Option<Value>) -> Response {
-        let gate =
-            Gate::before(Arc::new(Open), Arc::clone(&self.tokens), required, Arc::clone(&self.told) as Arc<dyn EventSink>);
+        let gate = Gate::before(
+            Arc::new(Open),
+            Arc::clone(&self.tokens),
+            required,
+            Arc::clone(&self.told) as Arc<dyn EventSink>,
+        );
         let client = Client { ip: Ipv4Addr::LOCALHOST.into(), id: "1234567".into() };
         let parameters = token.into_iter().map(|token| (PARAMETER.to_owned(), token)).collect();
         gate.handle(ClientInstance::gone(client, Timestamp::UNIX_EPOCH), Request::new(verb, parameters)).await.response
@@ -79,7 +83,11 @@ async fn a_token_that_is_not_good_has_the_same_answer_whatever_is_wrong_with_it(
         for token in [json!("x".repeat(124)), json!(""), json!(deleted), json!(disabled), json!(over), json!(5)] {
             for verb in ["CREATE", "DESTROY", "STAT", "EXTEND", "PING"] {
                 let said = bench.ask(required, verb, Some(token.clone())).await;
-                assert_eq!(said, Response::refused(Message::BadAuthentication, Some("Invalid access token")), "{token}");
+                assert_eq!(
+                    said,
+                    Response::refused(Message::BadAuthentication, Some("Invalid access token")),
+                    "{token}"
+                );
             }
         }
     }

@@ -120,7 +120,18 @@ impl Kube {
     ) -> Arc<Kube> {
         let (events, access) = (Events::new(Arc::clone(store)), Access::new(Arc::clone(store), Arc::clone(&clock)));
         let access_tokens = AccessTokenManager::new(Arc::clone(store), Arc::clone(&clock));
-        Arc::new(Kube { objects, api, plain, events, access, access_tokens, clock, contact, limits: Arc::default(), cancel })
+        Arc::new(Kube {
+            objects,
+            api,
+            plain,
+            events,
+            access,
+            access_tokens,
+            clock,
+            contact,
+            limits: Arc::default(),
+            cancel,
+        })
     }
 
     /// What answers requests that come in through a door.

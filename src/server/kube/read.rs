@@ -93,7 +93,9 @@ impl Kube {
             Resource::Plain(kind) => Ok(self.plain.watch(kind, namespace, filter, after)),
             Resource::Events(face) => Ok(self.events.watch(face, namespace.map(str::to_owned), filter, after)),
             Resource::Log => Ok(self.objects.watch_events(after)),
-            Resource::Tokens | Resource::AccessTokens | Resource::Review(_) => Err(Status::no_verb("there is nothing to watch")),
+            Resource::Tokens | Resource::AccessTokens | Resource::Review(_) => {
+                Err(Status::no_verb("there is nothing to watch"))
+            }
         }
     }
 

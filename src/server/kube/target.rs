@@ -129,7 +129,9 @@ impl Resource {
     /// Its group and version.
     pub(super) fn api_version(self) -> String {
         match (self.group(), self) {
-            (_, Resource::Ours(_) | Resource::Log | Resource::Tokens | Resource::AccessTokens) => crate::model::API_VERSION.into(),
+            (_, Resource::Ours(_) | Resource::Log | Resource::Tokens | Resource::AccessTokens) => {
+                crate::model::API_VERSION.into()
+            }
             ("", _) => "v1".into(),
             (group, _) => format!("{group}/v1"),
         }

@@ -428,6 +428,9 @@ async fn only_whoever_has_a_token_that_permits_it_is_listened_to() {
         (Some(&tokens[0]), "POST", POOLS, 403),
         (Some(&tokens[0]), "DELETE", CLAIMS, 403),
         (Some(&tokens[0]), "GET", "/apis/anweddol.io/v1alpha1/tokens", 403),
+        (Some(&tokens[0]), "GET", "/apis/anweddol.io/v1alpha1/accesstokens", 403),
+        (Some(&tokens[1]), "POST", "/apis/anweddol.io/v1alpha1/accesstokens", 403),
+        (Some(&tokens[1]), "PATCH", "/apis/anweddol.io/v1alpha1/accesstokens/anna", 403),
         (Some(&tokens[0]), "GET", "/api/v1/namespaces/default/secrets", 403),
         (Some(&tokens[1]), "GET", red, 200),
         (Some(&tokens[1]), "GET", CLAIMS, 403),
@@ -453,6 +456,49 @@ async fn only_whoever_has_a_token_that_permits_it_is_listened_to() {
         .await;
     assert_eq!((made.code, &made.body["status"]["server"]), (201, &json!("https://there:6151")));
     assert_eq!(made.headers[CACHE_CONTROL], "no-store");
+}
+
+#[tokio::test]
+async fn an_access_token_is_told_once_listed_without_its_text_and_changed_in_nothing_but_whether_it_is_good() {
+    let bench = Bench::new();
+    let all = "/apis/anweddol.io/v1alpha1/accesstokens";
+    let anna = format!("{all}/anna");
+    let spec = json!({ "ttlSeconds": 60, "maxContainers": 2, "requestsPerMinute": 30 });
+    let made = bench.post(all, &json!({ "metadata": { "name": "anna" }, "spec": spec })).await;
+    let text = made.body["status"]["token"].as_str().unwrap();
+    assert_eq!((made.code, text.len(), &made.headers[CACHE_CONTROL]), (201, 124, &"no-store".parse().unwrap()));
+    let listed = bench.get(all).await;
+    let one = &listed.body["items"][0];
+    assert_eq!(one["spec"], json!({ "enabled": true, "maxContainers": 2, "requestsPerMinute": 30 }));
+    assert_eq!((&one["metadata"]["name"], &one["status"]["containers"]), (&json!("anna"), &json!(0)));
+    assert!(!listed.text.contains(&text[..24]) && !listed.text.contains("sha256"), "{}", listed.text);
+
+    let merge = [("content-type", "application/merge-patch+json")];
+    for (body, code) in [
+        (r#"{"spec":{"enabled":false}}"#, 200),
+        (r#"{"spec":{"maxContainers":9}}"#, 400),
+        (r#"{"spec":{"enabled":false},"metadata":{"name":"bert"}}"#, 400),
+        ("[]", 400),
+    ] {
+        let told = bench.ask("PATCH", &anna, &merge, body).await;
+        assert_eq!(told.code, code, "{body}: {}", told.text);
+    }
+    assert_eq!(bench.get(all).await.body["items"][0]["spec"]["enabled"], false);
+    for (body, code) in [
+        (json!({ "metadata": { "name": "anna" } }), 409),
+        (json!({ "metadata": { "name": "No Name" } }), 422),
+        (json!({ "spec": { "requestsPerMinute": 0 } }), 400),
+        (json!({ "spec": { "maxContainers": -1 } }), 400),
+        (json!({ "spec": { "role": "admin" } }), 400),
+        (json!({}), 201),
+    ] {
+        let told = bench.post(all, &body).await;
+        assert_eq!(told.code, code, "{body}: {}", told.text);
+    }
+    for code in [200, 404] {
+        assert_eq!(bench.ask("DELETE", &anna, &[], Body::empty()).await.code, code);
+    }
+    assert_eq!(bench.ask("PATCH", &anna, &merge, r#"{"spec":{"enabled":true}}"#).await.code, 404);
 }
 
 #[tokio::test]

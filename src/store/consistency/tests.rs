@@ -159,11 +159,7 @@ fn each_rule_finds_what_breaks_it() {
             |r| drop(r.insert("plain/namespaces/a".into(), put("plain/namespaces/a", &1))),
             &[("plain/namespaces/a", "cannot be read")],
         ),
-        (
-            "an access token has another name",
-            |r| set(r, ANNA, "/name", json!("bert")),
-            &[(ANNA, "holds 'bert'")],
-        ),
+        ("an access token has another name", |r| set(r, ANNA, "/name", json!("bert")), &[(ANNA, "holds 'bert'")]),
         (
             "two access tokens have the same text",
             |r| drop(r.insert("access-tokens/bert".into(), put("access-tokens/bert", &access_token("bert", 'a')))),
