@@ -103,7 +103,7 @@ fn where_a_token_is_required_a_machines_whole_life_takes_one() {
     let wrong = setting.user(&daemon, &["destroy"], &"x".repeat(124));
     assert_eq!(wrong.status.code(), Some(3));
     assert!(stderr(&wrong).contains(INVALID) && !stderr(&wrong).contains("removed"), "{}", stderr(&wrong));
-    let claims = stdout(&finish(program(["describe", "claims"]).arg("--state").arg(&setting.home.state)));
+    let claims = stdout(&finish(program(["get", "claims", "-o", "json"]).arg("--state").arg(&setting.home.state)));
     assert!(claims.contains("access token 'anna'"), "{claims}");
     let destroyed = user(&["destroy"]);
     assert!(stdout(&destroyed).starts_with("destroyed "), "{}", stderr(&destroyed));
