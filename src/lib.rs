@@ -63,6 +63,7 @@
 //! | keeper | keeps a directory of manifests applied ([`keeper`]) |
 //! | door | where the API is reached: a socket for whoever runs the daemon, HTTPS for whoever has a token ([`server::kube`]) |
 //! | token, role | who comes in through HTTPS, and what they may ([`api::access`]) |
+//! | access token | what lets a client of the wire protocol in, and how much it may take ([`api::access_tokens`]) |
 //! | plain object | what is kept for clients and means nothing to the daemon: a lease, a secret ([`api::plain`]) |
 //! | apply | say which fields of an object one wants to own, and what they are ([`manifest::fields`]) |
 //! | describe | say an object wholly, as manifests do; what is left out has its default ([`api::objects::Verb`]) |

@@ -195,8 +195,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Knows access tokens, made by [`crate::api::access_tokens::AccessTokenManager`] over the server's database or on the
-    /// command line; `required`: no request is handled without one. Default: `access_token` is a parameter like any other,
+    /// Knows access tokens, made by [`Server::access_tokens`] or on the command line; `required`: no request is handled without one. Default: `access_token` is a parameter like any other,
     /// as it is for the original's `ServerInterface`.
     pub fn access_tokens(mut self, required: bool) -> Self {
         self.plan.config.access.required = required;

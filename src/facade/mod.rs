@@ -50,6 +50,7 @@ pub use builder::{Machines, ServerBuilder, StopMode, Virtualization};
 pub(crate) use run::{Assembly, HttpsPlan};
 
 use crate::api::Api;
+use crate::api::access_tokens::AccessTokenManager;
 use crate::config::ConfigError;
 use crate::hypervisor::Hypervisor;
 use crate::server::ClientInstance;
@@ -140,6 +141,7 @@ struct Facts {
     hypervisor: Arc<dyn Hypervisor>,
     store: Arc<dyn Store>,
     key: Arc<PrivateKey>,
+    access_tokens: Option<Arc<AccessTokenManager>>,
 }
 
 impl Facts {
@@ -151,6 +153,7 @@ impl Facts {
             hypervisor: Arc::clone(&running.hypervisor),
             store: Arc::clone(&running.store),
             key: Arc::clone(&running.key),
+            access_tokens: running.access_tokens.clone(),
         }
     }
 }
@@ -259,6 +262,11 @@ impl Server {
     /// Its keys, while it runs.
     pub fn rsa_keys(&self) -> Option<Arc<PrivateKey>> {
         self.facts().map(|facts| facts.key)
+    }
+
+    /// Its access tokens, while it runs, if it knows any ([`ServerBuilder::access_tokens`]).
+    pub fn access_tokens(&self) -> Option<Arc<AccessTokenManager>> {
+        self.facts()?.access_tokens
     }
 
     /// How it is.

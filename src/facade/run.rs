@@ -82,6 +82,7 @@ pub(crate) struct Running {
     pub(super) hypervisor: Arc<dyn Hypervisor>,
     pub(super) store: Arc<dyn Store>,
     pub(super) key: Arc<PrivateKey>,
+    pub(super) access_tokens: Option<Arc<AccessTokenManager>>,
     health: Arc<Health>,
     /// No new clients.
     stop: CancellationToken,
@@ -122,12 +123,11 @@ impl Assembly {
         let lifecycle = Some(Arc::clone(&dispatcher) as Arc<dyn Lifecycle>);
         let documented = ApiVerbs::new(Arc::clone(&api), Arc::clone(&events), lifecycle, version);
         let verbs = handlers.requests.before(Arc::new(Documented(Arc::new(documented))), Arc::clone(&events));
-        let verbs = match self.access {
-            Some(required) => {
-                let tokens = AccessTokenManager::new(Arc::clone(&store), Arc::clone(&clock));
-                Gate::before(verbs, Arc::new(tokens), required, Arc::clone(&events))
-            }
-            None => verbs,
+        let tokens = || Arc::new(AccessTokenManager::new(Arc::clone(&store), Arc::clone(&clock)));
+        let access_tokens = self.access.map(|_| tokens());
+        let verbs = match (&access_tokens, self.access) {
+            (Some(tokens), Some(required)) => Gate::before(verbs, Arc::clone(tokens), required, Arc::clone(&events)),
+            _ => verbs,
         };
 
         // Sockets before recovery: a port that is taken costs nothing.
@@ -198,6 +198,7 @@ impl Assembly {
             hypervisor,
             store,
             key,
+            access_tokens,
             health,
             stop,
             wire,

@@ -6,6 +6,7 @@ use std::process::Output;
 
 use anweddol::wire::{CREATE, Generation, Request, Response, STAT};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use tempfile::{TempDir, tempdir};
 
 use crate::common::ask::{ask, ask_many, destroy, grant};
@@ -140,6 +141,17 @@ fn a_token_is_in_no_list_no_log_and_no_file_and_is_good_after_kill_9() {
         }
     }
     carried_over(&setting, &good);
+}
+
+#[test]
+fn a_token_that_the_python_server_made_stays_good() {
+    let setting = Setting::new(REQUIRED);
+    let daemon = setting.home.start();
+    let text = "aZ09-_".repeat(21)[..124].to_owned();
+    let sha256: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(asked(&daemon, Generation::Second, &with(STAT, &text)).message, INVALID);
+    assert_eq!(setting.done(&["add", "--name", "anna", "--sha256", &sha256]), "accesstoken/anna taken over\n");
+    assert!(asked(&daemon, Generation::First, &with(STAT, &text)).success);
 }
 
 /// `anweddol store` knows such records.

@@ -1,8 +1,12 @@
 //! Handlers of requests.
 
+use std::sync::Arc;
+
+use anweddol::api::access_tokens::Order;
 use anweddol::facade::ServerError;
-use anweddol::server::SendError;
+use anweddol::server::{ClientInstance, SendError};
 use anweddol::wire::{CREATE, Message, Request, Response};
+use secrecy::ExposeSecret;
 use serde_json::{Map, json};
 
 use crate::support::Bench;
@@ -19,6 +23,45 @@ fn a_verb_of_ones_own_is_answered_by_its_handler() {
     bench.server.start_background().unwrap();
     assert_eq!(bench.ask(&Request::bare("PING")).unwrap(), pong());
     assert!(bench.ask(&Request::bare("STAT")).unwrap().success);
+}
+
+/// Asks PING with this access token: what is answered, and with which token its handler was reached, if it was.
+fn ping(bench: &Bench, token: &str) -> (Response, Vec<String>) {
+    let request = Request::new("PING", Map::from_iter([("access_token".to_owned(), token.into())]));
+    let before = bench.log.lines().len();
+    let answer = bench.ask(&request).unwrap();
+    (answer, bench.log.lines().split_off(before))
+}
+
+fn with_ping(bench: &Bench) {
+    let log = bench.log.clone();
+    let handler = move |client: Arc<ClientInstance>, _| {
+        log.add(format!("{:?}", client.access_token()));
+        async { pong() }
+    };
+    bench.server.set_request_handler("PING", handler).unwrap();
+    bench.server.start_background().unwrap();
+}
+
+#[test]
+fn an_access_token_is_a_parameter_like_any_other_unless_the_server_is_to_know_them() {
+    let bench = Bench::new(|builder| builder);
+    with_ping(&bench);
+    assert!(bench.server.access_tokens().is_none());
+    assert_eq!(ping(&bench, "of one's own"), (pong(), vec!["None".to_owned()]));
+}
+
+#[test]
+fn where_access_tokens_are_required_no_handler_of_a_verb_is_reached_without_a_good_one() {
+    let bench = Bench::new(|builder| builder.access_tokens(true));
+    with_ping(&bench);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let order = Order { name: Some("anna".into()), ..Order::default() };
+    let (_, text) = runtime.block_on(bench.server.access_tokens().unwrap().add(order)).unwrap();
+    assert_eq!(bench.ask(&Request::bare("PING")).unwrap().message, "Bad request (Access token is required)");
+    let wrong = ping(&bench, &"x".repeat(124));
+    assert_eq!((wrong.0.message.as_str(), wrong.1.len()), ("Bad authentication (Invalid access token)", 0));
+    assert_eq!(ping(&bench, text.expose_secret()), (pong(), vec!["Some(\"anna\")".to_owned()]));
 }
 
 #[test]

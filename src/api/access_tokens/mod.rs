@@ -28,7 +28,7 @@ use super::random_text;
 use crate::model::{AccessToken, Container, ContainerClaim, NameError, Quotas, valid_name};
 use crate::plan::access::{self, Recognised};
 use crate::plan::clock::Clock;
-use crate::store::records::{self, ACCESS_TOKENS, RecordError, Versioned, access_token_key};
+use crate::store::records::{self, RecordError, Versioned, access_token_key};
 use crate::store::{Store, StoreError, Txn, TxnResult};
 pub use quota::QuotaError;
 use rate::Rates;
@@ -52,6 +52,15 @@ pub enum AccessTokenError {
         /// Which.
         name: String,
     },
+    /// Another one is the same.
+    #[error("access token '{name}' has this SHA-256 already: it is the same token")]
+    Same {
+        /// Which.
+        name: String,
+    },
+    /// No SHA-256.
+    #[error("a SHA-256 has 64 digits, 0 to 9 and a to f: write it as the Python server keeps it")]
+    Sha256,
     /// There is none.
     #[error("there is no access token '{name}'")]
     NotFound {
@@ -133,16 +142,33 @@ impl AccessTokenManager {
 
     /// Makes a token: the record, and its text, which nobody can ask for again.
     pub async fn add(&self, order: Order) -> Result<(AccessToken, SecretString), AccessTokenError> {
+        let text = SecretString::from(random_text(TOKEN_ALPHABET, LENGTH));
+        Ok((self.keep(order, sha256(text.expose_secret())).await?, text))
+    }
+
+    /// Takes over a token that somebody has already, by the SHA-256 of its text in hex: all that the Python server keeps
+    /// of one.
+    pub async fn take_over(&self, order: Order, sha256: &str) -> Result<AccessToken, AccessTokenError> {
+        if sha256.len() != 64 || !sha256.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(AccessTokenError::Sha256);
+        }
+        self.keep(order, sha256.into()).await
+    }
+
+    async fn keep(&self, order: Order, sha256: String) -> Result<AccessToken, AccessTokenError> {
         let name = order.name.unwrap_or_else(|| format!("token-{}", random_text(NAME_ALPHABET, 6)));
         valid_name(&name)?;
-        if self.store.list(ACCESS_TOKENS)?.0.len() >= MOST {
+        let tokens = objects(records::access_tokens(&*self.store)?);
+        if tokens.len() >= MOST {
             return Err(AccessTokenError::TooMany);
         }
-        let text = SecretString::from(random_text(TOKEN_ALPHABET, LENGTH));
+        if let Some(same) = tokens.into_iter().find(|token| token.sha256 == sha256) {
+            return Err(AccessTokenError::Same { name: same.name });
+        }
         let created_at = (self.clock)();
         let end = |seconds: u32| created_at.checked_add(SignedDuration::from_secs(seconds.into())).ok();
         let token = AccessToken {
-            sha256: sha256(text.expose_secret()),
+            sha256,
             created_at,
             expires_at: order.ttl.and_then(end),
             enabled: !order.disabled,
@@ -151,7 +177,7 @@ impl AccessTokenManager {
         };
         let key = access_token_key(&token.name);
         match self.store.txn(Txn::default().absent(&key).put(&key, &token)).await? {
-            TxnResult::Committed(_) => Ok((token, text)),
+            TxnResult::Committed(_) => Ok(token),
             TxnResult::Conflict { .. } => Err(AccessTokenError::Exists { name: token.name }),
         }
     }

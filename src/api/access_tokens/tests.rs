@@ -97,6 +97,24 @@ async fn a_token_that_is_used_too_often_is_refused_and_nobody_elses_is() {
 }
 
 #[tokio::test]
+async fn a_token_of_the_python_server_is_taken_over_by_its_sha256() {
+    let bench = bench();
+    let text = "x".repeat(124);
+    // printf 'x%.0s' {1..124} | sha256sum
+    let sha256 = "a3dc6de723c964122eaef13556fdaa3e2e406ff3230fc6588168abdfc43aabe9";
+    let tokens = &bench.tokens;
+    let take = async |name: &str, sha256: &str| {
+        tokens.take_over(Order { name: Some(name.into()), ..Order::default() }, sha256).await
+    };
+    assert_eq!(take("anna", sha256).await.unwrap().sha256, sha256);
+    assert_eq!(bench.said(&text), Ok("anna".into()));
+    assert!(matches!(take("bert", sha256).await, Err(AccessTokenError::Same { name }) if name == "anna"));
+    for bad in ["", "abc", &"g".repeat(64), &sha256.to_uppercase()] {
+        assert!(matches!(take("bert", bad).await, Err(AccessTokenError::Sha256)), "{bad}");
+    }
+}
+
+#[tokio::test]
 async fn names_are_good_and_taken_once_and_what_is_not_there_is_said() {
     let bench = bench();
     bench.add("anna", None, Quotas::default()).await;
@@ -105,7 +123,8 @@ async fn names_are_good_and_taken_once_and_what_is_not_there_is_said() {
     assert!(matches!(add("../anna").await, Err(AccessTokenError::Name(_))));
     assert!(matches!(bench.tokens.delete("bert").await, Err(AccessTokenError::NotFound { .. })));
     assert!(matches!(bench.tokens.set_enabled("bert", true).await, Err(AccessTokenError::NotFound { .. })));
-    let many = (1..MOST).fold(Txn::default(), |txn, n| txn.put(&access_token_key(&format!("t-{n}")), &0));
+    let anna: AccessToken = records::decode(&bench.store.get("access-tokens/anna").unwrap().0.unwrap()).unwrap().object;
+    let many = (1..MOST).fold(Txn::default(), |txn, n| txn.put(&access_token_key(&format!("t-{n}")), &anna));
     bench.store.txn(many).await.unwrap();
     assert!(matches!(add("one-more").await, Err(AccessTokenError::TooMany)));
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Mutex;
 
-use proptest::prelude::*;
+use proptest::prelude::{
+    ProptestConfig, Strategy, TestCaseError, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
+};
+use proptest::sample::Index;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -57,16 +60,16 @@ enum Step {
     /// So many at once, with the token of this number, or without.
     Create(usize, usize),
     /// The end of a claim is wished for.
-    Withdraw(prop::sample::Index),
+    Withdraw(Index),
     /// Nothing is left of it.
-    Gone(prop::sample::Index),
+    Gone(Index),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (0..4_usize, 1..4_usize).prop_map(|(token, many)| Step::Create(token, many)),
-        1 => any::<prop::sample::Index>().prop_map(Step::Withdraw),
-        1 => any::<prop::sample::Index>().prop_map(Step::Gone),
+        1 => proptest::arbitrary::any::<Index>().prop_map(Step::Withdraw),
+        1 => proptest::arbitrary::any::<Index>().prop_map(Step::Gone),
     ]
 }
 

@@ -115,12 +115,15 @@ async fn add(args: AddArgs) -> Result<()> {
     });
     let daemon = Daemon::of(&args.output.config)?;
     let made = daemon.ask(Method::POST, &path(None), Some(&body)).await?.value;
-    // On standard output nothing but the token: it is to go into a file.
-    eprintln!(
-        "accesstoken/{} made: it is told here and nowhere else",
-        made["metadata"]["name"].as_str().unwrap_or("?")
-    );
-    print(&args.output, &made, || made["status"]["token"].as_str().unwrap_or_default().to_owned());
+    let name = made["metadata"]["name"].as_str().unwrap_or("?");
+    match made["status"]["token"].as_str() {
+        None => print(&args.output, &made, || format!("accesstoken/{name} taken over")),
+        // On standard output nothing but the token: it is to go into a file.
+        Some(token) => {
+            eprintln!("accesstoken/{name} made: it is told here and nowhere else");
+            print(&args.output, &made, || token.to_owned());
+        }
+    }
     Ok(())
 }
 

@@ -36,6 +36,9 @@ struct Named {
 struct Spec {
     #[serde(default)]
     enabled: Option<bool>,
+    /// Of a token that somebody has already.
+    #[serde(default)]
+    sha256: Option<String>,
     #[serde(default)]
     ttl_seconds: Option<u32>,
     #[serde(default)]
@@ -99,9 +102,15 @@ impl Kube {
         let quotas = Quotas { max_containers: spec.max_containers, requests_per_minute: spec.requests_per_minute };
         let disabled = spec.enabled == Some(false);
         let order = Order { name: metadata.name, ttl: spec.ttl_seconds, disabled, quotas };
-        let (token, text) = self.access_tokens.add(order).await?;
-        let mut made = shown(&token);
-        made["status"]["token"] = text.expose_secret().into();
+        let made = match spec.sha256 {
+            Some(sha256) => shown(&self.access_tokens.take_over(order, &sha256).await?),
+            None => {
+                let (token, text) = self.access_tokens.add(order).await?;
+                let mut made = shown(&token);
+                made["status"]["token"] = text.expose_secret().into();
+                made
+            }
+        };
         Ok(told(StatusCode::CREATED, made))
     }
 }

@@ -208,7 +208,10 @@ impl From<AccessTokenError> for Status {
         let message = crate::error_chain(&error);
         match error {
             AccessTokenError::Name(_) => Status::invalid(message.clone(), vec![Fault::new("metadata.name", message)]),
-            AccessTokenError::Exists { .. } => Status::new(StatusCode::CONFLICT, "AlreadyExists", message),
+            AccessTokenError::Sha256 => Status::invalid(message.clone(), vec![Fault::new("spec.sha256", message)]),
+            AccessTokenError::Exists { .. } | AccessTokenError::Same { .. } => {
+                Status::new(StatusCode::CONFLICT, "AlreadyExists", message)
+            }
             AccessTokenError::NotFound { .. } => Status::not_found(message),
             AccessTokenError::TooMany => Status::forbidden(message),
             AccessTokenError::Record(error) => Status::from(&error),
