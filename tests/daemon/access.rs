@@ -240,6 +240,7 @@ fn wrong_commands_say_what_would_be_right() {
         (&["add", "--name", "A b"], 2, "--name"),
         (&["add", "--rate", "0/min"], 2, "30/min"),
         (&["add", "--expires", "soon"], 2, "30m"),
+        (&["add", "--sha256", "abc"], 3, "64 digits"),
         (&["delete", "bert"], 3, "there is no access token 'bert'"),
         (&["enable", "bert"], 3, "there is no access token 'bert'"),
     ] {

@@ -46,6 +46,9 @@ pub(in crate::cli) struct AddArgs {
     /// How many requests a minute whoever has it may send; without it, any number
     #[arg(long, value_parser = per_minute, value_name = "N/min")]
     rate: Option<NonZeroU32>,
+    /// Take over a token that somebody has already: the SHA-256 of it, as the Python server keeps it
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
     /// Make one that is good only once it is enabled
     #[arg(long)]
     disabled: bool,
@@ -108,6 +111,7 @@ async fn add(args: AddArgs) -> Result<()> {
         "metadata": { "name": args.name },
         "spec": {
             "enabled": !args.disabled,
+            "sha256": args.sha256,
             "ttlSeconds": args.expires,
             "maxContainers": args.max_containers,
             "requestsPerMinute": args.rate,

@@ -96,7 +96,7 @@ impl Kube {
 
     /// Makes one. Its text is told here, and nowhere else.
     async fn add_access_token(&self, body: Value) -> Answer {
-        let right = "write {\"metadata\": {\"name\": …}, \"spec\": {\"enabled\": …, \"ttlSeconds\": …, \"maxContainers\": \
+        let right = "write {\"metadata\": {\"name\": …}, \"spec\": {\"enabled\": …, \"sha256\": …, \"ttlSeconds\": …, \"maxContainers\": \
                      …, \"requestsPerMinute\": …}}, whatever of it is wanted";
         let Form { metadata, spec } = form(body, right)?;
         let quotas = Quotas { max_containers: spec.max_containers, requests_per_minute: spec.requests_per_minute };
