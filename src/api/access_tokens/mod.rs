@@ -9,7 +9,8 @@
 //! | deleted | the same | live on until their time is over, or an administrator deletes their claims |
 //! | made anew with the same name | with the new text only | of the former one count for its quota, too |
 //!
-//! Quotas of containers are exact: see [`quota`]. Rates are counted by each run of the daemon, in memory: see [`rate`].
+//! Quotas of containers are exact, whoever asks at the same time: they are counted from the records, in the transaction that
+//! makes the claim. Rates are counted by each run of the daemon, in memory.
 
 mod quota;
 mod rate;
