@@ -68,6 +68,14 @@ impl Gate {
             None => Ok(None),
         }
     }
+
+    /// It cannot be told whose the token is: that is for the administrator.
+    fn failed(&self, client: Arc<ClientInstance>, verb: &str, reason: &str) -> BoxFuture<'static, Answer> {
+        let event = Event::new(EventKind::RuntimeError, self.events.now()).client(client.client()).message(reason);
+        let event = event.detail("name", verb).detail("error", "AdmitError");
+        let told = self.events.at(Moment { event, party: Party::Client(client) });
+        told.map(|()| Response::refused(Message::InternalError, None).into()).boxed()
+    }
 }
 
 impl Verbs for Gate {
@@ -87,23 +95,13 @@ impl Verbs for Gate {
             Stopped::Token(error) => crate::error_chain(error),
         };
         tracing::info!(verb, client = client.id(), reason, "refused: access token");
-        let response = match &stopped {
+        let response = match stopped {
             Stopped::Missing => Response::refused(Message::BadRequest, Some("Access token is required")),
             Stopped::Token(AdmitError::Invalid { .. }) => Response::refused(Message::BadAuthentication, Some(INVALID)),
             Stopped::Token(AdmitError::TooOften { .. }) => Response::refused(Message::RefusedRequest, Some(&reason)),
-            Stopped::Token(AdmitError::Record(_)) => Response::refused(Message::InternalError, None),
+            Stopped::Token(AdmitError::Record(_)) => return self.failed(client, verb, &reason),
         };
-        let failed = matches!(stopped, Stopped::Token(AdmitError::Record(_)));
-        let event = Event::new(EventKind::RuntimeError, self.events.now()).client(client.client()).message(reason);
-        let event = event.detail("name", verb).detail("error", "AdmitError");
-        let told = failed.then(|| self.events.at(Moment { event, party: Party::Client(client) }));
-        async move {
-            if let Some(told) = told {
-                told.await;
-            }
-            response.into()
-        }
-        .boxed()
+        futures::future::ready(response.into()).boxed()
     }
 }
 
