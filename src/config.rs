@@ -4,6 +4,7 @@ mod access;
 mod container;
 mod forwarding;
 mod hypervisor;
+pub mod reload;
 mod server;
 
 use std::fs;

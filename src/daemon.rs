@@ -6,34 +6,34 @@
 
 mod instance;
 pub mod rebuild;
+mod reload;
 mod simulation;
+mod taken;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::api::objects::configured::{self, Configured};
 use crate::api::{Births, Digests, ImageError, SealError, Sealer};
-use crate::config::{self, Config, Mode};
+use crate::config::{Config, Mode};
 use crate::facade::{Assembly, Handlers, HttpsPlan, Keys, Machines, Plan, StopMode, Virtualization};
 use crate::guest::Forwarder;
 use crate::guest::fake::{FakeForwarder, FakeShell};
 use crate::guest::forward::nft::{NftConfig, NftForwarder, SetUpError};
 use crate::guest::forward::user::UserForwarder;
 use crate::guest::ssh::SshShell;
-use crate::host::local::{self, LocalHost};
-use crate::host::{Host, Unlimited};
 use crate::hypervisor::fake::{FakeHypervisor, FakeWorld};
 use crate::hypervisor::libvirt::{self, Libvirt, NatNetwork};
 use crate::hypervisor::{HypervisorError, fake};
 use crate::keeper::KeeperError;
-use crate::model::{DEFAULT_NAMESPACE, Image, Memory, Network, PoolSpec, Template};
+use crate::model::{Image, Network};
 use crate::operator::{Inventory, Operator, PassError};
 use crate::server::https::{AUTHORITY, HttpsError};
 use crate::server::key::{self, KeyFileError};
@@ -44,7 +44,10 @@ use crate::store::{self, OpenError, Store, StoreError};
 use crate::wire::AccessTokens;
 
 pub use instance::InstanceError;
+pub(crate) use reload::Live;
+pub use reload::Reloads;
 pub use simulation::Simulation;
+use taken::{Limits, Taken};
 
 /// The pool that the wire protocol's CREATE takes machines from.
 pub const DEFAULT_POOL: &str = "default";
@@ -173,14 +176,22 @@ pub fn prepare() {
 }
 
 /// Serves until `stop` is cancelled, or until the store fails; machines live on.
-pub async fn serve(config: Config, simulate: Option<Simulation>, stop: CancellationToken) -> Result<(), ServeError> {
+pub async fn serve(
+    config: Config,
+    simulate: Option<Simulation>,
+    reloads: Reloads,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
     let mut plan = Plan::new(config);
     if let Some(simulation) = simulate {
         plan.virtualization = Virtualization::Simulated(simulation);
     }
     let running = assembled(plan).await?.launch(Handlers::default()).await?;
     notify(&[sd_notify::NotifyState::Ready]);
-    let over = running.over(&stop).await;
+    let over = tokio::select! {
+        over = running.over(&stop) => over,
+        never = reload::follow(&running, reloads) => match never {},
+    };
     notify(&[sd_notify::NotifyState::Stopping]);
     running.end(over, StopMode::Drain).await
 }
@@ -208,6 +219,7 @@ pub(crate) async fn assembled(plan: Plan) -> Result<Assembly, ServeError> {
 }
 
 fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly, ServeError> {
+    let live = Arc::new(plan.config.clone());
     let config = &mut plan.config;
     make_state_dir(&config.state_dir)?;
     // Clients know a server by its key: one that simulates is the same server, and not an impostor's.
@@ -239,16 +251,14 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         Keys::Given(key) => key,
     };
     let sealer = Sealer::from_file(&seal_path(&dir))?;
-    let mut template = config.template();
-    match plan.image {
-        Some(image) => template.image = image,
-        None if simulated => template.image = simulated_image(&dir)?,
-        None => {}
-    }
+    let image = match plan.image {
+        None if simulated => Some(simulated_image(&dir)?),
+        given => given,
+    };
     // Refused now rather than at the first CREATE, and before a hypervisor is set up for nothing.
     let digests = Digests::default();
-    digests.sha256(&template.image)?;
-    let host = host(config, matches!(plan.virtualization, Virtualization::Libvirt(_)))?;
+    digests.sha256(&taken::template(config, image.clone()).image)?;
+    let limits = Limits::new(config, matches!(plan.virtualization, Virtualization::Libvirt(_)))?;
     let world = match plan.virtualization {
         Virtualization::Simulated(simulation) => simulation.machines(),
         Virtualization::Libvirt(mode) => real(config, mode, runtime)?,
@@ -256,9 +266,20 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     };
     let free = Arc::clone(&world.forwarder);
     let ports = config.port_forwarding.range.ports();
-    let births = Births::new(sealer, digests, ports, Arc::new(move |port| free.is_free(port))).on(host);
+    let births = Births::new(sealer, digests, ports, Arc::new(move |port| free.is_free(port)));
+    let births = births.on(Arc::clone(&limits.host) as _);
     let clock = crate::clock::anchored(&*store)?;
-    apply_pool(&*store, config, &template, clock())?;
+    let kept_events = Arc::new(AtomicUsize::new(config.events.keep));
+    let taken = Taken {
+        store: Arc::clone(&store),
+        clock: Arc::clone(&clock),
+        image,
+        limits,
+        kept_events: Arc::clone(&kept_events),
+        digests: Digests::default(),
+    };
+    taken.pool(config)?;
+    let live = Live { config: watch::Sender::new(live), apply: Arc::new(move |config| taken.up(config)) };
     let operator = Operator {
         store,
         hypervisor: world.hypervisor,
@@ -268,15 +289,13 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         births: Arc::new(births),
         doubts: Arc::default(),
         probes: Arc::default(),
-        kept_events: config.events.keep,
+        kept_events,
         clock,
         instance,
         addressed: world.addressed,
         quit: CancellationToken::new(),
     };
-    let mut wire = WireConfig::new(config.server.listen);
-    wire.client_timeout = plan.client_timeout;
-    wire.max_connections = config.server.max_connections;
+    let mut wire = WireConfig { client_timeout: plan.client_timeout, ..taken::wire(config) };
     let access = plan.access_tokens.then_some(config.access.required);
     if access.is_some() {
         wire.access_tokens = AccessTokens::Enabled;
@@ -285,7 +304,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let (socket, manifests) = (config.server.local_api.then_some(socket), config.manifests.clone());
     let names = config.server.api_names.clone();
     let https = config.server.api_listen.map(|listen| HttpsPlan { listen, authority, names });
-    Ok(Assembly { wire, health, access, https, socket, manifests, state, simulated, key, operator, owned })
+    Ok(Assembly { live, wire, health, access, https, socket, manifests, state, simulated, key, operator, owned })
 }
 
 /// Tells systemd, where it is there.
@@ -355,43 +374,10 @@ fn libvirt_config(config: &Config, mode: Mode) -> libvirt::Config {
     libvirt::Config { mode, disks: config.state_dir.join("disks") }
 }
 
-/// The limits of this host, for machines that are real; others have only those that are written.
-fn host(config: &Config, real: bool) -> Result<Arc<dyn Host>, ServeError> {
-    let (memory, reserve) = (config.host.memory.map(Memory::bytes), config.host.disk_reserve);
-    if !real && memory.is_none() && reserve.is_none() {
-        return Ok(Arc::new(Unlimited));
-    }
-    let memory = match memory {
-        Some(memory) => memory,
-        None if real => local::memory_for_machines().map_err(ServeError::Host)?,
-        None => u64::MAX,
-    };
-    let reserve = reserve.or(real.then_some(config::DISK_RESERVE)).map(Memory::bytes);
-    Ok(Arc::new(LocalHost::new(memory, reserve.map(|reserve| (config.state_dir.clone(), reserve)))))
-}
-
 /// System mode needs root (for nftables) and a libvirtd that answers; embedded mode needs neither.
 fn choose_mode(config: &Config) -> Mode {
     let root = rustix::process::geteuid().is_root();
     // A state directory that has machines of its own keeps its mode: they would be lost from sight.
     let embedded_before = config.state_dir.join("embed").exists();
     if root && !embedded_before && libvirt::system_answers() { Mode::System } else { Mode::Embedded }
-}
-
-/// Writes the daemon's own pool as the configuration describes it, unless it is so already or somebody else's.
-fn apply_pool(store: &dyn Store, config: &Config, template: &Template, now: Timestamp) -> Result<(), ServeError> {
-    let container = &config.container;
-    let spec = PoolSpec::of(container.warm, container.max_allowed_running_containers, template.clone());
-    match configured::apply(store, DEFAULT_NAMESPACE, DEFAULT_POOL, &spec, now)? {
-        Configured::Applied | Configured::Kept => {}
-        Configured::Others => {
-            tracing::info!(
-                "pool '{DEFAULT_POOL}' was made by a manifest or by hand: 'container' in the configuration does not change it"
-            );
-        }
-        Configured::Deleting => {
-            tracing::warn!("pool '{DEFAULT_POOL}' is being deleted; the next start after its end makes it anew");
-        }
-    }
-    Ok(())
 }

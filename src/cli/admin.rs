@@ -2,30 +2,47 @@
 
 use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::{ConfigArgs, ImageBuildArgs, Output, Result};
-use crate::config::{COMMENTED, Config};
+use crate::config::{COMMENTED, Config, ConfigError};
 use crate::manifest::crd;
 use crate::model::Kind;
 
 /// Where the configuration is looked for when none is named.
 const CONFIG_FILE: &str = "/etc/anweddol/config.yaml";
 
+/// Where the configuration that an invocation means is read from.
+pub(super) struct Source {
+    file: Option<PathBuf>,
+    state: Option<PathBuf>,
+}
+
+pub(super) fn source(args: ConfigArgs) -> Result<Source> {
+    let ConfigArgs { config, state } = args;
+    Ok(Source { file: config, state: state.map(std::path::absolute).transpose()? })
+}
+
+impl Source {
+    /// Reads it, now.
+    pub(super) fn read(&self) -> std::result::Result<Config, ConfigError> {
+        let usual = Path::new(CONFIG_FILE);
+        let mut config = match &self.file {
+            Some(path) => Config::read(path)?,
+            None if usual.exists() => Config::read(usual)?,
+            None => Config::default(),
+        };
+        config.state_dir = self.state.clone().unwrap_or(config.state_dir);
+        Ok(config)
+    }
+}
+
 /// Reads the configuration an invocation means.
 pub(super) fn config(args: &ConfigArgs) -> Result<Config> {
-    let mut config = match &args.config {
-        Some(path) => Config::read(path)?,
-        None if Path::new(CONFIG_FILE).exists() => Config::read(Path::new(CONFIG_FILE))?,
-        None => Config::default(),
-    };
-    if let Some(state) = &args.state {
-        config.state_dir = std::path::absolute(state)?;
-    }
-    Ok(config)
+    Ok(source(args.clone())?.read()?)
 }
 
 pub(super) fn config_init(file: &Path) -> Result<ExitCode> {

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigArgs, Result, admin};
-use crate::daemon::{self, Simulation};
+use crate::daemon::{self, Reloads, Simulation};
 
 #[derive(Args)]
 pub(super) struct ServeArgs {
@@ -32,19 +33,23 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn serve(args: ServeArgs) -> Result<ExitCode> {
-    let mut config = admin::config(&args.config)?;
-    if let Some(listen) = args.listen {
-        config.server.listen = listen;
-    }
-    if let Some(manifests) = args.manifests {
-        config.manifests = Some(manifests);
-    }
-    config.check()?;
+    let ServeArgs { config, listen, manifests, simulate } = args;
+    let source = admin::source(config)?;
+    // What is said on the command line is said again at each reload.
+    let read = move || {
+        let mut config = source.read()?;
+        config.server.listen = listen.unwrap_or(config.server.listen);
+        config.manifests = manifests.clone().or(config.manifests);
+        config.check()?;
+        Ok(config)
+    };
+    let config = read()?;
     log();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let stop = CancellationToken::new();
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let reloads = Reloads { asked: signal(SignalKind::hangup())?, read: Arc::new(read) };
         let asked = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -54,7 +59,7 @@ pub(super) fn serve(args: ServeArgs) -> Result<ExitCode> {
             tracing::info!("stopping; machines live on");
             asked.cancel();
         });
-        daemon::serve(config, args.simulate, stop).await?;
+        daemon::serve(config, simulate, reloads, stop).await?;
         Result::Ok(ExitCode::SUCCESS)
     });
     // Whatever still blocks has had its time: its work is repeated after the next start.

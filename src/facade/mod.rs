@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::daemon::{ServeError, Simulation};
 pub(crate) use builder::{Keys, Plan};
 pub use builder::{Machines, ServerBuilder, StopMode, Virtualization};
-pub(crate) use run::{Assembly, HttpsPlan};
+pub(crate) use run::{Assembly, HttpsPlan, Running};
 
 use crate::api::Api;
 use crate::api::access_tokens::AccessTokenManager;
@@ -59,7 +59,6 @@ use crate::store::Store;
 use crate::wire::{PrivateKey, Request};
 use dispatch::Dispatcher;
 use events::EventHandlers;
-use run::Running;
 
 /// Why a server does not do something.
 #[derive(Debug, thiserror::Error)]

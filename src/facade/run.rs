@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -19,7 +20,7 @@ use super::{Handlers, StopMode};
 use crate::api::access_tokens::AccessTokenManager;
 use crate::api::plain::Plain;
 use crate::api::{Api, Objects, namespaces};
-use crate::daemon::{DEFAULT_POOL, ServeError};
+use crate::daemon::{DEFAULT_POOL, Live, ServeError};
 use crate::hypervisor::Hypervisor;
 use crate::keeper::Keeper;
 use crate::model::{DEFAULT_NAMESPACE, Event, EventKind};
@@ -46,6 +47,7 @@ const DESTROY_POLL: Duration = Duration::from_millis(50);
 
 /// Everything that is there before the first socket.
 pub(crate) struct Assembly {
+    pub(crate) live: Live,
     pub(crate) wire: WireConfig,
     pub(crate) health: Option<SocketAddr>,
     /// Whether a request has to bear an access token; absent: they are not known.
@@ -76,6 +78,10 @@ pub(crate) struct HttpsPlan {
 
 /// A server that serves.
 pub(crate) struct Running {
+    /// The configuration that is in effect: `live.config.subscribe()` follows it.
+    pub(crate) live: Live,
+    /// How wire clients are served.
+    pub(crate) settings: watch::Sender<WireConfig>,
     pub(super) address: SocketAddr,
     pub(super) api: Arc<Api>,
     pub(super) dispatcher: Arc<Dispatcher>,
@@ -133,7 +139,7 @@ impl Assembly {
         // Sockets before recovery: a port that is taken costs nothing.
         let fingerprint = self.key.fingerprint();
         let wire = WireServer::bind(self.wire, Arc::clone(&self.key), verbs, events).await?;
-        let address = wire.local_addr();
+        let (address, settings) = (wire.local_addr(), wire.settings());
         let local = self.socket.as_deref().map(Local::bind).transpose()?;
         let https = match &self.https {
             Some(https) => {
@@ -192,6 +198,8 @@ impl Assembly {
         let wire = tokio::spawn(wire.run(stop.clone()));
         let (key, owned) = (self.key, self.owned);
         Ok(Running {
+            live: self.live,
+            settings,
             address,
             api,
             dispatcher,

@@ -56,6 +56,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
@@ -91,7 +92,7 @@ pub struct Operator {
     /// Whether members answer.
     pub probes: Arc<Probes>,
     /// How many events the log keeps, at least.
-    pub kept_events: usize,
+    pub kept_events: Arc<AtomicUsize>,
     /// The time.
     pub clock: Clock,
     /// This installation, which its domains bear.

@@ -125,7 +125,7 @@ mod tests {
             addressed: false,
             doubts: Arc::default(),
             probes: Arc::default(),
-            kept_events: 1000,
+            kept_events: Arc::new(1000.into()),
             quit: CancellationToken::new(),
         };
         let meta = ObjectMeta::new("there", "box", Uuid::new_v4(), Timestamp::UNIX_EPOCH);

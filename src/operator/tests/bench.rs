@@ -102,7 +102,7 @@ impl Bench {
             births: Arc::clone(&births),
             doubts: Arc::default(),
             probes: Arc::default(),
-            kept_events: usize::MAX,
+            kept_events: Arc::new(usize::MAX.into()),
             clock: clock.clone(),
             instance: INSTANCE,
             addressed: nat,

@@ -15,7 +15,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, telling};
+use super::{Shared, WireConfig, telling};
 use crate::link::{Link, random};
 use crate::model::{Client, EventKind};
 use crate::server::instance::Sending;
@@ -78,7 +78,9 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
         Ok(link) => link,
         Err(error) => return shared.tell(&client, None, ConnectionError::Broken(error)).await,
     };
-    let mut connection = Connection { link: &mut link, client: &client, shared: &shared, connected: None };
+    let config = shared.settings.borrow().clone();
+    let mut connection =
+        Connection { link: &mut link, client: &client, shared: &shared, config: &config, connected: None };
     // Whoever closes it has it end here, wherever it is: what was being done is dropped, and by that undone.
     let ended = tokio::select! {
         biased;
@@ -94,7 +96,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
     let confirm = match ended {
         Ok(confirm) => confirm,
         Err(error) => {
-            shared.failed(&client, connected.as_ref(), &mut link, error).await;
+            shared.failed(&config, &client, connected.as_ref(), &mut link, error).await;
             None
         }
     };
@@ -120,10 +122,17 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
 
 impl Shared {
     /// Tells why a connection ended, the client first.
-    async fn failed(&self, client: &Client, connected: Option<&Connected>, link: &mut Link, error: ConnectionError) {
+    async fn failed(
+        &self,
+        config: &WireConfig,
+        client: &Client,
+        connected: Option<&Connected>,
+        link: &mut Link,
+        error: ConnectionError,
+    ) {
         if let ConnectionError::Protocol(error) = &error {
             // It may be gone, or listen to nothing: then it need not know.
-            let _ = timeout(self.config.answer_timeout, link.send(error.reply())).await;
+            let _ = timeout(config.answer_timeout, link.send(error.reply())).await;
         }
         self.tell(client, connected.map(|connected| &connected.0), error).await;
     }
@@ -152,6 +161,8 @@ struct Connection<'a> {
     link: &'a mut Link,
     client: &'a Client,
     shared: &'a Arc<Shared>,
+    /// As it was when the connection was accepted.
+    config: &'a WireConfig,
     connected: Option<Connected>,
 }
 
@@ -197,10 +208,10 @@ impl From<Answer> for Handled<'_> {
 impl Connection<'_> {
     async fn converse(&mut self, closed: &CancellationToken) -> Result<Option<Confirm>, ConnectionError> {
         let shared = self.shared;
-        let limit = shared.config.client_timeout;
+        let limit = self.config.client_timeout;
         let late = |_| ConnectionError::TooSlow(limit);
         let deadline = Instant::now() + limit;
-        let mut exchange = ServerExchange::new(shared.key.clone(), shared.config.limits, shared.config.access_tokens);
+        let mut exchange = ServerExchange::new(shared.key.clone(), self.config.limits, self.config.access_tokens);
         tokio::select! {
             biased;
             () = shared.stop.cancelled() => return Err(ConnectionError::Stopping),
@@ -228,7 +239,7 @@ impl Connection<'_> {
                 Answer::from(Response::refused(Message::BadRequest, None)).into()
             }
         };
-        let limit = shared.config.answer_timeout;
+        let limit = self.config.answer_timeout;
         let mut undelivered = Undelivered(handled.answer.undelivered);
         let delivered = timeout(limit, self.deliver(&handled.answer.response, incoming.answering)).await;
         delivered.map_err(|_| ConnectionError::NotAccepted(limit))??;
@@ -324,7 +335,7 @@ impl Connection<'_> {
                 return Ok(Handled { answer, delivered: Some(sending.delivered), rest: Some(rest.boxed()) });
             }
             handled = &mut work => handled,
-            () = self.link.gone(self.shared.config.limits.message) => return Err(ConnectionError::Gone),
+            () = self.link.gone(self.config.limits.message) => return Err(ConnectionError::Gone),
         };
         let answer = match handled {
             Ok(Some(answer)) => answer,

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -128,7 +128,7 @@ impl BindError {
 
 /// What all connections share.
 struct Shared {
-    config: WireConfig,
+    settings: watch::Receiver<WireConfig>,
     key: Arc<PrivateKey>,
     verbs: Arc<dyn Verbs>,
     events: Arc<dyn EventSink>,
@@ -144,7 +144,7 @@ struct Shared {
 pub struct WireServer {
     listener: TcpListener,
     address: SocketAddr,
-    config: WireConfig,
+    settings: watch::Sender<WireConfig>,
     key: Arc<PrivateKey>,
     verbs: Arc<dyn Verbs>,
     events: Arc<dyn EventSink>,
@@ -161,7 +161,7 @@ impl WireServer {
         let failed = |source| BindError::new(config.listen, source);
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(WireServer { listener, address, config, key, verbs, events })
+        Ok(WireServer { listener, address, settings: watch::Sender::new(config), key, verbs, events })
     }
 
     /// Where it listens; tells the port if the system chose it.
@@ -169,13 +169,18 @@ impl WireServer {
         self.address
     }
 
+    /// How it serves, to be changed while it does: connections that are accepted from then on are served so. Where it
+    /// listens does not change.
+    pub fn settings(&self) -> watch::Sender<WireConfig> {
+        self.settings.clone()
+    }
+
     /// Serves until `stop` is cancelled, then until its connections have ended or `stop_grace` is over.
     pub async fn run(self, stop: CancellationToken) {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let connections = Arc::new(Semaphore::new(self.config.max_connections.min(Semaphore::MAX_PERMITS)));
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
-            config: self.config,
+            settings: self.settings.subscribe(),
             key: self.key,
             verbs: self.verbs,
             events: self.events,
@@ -189,21 +194,18 @@ impl WireServer {
                 () = stop.cancelled() => break,
                 accepted = self.listener.accept() => accepted,
             };
-            match (accepted, connections.clone().try_acquire_owned()) {
-                (Ok((stream, peer)), Ok(place)) => {
-                    let shared = shared.clone();
-                    tasks.spawn(async move {
-                        connection::serve(stream, peer, shared).await;
-                        drop(place);
-                    });
+            let limit = shared.settings.borrow().max_connections;
+            match accepted {
+                Ok((stream, peer)) if tasks.len() < limit => {
+                    tasks.spawn(connection::serve(stream, peer, shared.clone()));
                 }
-                (Ok((stream, peer)), Err(_)) => {
-                    tracing::warn!(%peer, limit = shared.config.max_connections, "too many connections: closed at once");
+                Ok((stream, peer)) => {
+                    tracing::warn!(%peer, limit, "too many connections: closed at once");
                     drop(stream);
                 }
                 // It was gone before it was accepted: its own affair.
-                (Err(error), _) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                (Err(error), _) => {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
                     let now = shared.events.now();
                     shared.events.emit(telling::runtime_error("accept", "io::Error", &error, None, now));
                     sleep(ACCEPT_PAUSE).await;
@@ -212,7 +214,8 @@ impl WireServer {
         }
         drop(self.listener);
         tasks.close();
-        if timeout(shared.config.stop_grace, tasks.wait()).await.is_err() {
+        let grace = shared.settings.borrow().stop_grace;
+        if timeout(grace, tasks.wait()).await.is_err() {
             tracing::warn!(connections = tasks.len(), "handlers still run after the grace period: dropped");
             shared.abandon.cancel();
             tasks.wait().await;

@@ -1,6 +1,7 @@
 //! What happens to claims that are objects, to lifetimes, and to containers without pool; and what has to be then.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
@@ -158,7 +159,7 @@ impl Bench {
     }
 
     pub(crate) fn keep_events(&mut self, count: usize) {
-        self.operator.kept_events = count;
+        self.operator.kept_events = Arc::new(count.into());
     }
 
     pub(crate) fn event_numbers(&self) -> Vec<u64> {

@@ -182,7 +182,7 @@ impl System {
             births: Arc::clone(&births),
             doubts: Arc::default(),
             probes: Arc::default(),
-            kept_events: usize::MAX,
+            kept_events: Arc::new(usize::MAX.into()),
             clock: Arc::new(move || clock.time()),
             instance: INSTANCE,
             addressed: bounds.network == Network::Nat,
