@@ -2,13 +2,17 @@
 
 mod access;
 mod container;
+mod error;
+pub mod explain;
 mod forwarding;
 mod hypervisor;
+pub mod keys;
 pub mod reload;
 mod server;
+mod text;
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +22,8 @@ use crate::model::{Image, Lifetime, Template};
 
 pub use access::Access;
 pub use container::Containers;
+use error::Faults;
+pub use error::{ConfigError, Problem, Problems};
 pub use forwarding::{PortForwarding, PortRange};
 pub use hypervisor::{DISK_RESERVE, Host, Hypervisor, Mode};
 pub use server::Server;
@@ -91,82 +97,52 @@ fn default_state_dir() -> PathBuf {
     std::env::var_os("XDG_STATE_HOME").map_or_else(home, PathBuf::from).join("anweddol")
 }
 
-/// Why a configuration is none.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("configuration '{path}' cannot be read")]
-    Unreadable {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It is too long to be one.
-    #[error("configuration '{path}' is longer than {MAX_SIZE} bytes")]
-    TooLong {
-        /// Which.
-        path: PathBuf,
-    },
-    /// It is not YAML, or not these keys and values; the cause names line, key and what would be right.
-    #[error("configuration '{path}'")]
-    Syntax {
-        /// Which.
-        path: PathBuf,
-        /// Where and why.
-        #[source]
-        source: serde_yaml::Error,
-    },
-    /// A value that cannot be.
-    #[error("configuration key '{key}': {reason}")]
-    Value {
-        /// Which.
-        key: &'static str,
-        /// Why, and what would be right.
-        reason: String,
-    },
-}
-
 impl Config {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable { path: path.into(), source };
-        let mut text = String::new();
-        let file = fs::File::open(path).map_err(unreadable)?;
-        file.take(MAX_SIZE + 1).read_to_string(&mut text).map_err(unreadable)?;
-        if text.len() as u64 > MAX_SIZE {
-            return Err(ConfigError::TooLong { path: path.into() });
-        }
-        let config = Config::parse(&text).map_err(|source| ConfigError::Syntax { path: path.into(), source })?;
-        config.check()?;
-        Ok(config)
+        let text = source(path)?;
+        text::read(Some(path), &text)
     }
 
-    /// Reads a text; an empty one is all defaults.
-    pub fn parse(text: &str) -> Result<Config, serde_yaml::Error> {
-        Ok(serde_yaml::from_str::<Option<Config>>(text)?.unwrap_or_default())
+    /// Reads and checks a text; an empty one is all defaults.
+    pub fn parse(text: &str) -> Result<Config, ConfigError> {
+        text::read(None, text)
     }
 
     /// Checks what types cannot say.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.server.check()?;
-        self.container.check()?;
-        self.hypervisor.check()?;
-        if !(100..=1_000_000).contains(&self.events.keep) {
-            return wrong("events.keep", "write 100 to 1000000");
+        text::check(self)
+    }
+
+    fn faults(&self, f: &mut Faults) {
+        self.server.check(f);
+        self.container.check(f);
+        self.hypervisor.check(f);
+        f.range(100..=1_000_000, self.events.keep, "events.keep", "");
+        let range = self.port_forwarding.range;
+        for (key, address) in [
+            ("server.listen", Some(self.server.listen)),
+            ("server.health_listen", self.server.health_listen),
+            ("server.api_listen", self.server.api_listen),
+        ] {
+            let inside = address.is_some_and(|address| range.ports().contains(&address.port()));
+            let message = format!("the port of {key} is in it: choose ranges apart");
+            f.unless_with(!inside, "port_forwarding.range", key, message);
         }
-        let ports = self.port_forwarding.range.ports();
-        if ports.contains(&self.server.listen.port()) {
-            return wrong("port_forwarding.range", "the port of server.listen is in it: choose ranges apart");
-        }
-        if ports.len() < self.container.max_allowed_running_containers as usize {
-            return wrong("port_forwarding.range", "it has fewer ports than container.max_allowed_running_containers");
-        }
-        if self.host.memory.is_some_and(|memory| memory < self.container.memory) {
-            return wrong("host.memory", "it is less than container.memory: nobody could ever create a container");
-        }
-        Ok(())
+        let most = self.container.max_allowed_running_containers;
+        f.unless_with(
+            range.ports().len() >= most as usize,
+            "port_forwarding.range",
+            "container.max_allowed_running_containers",
+            format!("write at least as many ports as container.max_allowed_running_containers, which is {most}"),
+        );
+        let memory = self.container.memory;
+        f.unless_with(
+            self.host.memory.is_none_or(|all| all >= memory),
+            "host.memory",
+            "container.memory",
+            format!("nobody could ever create a container; write at least container.memory, which is {memory}"),
+        );
     }
 
     /// The template of the daemon's own pool.
@@ -205,8 +181,24 @@ impl Config {
     }
 }
 
-fn wrong<T>(key: &'static str, reason: &str) -> Result<T, ConfigError> {
-    Err(ConfigError::Value { key, reason: reason.into() })
+/// The text of a configuration file.
+fn source(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.into(), source };
+    let file = fs::File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.is_dir() {
+        return Err(ConfigError::Directory { path: path.into() });
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(ConfigError::TooLong { path: path.into() });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let problem = Problem { line, ..Problem::whole(Some(path), "it is not UTF-8 text: save it as such") };
+        ConfigError::Wrong(Problems(vec![problem]))
+    })
 }
 
 #[cfg(test)]

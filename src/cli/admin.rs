@@ -1,19 +1,18 @@
 //! Commands for whoever runs the daemon.
 
-use std::fs::OpenOptions;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::{ConfigArgs, ImageBuildArgs, Output, Result};
-use crate::config::{COMMENTED, Config, ConfigError};
+use crate::config::{Config, ConfigError};
 use crate::manifest::crd;
 use crate::model::Kind;
 
 /// Where the configuration is looked for when none is named.
-const CONFIG_FILE: &str = "/etc/anweddol/config.yaml";
+pub(super) const CONFIG_FILE: &str = "/etc/anweddol/config.yaml";
 
 /// Where the configuration that an invocation means is read from.
 pub(super) struct Source {
@@ -43,29 +42,6 @@ impl Source {
 /// Reads the configuration an invocation means.
 pub(super) fn config(args: &ConfigArgs) -> Result<Config> {
     Ok(source(args.clone())?.read()?)
-}
-
-pub(super) fn config_init(file: &Path) -> Result<ExitCode> {
-    if file == Path::new("-") {
-        std::io::stdout().write_all(COMMENTED.as_bytes())?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let written =
-        OpenOptions::new().write(true).create_new(true).open(file).and_then(|mut f| f.write_all(COMMENTED.as_bytes()));
-    match written {
-        Ok(()) => eprintln!("written: {}", file.display()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(format!("'{}' exists already and is left as it is", file.display()).into());
-        }
-        Err(error) => return Err(format!("'{}' cannot be written: {error}", file.display()).into()),
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(super) fn config_check(file: &Path) -> Result<ExitCode> {
-    Config::read(file)?;
-    eprintln!("good: {}", file.display());
-    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn fingerprint(args: ConfigArgs) -> Result<ExitCode> {

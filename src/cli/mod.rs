@@ -12,6 +12,7 @@
 mod access_token;
 mod admin;
 mod client;
+mod config;
 mod credentials;
 mod doctor;
 mod duration;
@@ -115,9 +116,9 @@ enum Command {
     Image(ImageCommand),
     /// Print the fingerprint of this host's server key
     Fingerprint(ConfigArgs),
-    /// Write or check the daemon's configuration
+    /// Write, check and explain the daemon's configuration
     #[command(subcommand)]
-    Config(ConfigCommand),
+    Config(config::ConfigCommand),
     /// Check, save, restore, rebuild the daemon's records; it has to be stopped
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -262,22 +263,6 @@ struct ConfigArgs {
     state: Option<PathBuf>,
 }
 
-#[derive(Subcommand)]
-enum ConfigCommand {
-    /// Write a file with every key, its default and what it does; '-' for standard output
-    Init {
-        /// Where to; it must not exist yet
-        #[arg(default_value = "-")]
-        file: PathBuf,
-    },
-    /// Check a file; say what is wrong, where, and what would be right
-    Check {
-        /// Which
-        #[arg(default_value = "/etc/anweddol/config.yaml")]
-        file: PathBuf,
-    },
-}
-
 /// Runs the program and says its exit code.
 pub fn main() -> ExitCode {
     crate::daemon::prepare();
@@ -336,8 +321,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Doctor(args) => doctor::doctor(args),
         Command::Image(ImageCommand::Build(args)) => admin::image_build(args),
         Command::Fingerprint(args) => admin::fingerprint(args),
-        Command::Config(ConfigCommand::Init { file }) => admin::config_init(&file),
-        Command::Config(ConfigCommand::Check { file }) => admin::config_check(&file),
+        Command::Config(command) => config::config(command),
         Command::Store(command) => store::store(command),
         Command::Help(args) => help::help(Cli::command(), &args),
         Command::Completion { shell } => {

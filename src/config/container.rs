@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, wrong};
+use super::Faults;
 use crate::manifest::rules;
 use crate::model::{DomainType, Egress, Image, Memory};
 
@@ -59,35 +59,42 @@ impl Default for Containers {
 }
 
 impl Containers {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        if self.max_allowed_running_containers == 0 {
-            return wrong("container.max_allowed_running_containers", "it is 0: nobody could ever create a container");
-        }
-        if self.warm > self.max_allowed_running_containers {
-            return wrong("container.warm", "it is greater than container.max_allowed_running_containers");
-        }
-        if self.memory < rules::LEAST_MEMORY {
-            return wrong("container.memory", "no guest boots in less than 64Mi");
-        }
-        if !rules::VCPUS.contains(&self.vcpus) {
-            return wrong("container.vcpus", "write 1 to 256");
-        }
-        if !rules::BOOT_DEADLINE_SECONDS.contains(&self.boot_deadline) {
-            return wrong("container.boot_deadline", "write 5 to 3600 seconds");
-        }
+    pub(super) fn check(&self, f: &mut Faults) {
+        let most = self.max_allowed_running_containers;
+        f.unless(
+            most > 0,
+            "container.max_allowed_running_containers",
+            "nobody could ever create a container; write at least 1",
+        );
+        f.unless_with(
+            self.warm <= most,
+            "container.warm",
+            "container.max_allowed_running_containers",
+            format!("write no more than container.max_allowed_running_containers, which is {most}"),
+        );
+        f.unless(
+            self.memory >= rules::LEAST_MEMORY,
+            "container.memory",
+            format!("no guest boots in less than {}; write at least that", rules::LEAST_MEMORY),
+        );
+        f.range(rules::VCPUS, self.vcpus, "container.vcpus", "");
+        f.range(rules::BOOT_DEADLINE_SECONDS, self.boot_deadline, "container.boot_deadline", " seconds");
         for (key, limit) in [
             ("container.ttl", self.ttl),
             ("container.max_ttl", self.max_ttl),
             ("container.idle_timeout", self.idle_timeout),
             ("container.max_ready", self.max_ready),
         ] {
-            if limit.is_some_and(|limit| !(10..=MAX_LIFETIME).contains(&limit)) {
-                return wrong(key, "write 10 to 31536000 seconds (a year), or 'null' for no limit");
-            }
+            let unit = " seconds (the most is a year), or null for no limit";
+            f.range(10..=MAX_LIFETIME, limit.unwrap_or(MAX_LIFETIME), key, unit);
         }
-        if self.max_ttl.is_some_and(|most| self.ttl.is_some_and(|ttl| ttl > most)) {
-            return wrong("container.ttl", "it is greater than container.max_ttl");
+        if let (Some(ttl), Some(most)) = (self.ttl, self.max_ttl) {
+            f.unless_with(
+                ttl <= most,
+                "container.ttl",
+                "container.max_ttl",
+                format!("write no more than container.max_ttl, which is {most}"),
+            );
         }
-        Ok(())
     }
 }

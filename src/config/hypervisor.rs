@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, wrong};
+use super::Faults;
 use crate::model::{Memory, Subnet};
 
 /// What runs machines.
@@ -39,17 +39,20 @@ impl Default for Hypervisor {
 }
 
 impl Hypervisor {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, f: &mut Faults) {
         let name = |text: &str| {
             (1..=15).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
         };
-        if !name(&self.bridge) {
-            return wrong("hypervisor.bridge", "write 1 to 15 letters, digits, '-' or '_' (the kernel's limit)");
-        }
-        if self.network.is_empty() || self.network.contains(['/', '\n']) {
-            return wrong("hypervisor.network", "write a libvirt network name: not empty, no '/' and no newline");
-        }
-        Ok(())
+        f.unless(
+            name(&self.bridge),
+            "hypervisor.bridge",
+            "write 1 to 15 letters, digits, '-' or '_' (the kernel's limit)",
+        );
+        f.unless(
+            !self.network.is_empty() && !self.network.contains(['/', '\n']),
+            "hypervisor.network",
+            "write a libvirt network name: not empty, no '/' and no newline",
+        );
     }
 }
 

@@ -4,7 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, wrong};
+use super::Faults;
+
+/// The most names in the API's certificate.
+const MOST_NAMES: usize = 100;
 
 /// The sockets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,21 +45,39 @@ impl Default for Server {
 }
 
 impl Server {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        if !(1..=3600).contains(&self.client_timeout) {
-            return wrong("server.client_timeout", "write 1 to 3600 seconds");
-        }
-        if self.max_connections == 0 {
-            return wrong("server.max_connections", "it is 0: nobody could connect");
-        }
-        let names = self.api_names.iter();
-        let plain = |name: &&String| {
+    pub(super) fn check(&self, f: &mut Faults) {
+        f.range(1..=3600, self.client_timeout, "server.client_timeout", " seconds");
+        f.unless(self.max_connections > 0, "server.max_connections", "nobody could connect; write at least 1");
+        let plain = |name: &String| {
             let bytes = name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b':'));
             !name.is_empty() && name.len() <= 253 && bytes
         };
-        if names.clone().count() > 100 || !names.clone().all(|name| plain(&name)) {
-            return wrong("server.api_names", "write names of hosts, or addresses, without ports");
+        f.unless(
+            self.api_names.len() <= MOST_NAMES && self.api_names.iter().all(plain),
+            "server.api_names",
+            format!("write names of hosts, or addresses, without ports; {MOST_NAMES} at most"),
+        );
+        let sockets = [
+            ("server.listen", Some(self.listen)),
+            ("server.health_listen", self.health_listen),
+            ("server.api_listen", self.api_listen),
+        ];
+        for (at, (key, address)) in sockets.iter().enumerate() {
+            for (other, taken) in &sockets[..at] {
+                let (Some(address), Some(taken)) = (address, taken) else { continue };
+                f.unless_with(
+                    !collide(*address, *taken),
+                    key,
+                    other,
+                    format!("{other} listens there: choose a port apart"),
+                );
+            }
         }
-        Ok(())
     }
+}
+
+/// Whether two sockets cannot listen at once. Port 0 is any that is free.
+pub(super) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || everywhere)
 }

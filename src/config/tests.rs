@@ -1,88 +1,176 @@
+use serde_json::json;
+
+use super::keys::{Effect, KEYS};
+use super::reload::compare;
 use super::*;
 use crate::model::DiskFormat;
+
+mod checking;
+mod importing;
 
 #[test]
 fn the_commented_default_says_the_defaults() {
     assert_eq!(Config::parse(COMMENTED).unwrap(), Config::default());
 }
 
-#[test]
-fn every_key_stands_in_the_commented_default() {
-    let all = serde_yaml::to_string(&Config::default()).unwrap();
-    for line in all.lines() {
-        let key = line.trim().split(':').next().unwrap();
-        assert!(COMMENTED.contains(&format!("{key}:")), "'{key}' is not in the commented default");
-    }
-}
-
-/// What the commented default shows as an example is taken as it stands there.
-#[test]
-fn the_images_of_the_commented_default_can_be_uncommented() {
-    let examples: Vec<&str> = COMMENTED.split("  # image:\n").skip(1).collect();
-    let image = |example: &str| {
-        let lines = example.lines().take_while(|line| line.starts_with("  #   "));
-        let lines: Vec<&str> = lines.map(|line| line.strip_prefix("  # ").unwrap()).collect();
-        let text = format!("container:\n  image:\n  {}", lines.join("\n  "));
-        let config = Config::parse(&text).unwrap();
-        let again = serde_yaml::to_string(&config).unwrap();
-        assert_eq!(Config::parse(&again).unwrap(), config);
-        config.template().image
-    };
-    assert_eq!(examples.len(), 3);
-    assert_eq!(image(examples[0]), Image::Iso("/srv/images/guest.iso".into()));
-    let path = |name: &str| Path::new("/srv/images").join(name);
-    let kernel = Image::Kernel { path: path("vmlinuz"), initrd: path("initrd"), cmdline: String::new() };
-    assert_eq!(image(examples[1]), kernel);
-    assert_eq!(image(examples[2]), Image::Disk { path: path("disk.qcow2"), format: DiskFormat::Qcow2 });
-}
-
-#[test]
-fn an_empty_file_is_all_defaults() {
-    assert_eq!(Config::parse("").unwrap(), Config::default());
-    assert_eq!(Config::parse("# nothing\n").unwrap(), Config::default());
-}
-
-#[test]
-fn a_wrong_file_is_refused_by_line_and_key() {
-    for (text, says) in [
-        ("server:\n  lisen: 1", &["lisen", "line 2", "listen"][..]),
-        ("container:\n  memory: lots", &["container.memory", "lots", "256Mi"]),
-        ("container:\n  vcpus: many", &["container.vcpus", "many", "line 2"]),
-        ("container:\n  image: {floppy: a}", &["floppy", "iso", "kernel"]),
-        ("port_forwarding:\n  range: 5-4", &["5-4", "FIRST-LAST"]),
-        ("hypervisor:\n  mode: cloud", &["cloud", "embedded", "system"]),
-        ("hypervisor:\n  subnet: 8.8.8.0/24", &["hypervisor.subnet", "8.8.8.0/24", "192.168.127.0/24"]),
-        ("server: {listen: nowhere}", &["server.listen"]),
-        ("server: {", &["line"]),
-    ] {
-        let said = Config::parse(text).unwrap_err().to_string();
-        for word in says {
-            assert!(said.contains(word), "for {text:?} it says {said:?}, without {word:?}");
+/// The leaves of a tree, by their names.
+fn leaves(tree: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+    for (name, value) in tree.as_object().unwrap() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match value {
+            serde_json::Value::Object(_) => leaves(value, &path, found),
+            _ => found.push(path),
         }
     }
 }
 
 #[test]
-fn an_impossible_value_is_refused_by_key() {
-    for (text, key) in [
-        ("container: {max_allowed_running_containers: 0}", "container.max_allowed_running_containers"),
-        ("container: {warm: 7}", "container.warm"),
-        ("container: {memory: 1Mi}", "container.memory"),
-        ("container: {vcpus: 0}", "container.vcpus"),
-        ("container: {boot_deadline: 1}", "container.boot_deadline"),
-        ("container: {ttl: 9}", "container.ttl"),
-        ("container: {ttl: 600, max_ttl: 60}", "container.ttl"),
-        ("container: {idle_timeout: 0}", "container.idle_timeout"),
-        ("container: {max_ready: 99999999}", "container.max_ready"),
-        ("events: {keep: 1}", "events.keep"),
-        ("server: {client_timeout: 0}", "server.client_timeout"),
-        ("server: {listen: '0.0.0.0:10001'}", "port_forwarding.range"),
-        ("port_forwarding: {range: 7000-7001}", "port_forwarding.range"),
-        ("host: {memory: 255Mi}", "host.memory"),
-        ("hypervisor: {bridge: a-name-that-is-too-long}", "hypervisor.bridge"),
-    ] {
-        let said = Config::parse(text).unwrap().check().unwrap_err().to_string();
-        assert!(said.contains(key), "for {text:?} it says {said:?}");
+fn every_key_is_in_the_table_and_in_the_commented_default() {
+    let mut there = Vec::new();
+    leaves(&json!(Config::default()), "", &mut there);
+    let mut table: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+    for explained in explain::all() {
+        assert!(!explained.meaning.is_empty(), "{}: the commented default does not say what it means", explained.key);
+        let last = explained.key.rsplit('.').next().unwrap();
+        assert!(COMMENTED.contains(&format!("{last}:")), "{}: not in the commented default", explained.key);
     }
-    Config::default().check().unwrap();
+    there.sort();
+    table.sort();
+    assert_eq!(table, there);
+}
+
+#[test]
+fn every_section_says_what_it_is_for() {
+    for key in KEYS {
+        let Some((section, _)) = key.name.split_once('.') else { continue };
+        let (about, keys) = explain::explain(section).unwrap();
+        assert!(!about.is_empty(), "nothing stands above '{section}:' in the commented default");
+        assert!(keys.iter().any(|explained| explained.key == key.name));
+    }
+}
+
+/// What the commented default shows as an example is taken as it stands there.
+#[test]
+fn every_example_can_be_written_as_it_stands() {
+    for explained in explain::all() {
+        let nullable = explained.value.contains("null");
+        for example in &explained.examples {
+            Config::parse(example).unwrap_or_else(|error| panic!("{example}: {error}"));
+            let shows = example.trim_end().rsplit(": ").next().unwrap();
+            assert!(!nullable || shows != "null", "{}: no example of a value in the commented default", explained.key);
+        }
+    }
+    let image = |at: usize| Config::parse(&explain::explain("container.image").unwrap().1[0].examples[at]);
+    let path = |name: &str| Path::new("/srv/images").join(name);
+    let kernel = Image::Kernel { path: path("vmlinuz"), initrd: path("initrd"), cmdline: String::new() };
+    assert_eq!(image(0).unwrap().template().image, Image::Iso(path("guest.iso")));
+    assert_eq!(image(1).unwrap().template().image, kernel);
+    let disk = image(2).unwrap();
+    assert_eq!(disk.template().image, Image::Disk { path: path("disk.qcow2"), format: DiskFormat::Qcow2 });
+    assert_eq!(Config::parse(&serde_yaml::to_string(&disk).unwrap()).unwrap(), disk);
+}
+
+/// A document with one key.
+fn alone(key: &str, value: &str) -> String {
+    match key.split_once('.') {
+        Some((section, key)) => format!("{section}:\n  {key}: {value}\n"),
+        None => format!("{key}: {value}\n"),
+    }
+}
+
+#[test]
+fn what_a_keys_value_is_said_to_be_is_what_is_taken() {
+    for key in KEYS {
+        let taken = |value: &str| Config::parse(&alone(key.name, value));
+        assert_eq!(taken("null").is_ok(), key.value.contains("null"), "{}: null", key.name);
+        let numbers = ["number", "Mi"].iter().any(|word| key.value.contains(word));
+        // A number without quotes is the same text, for what is read as a text.
+        let text = key.value.contains("text") || key.value.contains("directory");
+        assert!(numbers || text || taken("7").is_err(), "{}: a number", key.name);
+        assert_eq!(taken("true").is_ok(), key.value.starts_with("true"), "{}: true", key.name);
+        assert_eq!(taken("[]").is_ok(), key.value.contains("list"), "{}: a list", key.name);
+    }
+}
+
+#[test]
+fn a_key_is_explained_and_a_wrong_one_is_guessed() {
+    let (_, found) = explain::explain("container.ttl").unwrap();
+    let text = found[0].text();
+    for word in ["container.ttl", "DEFAULT:  null", "with a reload", "Seconds that a client may keep", "ttl: 3600"] {
+        assert!(text.contains(word), "no '{word}' in:\n{text}");
+    }
+    assert!(explain::explain("server.listen").unwrap().1[0].text().contains("with the next start"));
+    for (name, meant) in [
+        ("container.memroy", "container.memory"),
+        ("memory", "container.memory"),
+        ("servr", "server"),
+        ("x", "lists them"),
+    ] {
+        let said = explain::explain(name).unwrap_err().to_string();
+        assert!(said.contains(meant), "{name}: {said}");
+    }
+}
+
+#[test]
+fn an_empty_file_and_an_empty_section_are_all_defaults() {
+    for text in ["", "# nothing\n", "---\n", "null\n", "{}", "server:\ncontainer: # all of it later\n"] {
+        assert_eq!(Config::parse(text).unwrap(), Config::default(), "{text:?}");
+    }
+}
+
+/// Each key's other value, and one that it goes together with.
+const OTHERS: &[(&str, &str)] = &[
+    ("state_dir", "/elsewhere"),
+    ("manifests", "/elsewhere"),
+    ("server.listen", "127.0.0.1:7000"),
+    ("server.health_listen", "null"),
+    ("server.api_listen", "null"),
+    ("server.api_names", "[here]"),
+    ("server.local_api", "false"),
+    ("container.image", "{iso: /elsewhere}"),
+    ("container.domain_type", "kvm"),
+    ("container.egress", "all"),
+    ("container.warm", "1"),
+    ("port_forwarding.bind", "127.0.0.1"),
+    ("port_forwarding.range", "20000-29999"),
+    ("hypervisor.mode", "system"),
+    ("hypervisor.network", "other"),
+    ("hypervisor.bridge", "other"),
+    ("hypervisor.subnet", "10.1.2.0/24"),
+    ("events.keep", "100"),
+];
+
+#[test]
+fn a_changed_key_is_taken_up_or_waits_as_the_table_says() {
+    for key in KEYS {
+        let other = OTHERS.iter().find(|(name, _)| *name == key.name).map(|(_, value)| (*value).to_owned());
+        let other = other.unwrap_or_else(|| if key.value.contains("Mi") { "512Mi".into() } else { "90".into() });
+        let (running, read) = (Config::default(), Config::parse(&alone(key.name, &other)).unwrap());
+        let changes = compare(&running, &read).unwrap();
+        let names = |changes: &[reload::Change]| changes.iter().map(|change| change.key).collect::<Vec<_>>();
+        match key.effect {
+            Effect::Reload => {
+                assert_eq!((names(&changes.taken), names(&changes.waiting)), (vec![key.name], vec![]));
+                assert_eq!(changes.config, read, "{}", key.name);
+            }
+            Effect::Restart => {
+                assert_eq!((names(&changes.taken), names(&changes.waiting)), (vec![], vec![key.name]));
+                assert_eq!(changes.config, running, "{}", key.name);
+            }
+        }
+    }
+    let same = compare(&Config::default(), &Config::default()).unwrap();
+    assert!(same.taken.is_empty() && same.waiting.is_empty());
+}
+
+/// Twenty ports need a restart, twenty containers do not, and there are ten ports until then.
+#[test]
+fn what_is_taken_up_has_to_go_together_with_what_stays() {
+    let config = |range: &str, most: u32| {
+        let text =
+            format!("port_forwarding: {{range: {range}}}\ncontainer: {{max_allowed_running_containers: {most}}}\n");
+        Config::parse(&text).unwrap()
+    };
+    let error = compare(&config("10000-10009", 5), &config("10000-10019", 20)).unwrap_err().to_string();
+    assert!(error.contains("port_forwarding.range is '10000-10009'"), "{error}");
 }

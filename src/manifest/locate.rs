@@ -5,10 +5,17 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+/// Line and column of the key at the end of a path, if it is there; of the document, if the path is empty.
+pub(crate) fn place(text: &str, document: usize, path: &[&str]) -> Option<(usize, usize)> {
+    let document = serde_yaml::Deserializer::from_str(text).nth(document - 1)?;
+    let place = Find(path).deserialize(document).err()?.location()?;
+    Some((place.line(), place.column()))
+}
+
 /// The line of a field in a document of a text, or of the nearest thing around it that is there.
 pub(super) fn line(text: &str, document: usize, path: &str) -> usize {
     let path: Vec<&str> = if path.is_empty() { vec![] } else { keys(path) };
-    (0..=path.len()).rev().find_map(|length| stumble(text, document, &path[..length])).unwrap_or(0)
+    (0..=path.len()).rev().find_map(|length| place(text, document, &path[..length])).map_or(0, |(line, _)| line)
 }
 
 /// The keys of a path; one with dots of its own stands in brackets: `metadata.labels[a.b/c]`.
@@ -18,11 +25,6 @@ fn keys(path: &str) -> Vec<&str> {
         None => (path, None),
     };
     plain.split('.').chain(bracketed).collect()
-}
-
-fn stumble(text: &str, document: usize, path: &[&str]) -> Option<usize> {
-    let document = serde_yaml::Deserializer::from_str(text).nth(document - 1)?;
-    first_line(Find(path).deserialize(document).err()?)
 }
 
 /// Where a document begins.

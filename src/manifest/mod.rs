@@ -20,7 +20,7 @@ pub mod fields;
 mod forms;
 pub(crate) mod hint;
 pub mod keep;
-mod locate;
+pub(crate) mod locate;
 pub mod patch;
 mod prune;
 pub mod rules;
@@ -42,6 +42,7 @@ pub use forms::{ClaimReport, ContainerReport};
 pub use prune::{Unknown, prune};
 pub use schema::schema;
 pub use text::{MAX_DOCUMENTS, MAX_SIZE, Read, of_value, read, value};
+pub(crate) use text::{say, yaml};
 
 use crate::model::{API_VERSION, ClaimSpec, Kind, ObjectRef, OwnerReference, PoolSpec, Template};
 

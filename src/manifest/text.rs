@@ -62,7 +62,7 @@ pub fn of_value(kind: Kind, document: &Value) -> Result<Manifest, Vec<Fault>> {
 }
 
 /// JSON that YAML takes: of what stands in texts it wants a few characters escaped that JSON does not.
-fn yaml(document: &Value) -> String {
+pub(crate) fn yaml(document: &Value) -> String {
     let (json, mut text) = (document.to_string(), String::new());
     text.reserve(json.len());
     for c in json.chars() {
@@ -240,7 +240,7 @@ fn object(kind: Kind, tree: &Value) -> Option<ObjectRef> {
 }
 
 /// A value in a message.
-pub(super) fn say(value: &Value) -> String {
+pub(crate) fn say(value: &Value) -> String {
     match value {
         Value::Null => "nothing".into(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
