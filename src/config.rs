@@ -6,6 +6,7 @@ mod error;
 pub mod explain;
 mod forwarding;
 mod hypervisor;
+pub mod import;
 pub mod keys;
 pub mod reload;
 mod server;

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Output, OutputArgs, Result};
-use crate::config::{COMMENTED, Config, ConfigError, explain};
+use crate::config::{COMMENTED, Config, ConfigError, explain, import};
 
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
@@ -23,6 +23,10 @@ pub(super) enum ConfigCommand {
     Check(CheckArgs),
     /// Say what a key means, its default, whether a reload takes it up
     Explain(ExplainArgs),
+    /// Convert the Python server's file, and say of each of its keys what became of it
+    ///
+    /// The configurations of both generations of the Python server are read: those of the betas, and those from 2.0 on.
+    Import(ImportArgs),
 }
 
 #[derive(Args)]
@@ -30,6 +34,18 @@ pub(super) struct CheckArgs {
     /// Which
     #[arg(default_value = super::admin::CONFIG_FILE)]
     file: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Args)]
+pub(super) struct ImportArgs {
+    /// The Python server's file, which is usually /etc/anweddol/config.yaml
+    #[arg(value_name = "OLD")]
+    file: PathBuf,
+    /// Where the converted one is written; it must not exist yet. '-' for standard output
+    #[arg(long, default_value = "-", value_name = "FILE")]
+    out: PathBuf,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -52,6 +68,7 @@ pub(super) fn config(command: ConfigCommand) -> Result<ExitCode> {
         ConfigCommand::Init { file } => init(&file),
         ConfigCommand::Check(args) => check(&args),
         ConfigCommand::Explain(args) => explain(&args),
+        ConfigCommand::Import(args) => import(&args),
     }
 }
 
@@ -98,6 +115,23 @@ fn problems(error: Option<&ConfigError>) -> serde_json::Value {
         Some(error) if error.problems().is_empty() => json!([{ "message": crate::error_chain(error) }]),
         Some(error) => json!(error.problems()),
     }
+}
+
+fn import(args: &ImportArgs) -> Result<ExitCode> {
+    let imported = import::read(&args.file)?;
+    let to_output = args.out == Path::new("-");
+    if let (Output::Text, _) | (_, false) = (args.output.output, to_output) {
+        write_new(&args.out, &imported.config)?;
+    }
+    match args.output.output {
+        Output::Json => println!("{}", json!(imported)),
+        Output::Text => {
+            for note in &imported.keys {
+                eprintln!("{}:{}: {}", args.file.display(), note.line, note.text());
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn explain(args: &ExplainArgs) -> Result<ExitCode> {
