@@ -59,7 +59,7 @@ async fn main() -> Result<(), common::Error> {
         births: Arc::clone(&births),
         doubts: Arc::default(),
         probes: Arc::default(),
-        kept_events: 10_000,
+        kept_events: Arc::new(10_000.into()),
         clock: Arc::clone(&clock),
         instance: Uuid::new_v4(),
         addressed: machines.addressed,

@@ -50,6 +50,7 @@
 //! | egress | what a machine may open connections to ([`model::Egress`]) |
 //! | mark | what our domains bear in libvirt's metadata; one without it is never touched ([`model::Mark`]) |
 //! | keepsake | what the domain of a machine in use bears of its records, to rebuild a lost store from ([`model::Keepsake`]) |
+//! | reload | read the configuration again, on SIGHUP, and take up what needs no restart ([`config::reload`]) |
 //! | instance | one installation, by the UUID in its store and beside it; part of the mark |
 //! | drift, leftover | what is there and what is recorded do not agree; what is ours and has no record ([`plan::drift`]) |
 //! | pass | observe, decide, commit, one step: for one object, never two at once |

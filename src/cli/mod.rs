@@ -60,6 +60,9 @@ enum Command {
     /// Under systemd, a unit for embedded mode says KillMode=process, because machines may be in the unit's control group
     /// and by default would end with it, and OOMPolicy=continue, because by default one machine that is killed for want
     /// of memory would stop the daemon. In system mode machines belong to libvirtd, and neither is needed.
+    ///
+    /// SIGHUP has it read its configuration again. It takes up what it can, and the log names what needs a restart; a file
+    /// with an error changes nothing. 'anweddol config explain KEY' says which key is which.
     Serve(serve::ServeArgs),
     /// Ask a server for a machine, wait until it is ready, remember its login
     Create(CreateArgs),

@@ -77,6 +77,11 @@ impl Containers {
             "container.memory",
             format!("no guest boots in less than {}; write at least that", rules::LEAST_MEMORY),
         );
+        f.unless(
+            self.image.as_ref().is_none_or(|image| image.files().iter().all(|file| file.is_absolute())),
+            "container.image",
+            "write absolute paths, as /srv/images/guest.iso",
+        );
         f.range(rules::VCPUS, self.vcpus, "container.vcpus", "");
         f.range(rules::BOOT_DEADLINE_SECONDS, self.boot_deadline, "container.boot_deadline", " seconds");
         for (key, limit) in [

@@ -18,6 +18,8 @@ use crate::manifest::{self, hint, locate};
 
 /// The most problems that are told: whoever has more begins with these.
 const MOST_PROBLEMS: usize = 50;
+/// The longest value that is repeated, in characters.
+const LONGEST: usize = 60;
 
 /// Reads a text; an empty one is all defaults.
 pub(super) fn read(file: Option<&Path>, text: &str) -> Result<Config, ConfigError> {
@@ -75,8 +77,10 @@ impl Reader<'_> {
                 self.map(&map, &known, &[]);
             }
             other => {
-                let message =
-                    format!("it is {}: write sections with keys, as 'anweddol config init' shows", say(&other));
+                let message = format!(
+                    "it is {}: write sections with keys, as 'anweddol config init' shows",
+                    manifest::say(&other)
+                );
                 self.problems.push(Problem { line: 1, ..Problem::whole(self.file, message) });
                 return None;
             }
@@ -155,9 +159,15 @@ impl Reader<'_> {
 
     fn problem(&mut self, path: &[&str], value: Option<&Value>, message: &str) {
         let (line, column) = locate::place(self.text, 1, path).unwrap_or_default();
-        let key = path.join(".");
-        self.wrong.push(key.clone());
-        self.problems.push(Problem { line, column, key, value: value.map(say), ..Problem::whole(self.file, message) });
+        let (key, message) = (path.join("."), plain(message));
+        self.problems.push(Problem {
+            line,
+            column,
+            key: plain(&key),
+            value: value.map(say),
+            ..Problem::whole(self.file, message)
+        });
+        self.wrong.push(key);
     }
 
     /// A rule that is broken; where the key is not written, its default is told, and where the other one stands.
@@ -205,14 +215,27 @@ pub(super) fn say(value: &Value) -> String {
         Value::Array(list) if list.is_empty() => "[]".into(),
         Value::Array(_) | Value::Object(_) => {
             let text = value.to_string();
-            if text.chars().count() <= 60 { text } else { manifest::say(value) }
+            if text.chars().count() <= LONGEST { text } else { manifest::say(value) }
         }
+        Value::String(text) if text.chars().count() <= LONGEST => format!("'{}'", plain(text)),
         other => manifest::say(other),
     }
 }
 
+/// What somebody wrote, on one line, without what a terminal would obey, and not all of it if it is long.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    for c in text.chars() {
+        if plain.len() > 4 * LONGEST {
+            return plain + "…";
+        }
+        if c.is_control() { plain.extend(c.escape_debug()) } else { plain.push(c) }
+    }
+    plain
+}
+
 /// The parser's own words without the place, and the place.
-fn apart(error: &serde_yaml::Error) -> (String, usize, usize) {
+pub(super) fn apart(error: &serde_yaml::Error) -> (String, usize, usize) {
     let mut text = error.to_string();
     let Some(place) = error.location() else { return (text, 0, 0) };
     let (line, column) = (place.line(), place.column());

@@ -240,6 +240,11 @@ impl Daemon {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
+    /// Asks it to read its configuration again.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
     /// Waits for its end: exit status and everything it wrote.
     pub(crate) fn ended(mut self) -> (ExitStatus, Vec<String>) {
         let status = until("the daemon's end", || self.child.try_wait().unwrap());

@@ -123,10 +123,10 @@ fn what_is_wrong_in_a_configuration_is_named_with_what_would_be_right() {
         ("container: {max_allowed_running_containers: 0}", &["container.max_allowed_running_containers"]),
         ("container: {boot_deadline: 1}", &["container.boot_deadline", "5 to 3600"]),
         ("port_forwarding: {range: 5-1}", &["5-1", "FIRST-LAST"]),
-        ("port_forwarding: {range: 10000-10001}", &["port_forwarding.range", "fewer ports"]),
+        ("port_forwarding: {range: 10000-10001}", &["port_forwarding.range", "at least as many ports"]),
         ("hypervisor: {mode: cloud}", &["cloud", "embedded"]),
         ("hypervisor: {subnet: 10.0.0.0}", &["10.0.0.0"]),
-        ("hypervisor: [", &["line"]),
+        ("hypervisor: [", &["config.yaml:4:"]),
     ] {
         let home = Home::new(dir.path(), config).with_vectors_key().simulated("");
         let text = home.refused();

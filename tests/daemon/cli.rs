@@ -171,6 +171,8 @@ fn the_configuration_that_is_written_is_good_and_all_defaults() {
     assert_eq!(finish(&mut program(["config", "check", file])).status.code(), Some(0));
     assert!(user.bad(1, &["config", "init", file]).contains("exists already"));
     assert_eq!(stdout(&finish(&mut program(["config", "init"]))), fs::read_to_string(file).unwrap());
+    let good: Value = serde_json::from_str(&user.good(&["config", "check", file, "-o", "json"])).unwrap();
+    assert_eq!((&good["good"], &good["problems"]), (&Value::Bool(true), &Value::Array(vec![])));
 }
 
 #[test]
@@ -239,4 +241,60 @@ fn who_waits_gets_the_machine_that_another_gives_back() {
         first.good(&["destroy"]);
         assert!(waiting.join().unwrap()["container_uuid"].is_string());
     });
+}
+
+#[test]
+fn what_is_wrong_in_a_configuration_is_told_to_programs_too() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("c.yaml");
+    let check = || {
+        let output = finish(&mut program(["config", "check", "-o", "json", file.to_str().unwrap()]));
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        serde_json::from_str::<Value>(&stdout(&output)).unwrap()
+    };
+    assert!(check()["problems"][0]["message"].as_str().unwrap().contains("cannot be read"));
+    fs::write(&file, "container:\n  warm: 9\n  vcpus: 0\n").unwrap();
+    let checked = check();
+    assert_eq!(checked["problems"].as_array().unwrap().len(), 2);
+    let warm = &checked["problems"][0];
+    assert_eq!((&warm["line"], &warm["column"]), (&2.into(), &3.into()));
+    assert_eq!((&warm["key"], &warm["value"]), (&"container.warm".into(), &"9".into()));
+}
+
+#[test]
+fn a_key_a_section_and_everything_are_explained() {
+    let explain = |args: &[&str]| stdout(&finish(&mut program(["config", "explain"].iter().chain(args))));
+    let all = explain(&[]);
+    let section = explain(&["container"]);
+    assert!(all.contains("server.listen: '0.0.0.0:6150'") && all.contains("container.ttl: null"), "{all}");
+    assert!(section.contains("container.ttl: null") && !section.contains("server.listen"), "{section}");
+    assert!(explain(&["container.ttl"]).contains("ttl: 3600"));
+    let json: Value = serde_json::from_str(&explain(&["container.ttl", "-o", "json"])).unwrap();
+    assert_eq!((&json[0]["key"], &json[0]["reloaded"]), (&"container.ttl".into(), &true.into()));
+    let wrong = finish(&mut program(["config", "explain", "container.tll"]));
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(stderr(&wrong).contains("did you mean container.ttl?"), "{}", stderr(&wrong));
+}
+
+#[test]
+fn the_python_servers_file_is_converted_and_each_of_its_keys_told() {
+    let dir = tempdir().unwrap();
+    let (old, new) = (dir.path().join("old.yaml"), dir.path().join("new.yaml"));
+    let [old, new] = [&old, &new].map(|path| path.to_str().unwrap());
+    fs::write(old, "container:\n  container_memory: 1024\n  nat_interface_name: virbr0\n").unwrap();
+    let output = finish(&mut program(["config", "import", old, "--out", new]));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let told = stderr(&output);
+    let taken = format!("{old}:2: container.container_memory: 1024 -> taken over as container.memory: 1024Mi");
+    assert!(told.contains(&taken) && told.contains("nat_interface_name: 'virbr0' -> has no counterpart: "), "{told}");
+    assert_eq!(finish(&mut program(["config", "check", new])).status.code(), Some(0));
+    let again = finish(&mut program(["config", "import", old, "--out", new]));
+    assert!(again.status.code() == Some(1) && stderr(&again).contains("exists already"));
+    let printed = finish(&mut program(["config", "import", old]));
+    assert_eq!(stdout(&printed), fs::read_to_string(new).unwrap());
+    let json: Value =
+        serde_json::from_str(&stdout(&finish(&mut program(["config", "import", old, "-o", "json"])))).unwrap();
+    assert_eq!(json["keys"][0]["as"], "container.memory");
+    let own = finish(&mut program(["config", "import", new]));
+    assert!(own.status.code() == Some(1) && stderr(&own).contains("needs no import"), "{}", stderr(&own));
 }

@@ -18,5 +18,6 @@ mod health;
 mod life;
 mod operator;
 mod records;
+mod reload;
 mod secrets;
 mod store;

@@ -106,7 +106,7 @@ impl Running {
             births: Arc::clone(&births),
             doubts: Arc::default(),
             probes: Arc::default(),
-            kept_events: 10_000,
+            kept_events: Arc::new(10_000.into()),
             clock: Arc::clone(&clock),
             instance: Uuid::new_v4(),
             addressed: false,
