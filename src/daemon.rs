@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -270,12 +270,14 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let births = births.on(Arc::clone(&limits.host) as _);
     let clock = crate::clock::anchored(&*store)?;
     let kept_events = Arc::new(AtomicUsize::new(config.events.keep));
+    let required = Arc::new(AtomicBool::new(config.access.required));
     let taken = Taken {
         store: Arc::clone(&store),
         clock: Arc::clone(&clock),
         image,
         limits,
         kept_events: Arc::clone(&kept_events),
+        required: Arc::clone(&required),
         digests: Digests::default(),
     };
     taken.pool(config)?;
@@ -295,8 +297,10 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         addressed: world.addressed,
         quit: CancellationToken::new(),
     };
-    let mut wire = WireConfig { client_timeout: plan.client_timeout, ..taken::wire(config) };
-    let access = plan.access_tokens.then_some(config.access.required);
+    let mut wire = WireConfig::new(config.server.listen);
+    taken::wire(&mut wire, config);
+    wire.client_timeout = plan.client_timeout;
+    let access = plan.access_tokens.then_some(required);
     if access.is_some() {
         wire.access_tokens = AccessTokens::Enabled;
     }

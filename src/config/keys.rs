@@ -51,6 +51,7 @@ pub const KEYS: &[Key] = &[
     key("server.api_listen", SOCKET_OR_NOT, Restart),
     key("server.api_names", "a list of names and addresses", Restart),
     key("server.local_api", FLAG, Restart),
+    key("access.required", FLAG, Reload),
     key("container.image", "a map with one of iso, kernel and disk, or null", Reload),
     key("container.memory", MEMORY, Reload),
     key("container.vcpus", NUMBER, Reload),

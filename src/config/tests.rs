@@ -127,6 +127,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("server.api_listen", "null"),
     ("server.api_names", "[here]"),
     ("server.local_api", "false"),
+    ("access.required", "true"),
     ("container.image", "{iso: /elsewhere}"),
     ("container.domain_type", "kvm"),
     ("container.egress", "all"),

@@ -83,7 +83,7 @@ async fn reload(running: &Running, reloads: &Reloads) -> Result<Changes, ReloadE
     });
     let changes = work.await.map_err(ServeError::Task).map_err(ReloadError::Apply).flatten()?;
     if !changes.taken.is_empty() {
-        running.settings.send_replace(taken::wire(&changes.config));
+        running.settings.send_modify(|wire| taken::wire(wire, &changes.config));
         running.live.config.send_replace(Arc::new(changes.config.clone()));
     }
     Ok(changes)

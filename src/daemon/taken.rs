@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::{DEFAULT_POOL, ServeError};
@@ -24,6 +24,8 @@ pub(super) struct Taken {
     pub(super) image: Option<Image>,
     pub(super) limits: Limits,
     pub(super) kept_events: Arc<AtomicUsize>,
+    /// Whether every request has to bear an access token.
+    pub(super) required: Arc<AtomicBool>,
     pub(super) digests: Digests,
 }
 
@@ -34,6 +36,7 @@ impl Taken {
         let host = self.limits.read(config)?;
         self.pool(config)?;
         self.limits.host.set(host);
+        self.required.store(config.access.required, Ordering::Relaxed);
         self.kept_events.store(config.events.keep, Ordering::Relaxed);
         Ok(())
     }
@@ -69,12 +72,10 @@ pub(super) fn template(config: &Config, image: Option<Image>) -> Template {
     template
 }
 
-/// How wire clients are served.
-pub(super) fn wire(config: &Config) -> WireConfig {
-    let mut wire = WireConfig::new(config.server.listen);
+/// How wire clients are served from now on.
+pub(super) fn wire(wire: &mut WireConfig, config: &Config) {
     wire.client_timeout = Duration::from_secs(config.server.client_timeout);
     wire.max_connections = config.server.max_connections;
-    wire
 }
 
 /// The limits of the host that machines run on.

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -50,8 +51,8 @@ pub(crate) struct Assembly {
     pub(crate) live: Live,
     pub(crate) wire: WireConfig,
     pub(crate) health: Option<SocketAddr>,
-    /// Whether a request has to bear an access token; absent: they are not known.
-    pub(crate) access: Option<bool>,
+    /// Whether a request has to bear an access token, now; absent: they are not known.
+    pub(crate) access: Option<Arc<AtomicBool>>,
     /// Where the API answers over TLS.
     pub(crate) https: Option<HttpsPlan>,
     /// Where the local API answers.
@@ -130,7 +131,7 @@ impl Assembly {
         let documented = ApiVerbs::new(Arc::clone(&api), Arc::clone(&events), lifecycle, version);
         let verbs = handlers.requests.before(Arc::new(Documented(Arc::new(documented))), Arc::clone(&events));
         let tokens = || Arc::new(AccessTokenManager::new(Arc::clone(&store), Arc::clone(&clock)));
-        let access_tokens = self.access.map(|_| tokens());
+        let access_tokens = self.access.as_ref().map(|_| tokens());
         let verbs = match (&access_tokens, self.access) {
             (Some(tokens), Some(required)) => Gate::before(verbs, Arc::clone(tokens), required, Arc::clone(&events)),
             _ => verbs,

@@ -11,6 +11,7 @@
 //! for the log alone.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -29,7 +30,7 @@ pub(super) const INVALID: &str = "Invalid access token";
 /// Verbs behind access tokens.
 pub struct Gate {
     tokens: Arc<AccessTokenManager>,
-    required: bool,
+    required: Arc<AtomicBool>,
     events: Arc<dyn EventSink>,
     rest: Arc<dyn Verbs>,
 }
@@ -41,15 +42,15 @@ enum Stopped {
 }
 
 impl Gate {
-    /// In front of these verbs; `required`: nobody comes through without a token.
+    /// In front of these verbs. While `required` is set nobody comes through without a token.
     pub fn before(
         rest: Arc<dyn Verbs>,
         tokens: Arc<AccessTokenManager>,
-        required: bool,
+        required: Arc<AtomicBool>,
         events: Arc<dyn EventSink>,
     ) -> Arc<dyn Verbs> {
         match tokens.any_good() {
-            Ok(false) if required => tracing::warn!(
+            Ok(false) if required.load(Ordering::Relaxed) => tracing::warn!(
                 "'access.required' is set and there is no good access token: nobody is served until 'anweddol access-token \
                  add' makes one"
             ),
@@ -64,7 +65,7 @@ impl Gate {
         match parameters.get(PARAMETER) {
             Some(Value::String(text)) => self.tokens.admit(text).map(Some).map_err(Stopped::Token),
             Some(_) => Err(Stopped::Token(AdmitError::Invalid { why: "no text".into() })),
-            None if self.required => Err(Stopped::Missing),
+            None if self.required.load(Ordering::Relaxed) => Err(Stopped::Missing),
             None => Ok(None),
         }
     }

@@ -6,11 +6,12 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+use anweddol::wire::{Generation, Request, STAT};
 use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::common::PATIENCE;
-use crate::common::ask::{create_parallel, stat};
+use crate::common::ask::{ask, create_parallel, stat};
 use crate::common::daemon::{Daemon, Home};
 
 fn start(dir: &Path, config: &str) -> (Home, Daemon) {
@@ -128,6 +129,20 @@ fn connections_are_limited_as_the_last_configuration_says() {
     reload(&home, &daemon, "max_connections: 1, client_timeout: 300", "client_timeout: 1");
     assert_eq!(told(&daemon, 2, "configuration: taken up").len(), 3);
     assert!(closed(TcpStream::connect(daemon.address).unwrap()), "a client that says nothing is waited for");
+}
+
+#[test]
+fn an_access_token_is_asked_for_as_the_last_configuration_says() {
+    let dir = tempdir().unwrap();
+    let (home, daemon) = start(dir.path(), "access: {required: false}");
+    let answer = || ask(daemon.address, Generation::Second, &Request::bare(STAT)).message;
+    assert_eq!(answer(), "OK");
+    reload(&home, &daemon, "required: false", "required: true");
+    assert_eq!(told(&daemon, 1, "configuration: taken up"), ["access.required"]);
+    assert_eq!(answer(), "Bad request (Access token is required)");
+    reload(&home, &daemon, "required: true", "required: false");
+    assert_eq!(told(&daemon, 2, "configuration: taken up").len(), 2);
+    assert_eq!(answer(), "OK");
 }
 
 #[test]

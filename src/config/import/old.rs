@@ -217,7 +217,10 @@ fn rotation(_: &Old<'_>, _: &Value) -> Became {
 }
 
 fn token_database(_: &Old<'_>, _: &Value) -> Became {
-    gone("access tokens are kept among the daemon's records, and made anew")
+    gone(
+        "access tokens are kept among the daemon's records; 'anweddol access-token add --sha256' takes over what the old \
+         database says in AccessToken",
+    )
 }
 
 fn download(_: &Old<'_>, _: &Value) -> Became {

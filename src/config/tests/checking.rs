@@ -147,6 +147,8 @@ const ROWS: &[(&str, &str)] = &[
         "container:\n  memory: 1Mi",
         "c.yaml:2:3: container.memory is '1Mi': no guest boots in less than 64Mi; write at least that",
     ),
+    ("access:\n  requried: true", "c.yaml:2:3: access.requried: there is no such key; did you mean required?"),
+    ("access:\n  required: 1", "c.yaml:2:3: access.required is 1: write true or false"),
     (
         "container:\n  image: {iso: guest.iso}",
         "c.yaml:2:3: container.image is {\"iso\":\"guest.iso\"}: write absolute paths, as /srv/images/guest.iso",

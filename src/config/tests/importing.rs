@@ -69,6 +69,7 @@ fn a_file_of_the_second_generation_becomes_ours() {
     assert_eq!(config.container.domain_type, DomainType::Qemu);
     assert_eq!(config.container.boot_deadline, 600);
     assert_eq!(config.server.client_timeout, 3600);
+    assert!(config.access.required);
     let became = became(&import);
     for (key, outcome, new) in [
         ("server.bind_address", Outcome::Default, Some("server.listen")),
@@ -76,6 +77,7 @@ fn a_file_of_the_second_generation_becomes_ours() {
         ("server.timeout", Outcome::Taken, Some("server.client_timeout")),
         ("container.nat_interface_name", Outcome::None, None),
         ("container.endpoint_password", Outcome::None, None),
+        ("access_token.enabled", Outcome::Taken, Some("access.required")),
         ("access_token.access_token_database_file_path", Outcome::None, None),
         ("server.colour", Outcome::Unknown, None),
     ] {

@@ -1,5 +1,5 @@
 use std::net::Ipv4Addr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
@@ -62,7 +62,7 @@ impl Bench {
         let gate = Gate::before(
             Arc::new(Open),
             Arc::clone(&self.tokens),
-            required,
+            Arc::new(required.into()),
             Arc::clone(&self.told) as Arc<dyn EventSink>,
         );
         let client = Client { ip: Ipv4Addr::LOCALHOST.into(), id: "1234567".into() };
