@@ -1,6 +1,6 @@
 //! The configuration file of the Python server, converted. Pure.
 //!
-//! Its keys and what becomes of each are in [`old`]. Nothing is passed over: of every key it is told whether it was taken
+//! Its keys and what becomes of each are in `old`. Nothing is passed over: of every key it is told whether it was taken
 //! over, what stands for it, or why nothing does. What would be no configuration of ours is an error that names the old
 //! file's line.
 
