@@ -22,7 +22,8 @@ const SAVED: Uuid = Uuid::from_u128(0x0123_4567_79ab_4def_8123_4567_89ab_cdef);
 const THEIRS: Uuid = Uuid::from_u128(0x0123_4567_99ab_4def_8123_4567_89ab_cdef);
 
 fn doctor(home: &Home, args: &[&str]) -> (Option<i32>, Value) {
-    let output = finish(program(["doctor", "-o", "json", "--config"]).arg(&home.config).args(args));
+    let output =
+        finish(program(["doctor", "--only", "records", "-o", "json", "--config"]).arg(&home.config).args(args));
     let report = serde_json::from_str(&stdout(&output));
     (output.status.code(), report.unwrap_or_else(|_| panic!("{}", stderr(&output))))
 }

@@ -49,6 +49,9 @@ const PROGRAMS: [(&str, &str); 5] = [
 ];
 const NAMES: [&str; 4] = ["vmlinuz", "initrd", "anweddol.iso", "disk.qcow2"];
 
+/// The file beside an image that says what was built, as `sha256sum -c` reads it.
+pub const SUMS: &str = "SHA256SUMS";
+
 /// What to build.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
@@ -315,7 +318,12 @@ fn put(cache: &Path, out: &Path, key: &str, cached: bool) -> Result<Built, Image
         Ok(Artifact { path, size, sha256 })
     };
     let [kernel, initrd, iso, disk] = NAMES.map(artifact);
-    Ok(Built { key: key.into(), cached, kernel: kernel?, initrd: initrd?, iso: iso?, disk: disk? })
+    let built = Built { key: key.into(), cached, kernel: kernel?, initrd: initrd?, iso: iso?, disk: disk? };
+    let line = |(name, artifact): (&str, &Artifact)| format!("{}  {name}\n", artifact.sha256);
+    let sums = NAMES.into_iter().zip([&built.kernel, &built.initrd, &built.iso, &built.disk]).map(line);
+    let path = out.join(SUMS);
+    fs::write(&path, sums.collect::<String>()).map_err(io_error(&path))?;
+    Ok(built)
 }
 
 /// What decides the image: the packages by their hashes, and our files.
