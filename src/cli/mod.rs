@@ -85,6 +85,8 @@ enum Command {
     Get(objects::GetArgs),
     /// Show everything about an object
     Describe(objects::DescribeArgs),
+    /// Watch pools, machines and events on a terminal, live
+    Top(objects::TopArgs),
     /// List what happened
     Events(objects::EventsArgs),
     /// Change how many machines a pool keeps ready
@@ -329,6 +331,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Validate(args) => objects::validate(args),
         Command::Get(args) => block_on(objects::get(args)),
         Command::Describe(args) => block_on(objects::describe(args)),
+        Command::Top(args) => block_on(objects::top(args)),
         Command::Events(args) => block_on(objects::events(args)),
         Command::Scale(args) => block_on(objects::scale(args)),
         Command::Login(args) => block_on(objects::login(args)),

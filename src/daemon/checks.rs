@@ -18,7 +18,7 @@ use crate::host::{Host as _, clock, firewall, kernel, programs};
 use crate::hypervisor::account::{Account, Want};
 use crate::hypervisor::libvirt::{self, Libvirt};
 use crate::hypervisor::xml::Accelerator;
-use crate::hypervisor::{Hypervisor as _, accel, boot};
+use crate::hypervisor::{accel, boot};
 use crate::model::{Image, Memory};
 use crate::plan::checks::host::{Host, Listen};
 use crate::plan::checks::machines::{Boots, Machines, Way};
@@ -157,7 +157,7 @@ fn scratch_libvirt() -> Seen<String> {
     let dir = dir.map_err(|error| format!("no scratch directory can be made: {error}"))?;
     let libvirt =
         Libvirt::connect(libvirt::Config::embedded(dir.path().join("e"))).map_err(|error| error_chain(&error))?;
-    Ok(libvirt.describe())
+    Ok(libvirt.version().to_owned())
 }
 
 fn network(config: &Config, looking: &Looking) -> Network {

@@ -187,6 +187,11 @@ impl Libvirt {
         Ok(Arc::new(this))
     }
 
+    /// The versions of libvirt and of QEMU.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
     /// The only network that guests can have here.
     pub fn network(&self) -> Network {
         self.config.network()

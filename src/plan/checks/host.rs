@@ -1,7 +1,6 @@
 //! Ports, memory, clock and the kernel's limits.
 
-use super::{Check, Group, Seen};
-use crate::model::Memory;
+use super::{Check, Group, Seen, size};
 
 const GROUP: Group = Group::Host;
 
@@ -127,7 +126,7 @@ fn ephemeral(facts: &Host) -> Check {
 
 fn memory(facts: &Host) -> Check {
     let name = "memory";
-    let (size, each) = (|bytes: u64| Memory::mebibytes(bytes >> 20), facts.each.max(1));
+    let each = facts.each.max(1);
     match &facts.memory {
         Err(why) => Check::unknown(GROUP, name, why),
         Ok(all) if *all < facts.each => {

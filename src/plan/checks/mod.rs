@@ -131,3 +131,11 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     checks.extend(host::judge(&facts.host));
     checks
 }
+
+/// A number of bytes, for people.
+fn size(bytes: u64) -> String {
+    match bytes >> 30 {
+        0 => format!("{} MiB", bytes >> 20),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
+}

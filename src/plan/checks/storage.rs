@@ -1,7 +1,6 @@
 //! What machines are made of, and where they are recorded.
 
-use super::{Check, Group, Seen};
-use crate::model::Memory;
+use super::{Check, Group, Seen, size};
 
 const GROUP: Group = Group::Storage;
 
@@ -126,7 +125,6 @@ fn image(facts: &Storage) -> Vec<Check> {
 
 fn disk(facts: &Storage) -> Check {
     let name = "disk";
-    let size = |bytes: u64| Memory::mebibytes(bytes >> 20);
     match &facts.free {
         Err(why) => Check::unknown(GROUP, name, why),
         Ok(free) if *free < facts.reserve => {

@@ -104,7 +104,7 @@ const MACHINES: &[Row] = &[
     ("no KVM", |f| { f.machines.kvm = false; f.machines.kvm_reason = "no device".into() }, "kvm", Warn, "no device", false),
     ("KVM wanted", |f| { f.machines.kvm = false; f.machines.wanted = DomainType::Kvm }, "kvm", Fail, "domain_type: auto", false),
     ("KVM that runs nothing", |f| boots(f).kvm = Some(Err("it hung".into())), "a KVM guest runs", Fail, "domain_type: qemu", false),
-    ("KVM that runs nothing, and is not used", |f| { f.machines.kvm = false; boots(f).kvm = Some(Err("it hung".into())) },
+    ("KVM that runs nothing, and is not used", |f| { f.machines.wanted = DomainType::Qemu; boots(f).kvm = Some(Err("it hung".into())) },
         "a KVM guest runs", Warn, "it hung", false),
     ("QEMU that runs nothing", |f| boots(f).emulated = Err("no firmware".into()), "an emulated guest runs", Fail, "no firmware", false),
 ];
@@ -188,7 +188,8 @@ fn each_fault_is_told_once_with_what_to_do_and_stops_the_daemon_only_where_nothi
 
 #[test]
 fn what_looks_like_a_fault_and_is_none_is_good() {
-    let good: [(&str, fn(&mut Facts)); 8] = [
+    type Row = (&'static str, fn(&mut Facts));
+    let good: [Row; 8] = [
         ("our own route", |f| network(f).routes = Ok(vec![route("anw0", [192, 168, 127, 0], 24)])),
         ("a default route", |f| network(f).routes = Ok(vec![route("eth0", [0, 0, 0, 0], 0)])),
         ("a neighbour", |f| network(f).routes = Ok(vec![route("eth0", [192, 168, 126, 0], 24)])),
