@@ -39,7 +39,7 @@ pub(super) struct DoctorArgs {
     /// Look at one half only
     #[arg(long, value_name = "HALF")]
     only: Option<Half>,
-    /// Start no guest to see whether QEMU and KVM really run one
+    /// Start no QEMU: neither the guests that show whether it and KVM really run one, nor for a libvirt of our own
     #[arg(long)]
     no_guest: bool,
 }
@@ -91,8 +91,17 @@ fn look(args: &DoctorArgs, config: &Config, compared: &Compared) -> Vec<Check> {
         Compared::Not | Compared::NoRecords(_) | Compared::Failed(_) => None,
     };
     let ahead = time.map(|time| Timestamp::now().duration_since(time).as_secs());
-    let serves = UnixStream::connect(daemon::socket_path(&config.state_dir)).is_ok();
-    checks::look(config, depth, serves, ahead)
+    checks::look(config, depth, !is_nobody(&connect(config)), ahead)
+}
+
+fn connect(config: &Config) -> std::io::Result<UnixStream> {
+    UnixStream::connect(daemon::socket_path(&config.state_dir))
+}
+
+/// Nobody has the socket, or who had it is gone. One that answers only others is somebody's.
+fn is_nobody(connected: &std::io::Result<UnixStream>) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    connected.as_ref().is_err_and(|error| matches!(error.kind(), NotFound | ConnectionRefused))
 }
 
 /// What is asked for alone, and cannot be had, is an error; beside the other half it is one of its findings.
@@ -116,10 +125,8 @@ fn compare(args: &DoctorArgs, config: &Config) -> Result<Compared> {
 }
 
 fn examine(args: &DoctorArgs, config: &Config, cure: Cure) -> Result<(Eyes, Report)> {
-    let socket = daemon::socket_path(&config.state_dir);
-    match UnixStream::connect(&socket) {
-        // Nobody has it, or who had it is gone.
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
+    match connect(config) {
+        connected if is_nobody(&connected) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let report = daemon::doctor(config, runtime.handle().clone())?.examine(cure)?;
             runtime.shutdown_background();

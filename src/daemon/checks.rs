@@ -24,7 +24,7 @@ use crate::plan::checks::host::{Host, Listen};
 use crate::plan::checks::machines::{Boots, Machines, Way};
 use crate::plan::checks::network::Network;
 use crate::plan::checks::storage::{ImageFile, StateDir, Storage};
-use crate::plan::checks::{Check, Facts, Group, Seen, Status, judge};
+use crate::plan::checks::{Check, Facts, Seen, Status, judge};
 use crate::server::https::AUTHORITY;
 
 use super::ServeError;
@@ -43,9 +43,9 @@ const MOST_SUMS: u64 = 64 << 10;
 pub enum Depth {
     /// As far as it takes no time.
     Start,
-    /// Images are read, and libvirt is asked.
+    /// Images are read, and libvirtd is asked.
     Doctor,
-    /// And guests are started.
+    /// And QEMU is started: by a libvirt that asks what it can do, which takes a while, and with guests.
     Guests,
 }
 
@@ -59,9 +59,7 @@ pub fn look(config: &Config, depth: Depth, serves: bool, ahead: Option<i64>) -> 
 pub(super) fn refuse_unfit(config: &Config, mode: Mode, image: &Image) -> Result<(), ServeError> {
     let looking = Looking { depth: Depth::Start, serves: false, ahead: None };
     let checks = judge(&facts(config, mode, image, &looking));
-    // What is wrong with sockets has errors of its own, and the rest of that group is for a doctor.
-    let (stops, rest): (Vec<Check>, Vec<Check>) =
-        checks.into_iter().filter(|check| check.group != Group::Host).partition(|check| check.stops);
+    let (stops, rest): (Vec<Check>, Vec<Check>) = checks.into_iter().partition(|check| check.stops);
     if !stops.is_empty() {
         let what: Vec<String> = stops.iter().map(Check::to_string).collect();
         return Err(ServeError::Unfit { what: what.join("; ") });
@@ -106,7 +104,8 @@ fn facts(config: &Config, mode: Mode, image: &Image, looking: &Looking) -> Facts
         machines: machines(config, way, why, account.as_ref(), image, looking),
         network: (way == Way::System).then(|| network(config, looking)),
         storage: storage(config, account.as_ref(), image, looking),
-        host: host(config, looking),
+        // Whoever binds a port for a moment keeps its clients from it.
+        host: (looking.depth != Depth::Start).then(|| host(config, looking)),
     }
 }
 
@@ -132,7 +131,7 @@ fn machines(
         qemu: shown(programs::find("qemu-system-x86_64")),
         qemu_img: shown(programs::find("qemu-img")),
         disks: matches!(image, Image::Disk { .. }),
-        libvirt: (looking.depth != Depth::Start).then(|| asked(config, way, looking.serves)).flatten(),
+        libvirt: asked(config, way, looking),
         driver: shown(programs::libvirt_driver()),
         driver_places: programs::driver_places(),
         kvm: choice.accelerator == Accelerator::Kvm,
@@ -144,11 +143,14 @@ fn machines(
 
 /// One inside this process is opened where none was before, in a directory that goes; elsewhere it has an owner, or who
 /// compares the records opens it.
-fn asked(config: &Config, way: Way, serves: bool) -> Option<Seen<String>> {
-    match way {
-        Way::System => Some(libvirt::system_version()),
-        Way::Embedded if serves || super::store_path(&config.state_dir).exists() => None,
-        Way::Embedded => Some(scratch_libvirt()),
+fn asked(config: &Config, way: Way, looking: &Looking) -> Option<Seen<String>> {
+    match (way, looking.depth) {
+        (_, Depth::Start) | (Way::Embedded, Depth::Doctor) => None,
+        (Way::System, Depth::Doctor | Depth::Guests) => Some(libvirt::system_version()),
+        (Way::Embedded, Depth::Guests) => {
+            let owned = looking.serves || super::store_path(&config.state_dir).exists();
+            (!owned).then(scratch_libvirt)
+        }
     }
 }
 

@@ -42,7 +42,7 @@ fn facts() -> Facts {
             free: Ok(10 * GIB),
             reserve: GIB / 2,
         },
-        host: Host {
+        host: Some(Host {
             listens: vec![Listen { key: "server.listen", address: "0.0.0.0:6150".into(), refused: None }],
             serves: false,
             range: (10_000, 14_999),
@@ -58,7 +58,7 @@ fn facts() -> Facts {
             clients: 1024,
             watches: Ok(128),
             tasks: Ok(Some(10_000)),
-        },
+        }),
     }
 }
 
@@ -70,9 +70,13 @@ fn network(facts: &mut Facts) -> &mut Network {
     facts.network.as_mut().unwrap()
 }
 
+fn host(facts: &mut Facts) -> &mut Host {
+    facts.host.as_mut().unwrap()
+}
+
 fn serves(facts: &mut Facts) {
-    facts.host.serves = true;
-    facts.host.listens[0].refused = Some("in use".into());
+    host(facts).serves = true;
+    host(facts).listens[0].refused = Some("in use".into());
     let network = network(facts);
     (network.serves, network.tables, network.forwards) = (true, Ok(true), Ok(true));
 }
@@ -138,18 +142,18 @@ const STORAGE: &[Row] = &[
 
 #[rustfmt::skip]
 const HOST: &[Row] = &[
-    ("a port taken", |f| f.host.listens[0].refused = Some("in use".into()), "server.listen", Fail, "ss -ltnp", false),
-    ("a daemon elsewhere", |f| { serves(f); f.host.listens[0].refused = None }, "server.listen", Warn, "restart it", false),
-    ("ports taken", |f| f.host.taken = Ok(4_995), "forwarded ports", Fail, "port_forwarding.range", false),
-    ("no listeners seen", |f| f.host.taken = Err("closed".into()), "forwarded ports", Unknown, "closed", false),
-    ("an overlap", |f| f.host.ephemeral = Ok((1_024, 10_000)), "ports of outgoing connections", Warn, "ip_local_reserved_ports=10000-14999", false),
-    ("memory for none", |f| f.host.memory = Ok(GIB / 8), "memory", Fail, "host.memory", false),
-    ("memory for some", |f| f.host.memory = Ok(GIB), "memory", Warn, "max_allowed_running_containers", false),
-    ("nobody keeps the clock", |f| f.host.synchronised = Ok(false), "clock", Warn, "chrony", false),
-    ("a clock that jumped", |f| f.host.ahead = Some(-60), "the daemon's time", Warn, "60 s behind", false),
-    ("few files", |f| f.host.files = Some(1_024), "open files", Warn, "LimitNOFILE=1280", false),
-    ("no watches", |f| f.host.watches = Ok(0), "inotify", Warn, "max_user_instances=128", false),
-    ("few processes", |f| f.host.tasks = Ok(Some(47)), "processes", Warn, "TasksMax", false),
+    ("a port taken", |f| host(f).listens[0].refused = Some("in use".into()), "server.listen", Fail, "ss -ltnp", false),
+    ("a daemon elsewhere", |f| { serves(f); host(f).listens[0].refused = None }, "server.listen", Warn, "restart it", false),
+    ("ports taken", |f| host(f).taken = Ok(4_995), "forwarded ports", Fail, "port_forwarding.range", false),
+    ("no listeners seen", |f| host(f).taken = Err("closed".into()), "forwarded ports", Unknown, "closed", false),
+    ("an overlap", |f| host(f).ephemeral = Ok((1_024, 10_000)), "ports of outgoing connections", Warn, "ip_local_reserved_ports=10000-14999", false),
+    ("memory for none", |f| host(f).memory = Ok(GIB / 8), "memory", Fail, "host.memory", false),
+    ("memory for some", |f| host(f).memory = Ok(GIB), "memory", Warn, "max_allowed_running_containers", false),
+    ("nobody keeps the clock", |f| host(f).synchronised = Ok(false), "clock", Warn, "chrony", false),
+    ("a clock that jumped", |f| host(f).ahead = Some(-60), "the daemon's time", Warn, "60 s behind", false),
+    ("few files", |f| host(f).files = Some(1_024), "open files", Warn, "LimitNOFILE=1280", false),
+    ("no watches", |f| host(f).watches = Ok(0), "inotify", Warn, "max_user_instances=128", false),
+    ("few processes", |f| host(f).tasks = Ok(Some(47)), "processes", Warn, "TasksMax", false),
 ];
 
 fn boots(facts: &mut Facts) -> &mut Boots {
@@ -194,12 +198,16 @@ fn what_looks_like_a_fault_and_is_none_is_good() {
         ("a default route", |f| network(f).routes = Ok(vec![route("eth0", [0, 0, 0, 0], 0)])),
         ("a neighbour", |f| network(f).routes = Ok(vec![route("eth0", [192, 168, 126, 0], 24)])),
         ("Docker that lets us through", |f| network(f).drops = Ok(vec![docker(true)])),
-        ("an overlap that is reserved", |f| (f.host.ephemeral, f.host.reserved) = (Ok((1_024, 60_999)), true)),
-        ("ports next to each other", |f| f.host.ephemeral = Ok((15_000, 60_999))),
+        ("an overlap that is reserved", |f| {
+            host(f).ephemeral = Ok((1_024, 60_999));
+            host(f).reserved = true
+        }),
+        ("ports next to each other", |f| host(f).ephemeral = Ok((15_000, 60_999))),
         ("emulation by wish", |f| (f.machines.kvm, f.machines.wanted) = (false, DomainType::Qemu)),
         ("just enough", |f| {
-            (f.host.taken, f.host.files, f.host.tasks) = (Ok(4_994), Some(1_280), Ok(Some(48)));
-            f.host.ahead = Some(5);
+            let host = host(f);
+            (host.taken, host.files, host.tasks) = (Ok(4_994), Some(1_280), Ok(Some(48)));
+            host.ahead = Some(5);
         }),
     ];
     for (what, change) in good {
