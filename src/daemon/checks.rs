@@ -12,7 +12,6 @@ use rustix::fs::{Access, access};
 use crate::api::Digests;
 use crate::config::{self, Config, Mode};
 use crate::error_chain;
-use crate::guest::image::SUMS;
 use crate::host::local::{self, LocalHost};
 use crate::host::{Host as _, clock, firewall, kernel, programs};
 use crate::hypervisor::account::{Account, Want};
@@ -238,7 +237,7 @@ fn image_file(path: &Path, account: Option<&Account>, depth: Depth) -> ImageFile
 /// Whether a file is as the sums beside it say; `None` if there are none of it.
 fn as_built(path: &Path) -> Option<bool> {
     let (dir, name) = (path.parent()?, path.file_name()?.to_str()?);
-    let sums = dir.join(SUMS);
+    let sums = dir.join(Image::SUMS);
     if fs::metadata(&sums).ok()?.len() > MOST_SUMS {
         return None;
     }

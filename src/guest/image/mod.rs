@@ -32,6 +32,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 use apt::{Apt, Lists, Package};
 use package::Contents;
 
+use crate::model::Image;
+
 /// The kernel's command line that the image is made for: quiet, because a serial console is slow, and a guest that panics
 /// ends instead of hanging.
 pub const CMDLINE: &str =
@@ -48,9 +50,6 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("qemu-img", "qemu-utils"),
 ];
 const NAMES: [&str; 4] = ["vmlinuz", "initrd", "anweddol.iso", "disk.qcow2"];
-
-/// The file beside an image that says what was built, as `sha256sum -c` reads it.
-pub const SUMS: &str = "SHA256SUMS";
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -321,7 +320,7 @@ fn put(cache: &Path, out: &Path, key: &str, cached: bool) -> Result<Built, Image
     let built = Built { key: key.into(), cached, kernel: kernel?, initrd: initrd?, iso: iso?, disk: disk? };
     let line = |(name, artifact): (&str, &Artifact)| format!("{}  {name}\n", artifact.sha256);
     let sums = NAMES.into_iter().zip([&built.kernel, &built.initrd, &built.iso, &built.disk]).map(line);
-    let path = out.join(SUMS);
+    let path = out.join(Image::SUMS);
     fs::write(&path, sums.collect::<String>()).map_err(io_error(&path))?;
     Ok(built)
 }
