@@ -4,6 +4,7 @@
 //! daemon's stop: they live on, and the next start takes them over, of another version too (`tests/guest/restart.rs`).
 //! Whoever stops it has to leave them alone: `anweddol help serve` says what that means for a unit of systemd.
 
+pub mod checks;
 mod instance;
 pub mod rebuild;
 mod reload;
@@ -35,6 +36,7 @@ use crate::hypervisor::{HypervisorError, fake};
 use crate::keeper::KeeperError;
 use crate::model::{Image, Network};
 use crate::operator::{Inventory, Operator, PassError};
+use crate::plan::checks::machines::Way;
 use crate::server::https::{AUTHORITY, HttpsError};
 use crate::server::key::{self, KeyFileError};
 use crate::server::local::{LocalError, SOCKET};
@@ -112,6 +114,12 @@ pub enum ServeError {
     /// How much memory there is for machines.
     #[error("it cannot be read how much memory this host has: set 'host.memory'")]
     Host(#[source] io::Error),
+    /// The host lacks what no machine runs without.
+    #[error("this host cannot run machines: {what}")]
+    Unfit {
+        /// Each thing, and what to do about it.
+        what: String,
+    },
     /// The forwards.
     #[error(transparent)]
     Forwards(#[from] SetUpError),
@@ -257,11 +265,15 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     };
     // Refused now rather than at the first CREATE, and before a hypervisor is set up for nothing.
     let digests = Digests::default();
-    digests.sha256(&taken::template(config, image.clone()).image)?;
+    let boots = taken::template(config, image.clone()).image;
+    digests.sha256(&boots)?;
     let limits = Limits::new(config, matches!(plan.virtualization, Virtualization::Libvirt(_)))?;
     let world = match plan.virtualization {
         Virtualization::Simulated(simulation) => simulation.machines(),
-        Virtualization::Libvirt(mode) => real(config, mode, runtime)?,
+        Virtualization::Libvirt(mode) => {
+            checks::refuse_unfit(config, mode, &boots)?;
+            real(config, mode, runtime)?
+        }
         Virtualization::Custom(machines) => machines,
     };
     let free = Arc::clone(&world.forwarder);
@@ -348,13 +360,10 @@ impl Simulation {
 }
 
 fn real(config: &Config, mode: Mode, runtime: tokio::runtime::Handle) -> Result<Machines, ServeError> {
-    let mode = match mode {
-        Mode::Auto => choose_mode(config),
-        chosen => chosen,
-    };
+    let (way, _) = checks::way(config, mode);
     let bind = config.port_forwarding.bind;
     let network = nat(config);
-    let libvirt = Libvirt::connect(libvirt_config(config, mode))?;
+    let libvirt = Libvirt::connect(libvirt_config(config, way))?;
     let addressed = libvirt.network() == Network::Nat;
     let forwarder: Arc<dyn Forwarder> = if addressed {
         Arc::new(NftForwarder::open(NftConfig::new(bind, network))?)
@@ -370,18 +379,10 @@ fn nat(config: &Config) -> NatNetwork {
     NatNetwork { name: hypervisor.network.clone(), bridge: hypervisor.bridge.clone(), subnet: hypervisor.subnet }
 }
 
-fn libvirt_config(config: &Config, mode: Mode) -> libvirt::Config {
-    let mode = match mode {
-        Mode::System => libvirt::Mode::System { uri: "qemu:///system".into(), network: nat(config) },
-        Mode::Embedded | Mode::Auto => libvirt::Mode::Embedded { root: config.state_dir.join("embed") },
+fn libvirt_config(config: &Config, way: Way) -> libvirt::Config {
+    let mode = match way {
+        Way::System => libvirt::Mode::System { uri: "qemu:///system".into(), network: nat(config) },
+        Way::Embedded => libvirt::Mode::Embedded { root: config.state_dir.join("embed") },
     };
     libvirt::Config { mode, disks: config.state_dir.join("disks") }
-}
-
-/// System mode needs root (for nftables) and a libvirtd that answers; embedded mode needs neither.
-fn choose_mode(config: &Config) -> Mode {
-    let root = rustix::process::geteuid().is_root();
-    // A state directory that has machines of its own keeps its mode: they would be lost from sight.
-    let embedded_before = config.state_dir.join("embed").exists();
-    if root && !embedded_before && libvirt::system_answers() { Mode::System } else { Mode::Embedded }
 }

@@ -53,6 +53,7 @@
 //! | reload | read the configuration again, on SIGHUP, and take up what needs no restart ([`config::reload`]) |
 //! | instance | one installation, by the UUID in its store and beside it; part of the mark |
 //! | drift, leftover | what is there and what is recorded do not agree; what is ours and has no record ([`plan::drift`]) |
+//! | check | something that machines need of their host, judged from facts ([`plan::checks`]) |
 //! | pass | observe, decide, commit, one step: for one object, never two at once |
 //! | step | one effect on the world that may be taken again without harm ([`plan::container::Step`]) |
 //! | present, absent, unknown | what an observation can be; only a positive *absent* counts as gone ([`model::Seen`]) |

@@ -7,7 +7,8 @@
 //! | 2 | the command itself was wrong |
 //! | 3 | the server or the daemon answered no |
 //!
-//! `anweddol diff` alone says 1 for differences, and 2 or 3 when it failed. `anweddol doctor` says 1 for drift too.
+//! `anweddol diff` alone says 1 for differences, and 2 or 3 when it failed. `anweddol doctor` says 1 for drift and
+//! for a host that is not ready, too.
 
 mod access_token;
 mod admin;
@@ -88,6 +89,8 @@ enum Command {
     Get(objects::GetArgs),
     /// Show everything about an object
     Describe(objects::DescribeArgs),
+    /// Watch pools, machines and events on a terminal, live
+    Top(objects::TopArgs),
     /// List what happened
     Events(objects::EventsArgs),
     /// Change how many machines a pool keeps ready
@@ -108,11 +111,15 @@ enum Command {
     Crds,
     /// Say what a kind or a field means
     Explain(objects::ExplainArgs),
-    /// Compare what is on this host with the daemon's records
+    /// Check this host, and compare what is on it with the daemon's records
     ///
-    /// Every kind of thing that machines are made of or leave is listed and compared with the records: domains, disks,
+    /// First what machines need of this host: QEMU and KVM (by starting the smallest guest there is), libvirt, the state
+    /// directory, the image, disk, network and nftables in system mode, ports, memory, clock and limits. What is not good
+    /// says what to do. Permissions are those of whoever calls: call it as the daemon's user, or as root.
+    ///
+    /// Then every kind of thing that machines are made of or leave is listed and compared with the records: domains, disks,
     /// forwards, firewall elements, connections, logs, sockets, cards, leases, logins, ports, temporary files. Exit
-    /// code 0: everything is as recorded; 1: something is not, or could not be seen.
+    /// code 0: nothing failed and everything is as recorded; 1: something did or is not, or a kind could not be listed.
     Doctor(doctor::DoctorArgs),
     /// Make the reference image that machines boot
     #[command(subcommand)]
@@ -312,6 +319,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Validate(args) => objects::validate(args),
         Command::Get(args) => block_on(objects::get(args)),
         Command::Describe(args) => block_on(objects::describe(args)),
+        Command::Top(args) => block_on(objects::top(args)),
         Command::Events(args) => block_on(objects::events(args)),
         Command::Scale(args) => block_on(objects::scale(args)),
         Command::Login(args) => block_on(objects::login(args)),

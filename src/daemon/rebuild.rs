@@ -21,8 +21,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::instance::{self, InstanceError};
-use super::{choose_mode, libvirt_config, store_path};
-use crate::config::{Config, Mode};
+use super::{checks, libvirt_config, store_path};
+use crate::config::Config;
 use crate::hypervisor::libvirt::Libvirt;
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::model::Keepsake;
@@ -118,13 +118,10 @@ fn list(found: &[(Uuid, usize)]) -> String {
 
 /// Rebuilds the store of the daemon with this configuration, which must not run. Blocks.
 pub fn rebuild(config: &Config, wish: &Wish) -> Result<Report, RebuildError> {
-    let mode = match config.hypervisor.mode {
-        Mode::Auto => choose_mode(config),
-        chosen => chosen,
-    };
+    let (way, _) = checks::way(config, config.hypervisor.mode);
     // Before libvirt: an embedded one that is a running daemon's would say so less clearly.
     let replacement = Replacement::begin(&store_path(&config.state_dir))?;
-    let libvirt = Libvirt::connect(libvirt_config(config, mode))?;
+    let libvirt = Libvirt::connect(libvirt_config(config, way))?;
     rebuild_held(replacement, &*libvirt, &config.state_dir, wish)
 }
 

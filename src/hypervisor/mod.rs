@@ -2,6 +2,7 @@
 
 pub mod accel;
 pub mod account;
+pub mod boot;
 pub mod fake;
 
 pub mod libvirt;

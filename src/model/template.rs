@@ -206,6 +206,9 @@ impl JsonSchema for Image {
 }
 
 impl Image {
+    /// The file beside those of an image that says how they were built, as `sha256sum -c` reads it.
+    pub const SUMS: &'static str = "SHA256SUMS";
+
     /// The files it is made of, in the order in which its SHA-256 covers them.
     pub fn files(&self) -> Vec<&PathBuf> {
         match self {

@@ -276,7 +276,8 @@ impl Doctor for Inventory {
         let mut attention: Vec<Attention> = attention(&recorded.containers, &recorded.claims, &recorded.pools);
         attention.extend(self.forgetful(&recorded));
         let checks = self.checks(&recorded, &self.store.list("")?.0);
-        Ok(Report { looked: seen.looked, drifts: seen.drifts, removed, attention, checks })
+        let time = Some((self.clock)());
+        Ok(Report { looked: seen.looked, drifts: seen.drifts, removed, attention, checks, time })
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod admission;
 pub mod backoff;
+pub mod checks;
 pub mod claim;
 pub mod clock;
 pub mod container;

@@ -68,7 +68,7 @@ impl Setting {
 
     fn doctor(&self, args: &[&str]) -> (Option<i32>, Value) {
         let state = self.state();
-        let mut command = program(["doctor", "-o", "json", "--state"]);
+        let mut command = program(["doctor", "--only", "records", "-o", "json", "--state"]);
         let output = finish(command.arg(state).args(args));
         let value = serde_json::from_str(&stdout(&output));
         (output.status.code(), value.unwrap_or_else(|_| panic!("{}", stderr(&output))))
@@ -76,7 +76,7 @@ impl Setting {
 
     fn text(&self, args: &[&str]) -> String {
         let state = self.state();
-        stdout(&finish(program(["doctor", "--state"]).arg(state).args(args)))
+        stdout(&finish(program(["doctor", "--only", "records", "--state"]).arg(state).args(args)))
     }
 
     /// Something of every kind that no record owns; each has a sibling of somebody else's with nearly the same name.
@@ -225,7 +225,7 @@ fn a_sweep_follows_the_end_of_a_machine_at_once() {
 fn where_nothing_is_and_where_nobody_may_look_is_said() {
     let dir = tempdir().unwrap();
     let state = dir.path().join("none");
-    let output = finish(program(["doctor", "--state"]).arg(&state));
+    let output = finish(program(["doctor", "--only", "records", "--state"]).arg(&state));
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(state.to_str().unwrap()) && said.contains("no records"), "{said}");

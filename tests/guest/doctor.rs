@@ -22,7 +22,8 @@ const SAVED: Uuid = Uuid::from_u128(0x0123_4567_79ab_4def_8123_4567_89ab_cdef);
 const THEIRS: Uuid = Uuid::from_u128(0x0123_4567_99ab_4def_8123_4567_89ab_cdef);
 
 fn doctor(home: &Home, args: &[&str]) -> (Option<i32>, Value) {
-    let output = finish(program(["doctor", "-o", "json", "--config"]).arg(&home.config).args(args));
+    let output =
+        finish(program(["doctor", "--only", "records", "-o", "json", "--config"]).arg(&home.config).args(args));
     let report = serde_json::from_str(&stdout(&output));
     (output.status.code(), report.unwrap_or_else(|_| panic!("{}", stderr(&output))))
 }
@@ -191,4 +192,97 @@ fn what_is_ours_and_has_no_record_is_removed_and_what_is_somebody_elses_stays() 
     let (code, report) = doctor(&home, &[]);
     assert_eq!((code, &report["daemon"]), (Some(0), &true.into()), "{report}");
     daemon.stop();
+}
+
+/// The same of the host alone; `args` besides.
+fn host_checks(home: &Home, args: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let output = finish(program(["doctor", "--only", "host", "-o", "json", "--config"]).arg(&home.config).args(args));
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+    (output.status.code(), report["host"].as_array().unwrap().clone())
+}
+
+fn named<'a>(checks: &'a [Value], name: &str) -> &'a Value {
+    checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no '{name}' in {checks:?}"))
+}
+
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn a_host_that_runs_machines_has_no_failure_before_its_first_daemon_and_with_one() {
+    let host = Host::lab();
+    let home = host.home("", "");
+    let look = |serves: bool| {
+        let (code, checks) = host_checks(&home, &[]);
+        let failed: Vec<_> =
+            checks.iter().filter(|check| check["status"] == "fail" || check["status"] == "unknown").collect();
+        assert!(failed.is_empty() && code == Some(0), "{code:?}: {failed:?}");
+        let emulated = named(&checks, "an emulated guest runs");
+        assert_eq!(emulated["status"], "ok", "{emulated}");
+        // How it is with KVM depends on the host below; it is told, whatever it is.
+        assert!(named(&checks, "a KVM guest runs")["message"].as_str().is_some_and(|said| !said.is_empty()));
+        let libvirt = named(&checks, "libvirt")["message"].as_str().unwrap().to_owned();
+        match (host.mode, serves) {
+            (Mode::System, _) => assert!(libvirt.contains("libvirt ") && libvirt.contains("system mode"), "{libvirt}"),
+            (Mode::Embedded, false) => assert!(libvirt.contains("QEMU ") && libvirt.contains("embedded"), "{libvirt}"),
+            (Mode::Embedded, true) => assert!(libvirt.contains("embedded mode"), "{libvirt}"),
+        }
+        if host.mode == Mode::System {
+            let tables = named(&checks, "nftables")["message"].as_str().unwrap();
+            assert_eq!(tables.contains("our tables are there"), serves, "{tables}");
+        }
+    };
+    look(false);
+    assert!(!home.state.join("store").exists() && !home.state.join("embed").exists(), "a look made something");
+    let daemon = home.start();
+    look(true);
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs qemu: run through tests/lab/run.sh"]
+fn what_keeps_machines_from_running_is_found_and_what_is_hopeless_is_refused() {
+    let host = Host::lab();
+    // QEMU runs as another user here, and may not pass.
+    let closed = host.dir.join("closed");
+    fs::create_dir_all(&closed).unwrap();
+    let image = closed.join("image.iso");
+    fs::write(&image, "an image").unwrap();
+    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let home = host.home_with_image(&format!("{{iso: {}}}", image.display()), "");
+    let (code, checks) = host_checks(&home, &["--no-guest"]);
+    let said = named(&checks, "image");
+    assert_eq!((code, &said["status"]), (Some(1), &"fail".into()), "{said}");
+    assert!(said["remedy"].as_str().unwrap().contains(&format!("chmod o+rX {}", closed.display())), "{said}");
+    if host.mode == Mode::Embedded {
+        return;
+    }
+    // What Docker does, and a network of others that is larger than ours.
+    run(
+        "nft",
+        &["add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"],
+    );
+    run("ip", &["link", "add", "others", "type", "bridge"]);
+    run("ip", &["addr", "add", "192.168.0.1/16", "dev", "others"]);
+    run("ip", &["link", "set", "others", "up"]);
+    let home = host.home("", "");
+    let (_, checks) = host_checks(&home, &["--no-guest"]);
+    for (name, word) in [("other firewall rules", "iptables -I FORWARD -i anw0"), ("subnet", "hypervisor.subnet")] {
+        let said = named(&checks, name);
+        assert!(said["status"] == "fail" && said["remedy"].as_str().unwrap().contains(word), "{said}");
+    }
+    // What it advises helps.
+    for direction in ["iifname", "oifname"] {
+        run("nft", &["add", "rule", "ip", "filter", "FORWARD", direction, "\"anw0\"", "accept"]);
+    }
+    assert_eq!(named(&host_checks(&home, &["--no-guest"]).1, "other firewall rules")["status"], "ok");
+    run("nft", &["delete", "table", "ip", "filter"]);
+    run("ip", &["link", "delete", "others"]);
+    // Programs of system mode, but one.
+    let bin = host.dir.join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    for program in ["qemu-system-x86_64", "qemu-img", "conntrack"] {
+        let file = run("sh", &["-c", &format!("command -v {program}")]);
+        std::os::unix::fs::symlink(file.trim(), bin.join(program)).unwrap();
+    }
+    let said = host.home("", "").env("PATH", bin.to_str().unwrap()).refused();
+    assert!(said.contains("there is no nft") && said.contains("install the package nftables"), "{said}");
 }

@@ -14,6 +14,7 @@ mod login;
 mod scale;
 mod table;
 mod tokens;
+mod top;
 
 use std::str::FromStr;
 
@@ -35,6 +36,7 @@ pub(super) use get::{GetArgs, get};
 pub(super) use login::{LoginArgs, login};
 pub(super) use scale::{ScaleArgs, scale};
 pub(super) use tokens::{KubeconfigArgs, TokenCommand, kubeconfig, token};
+pub(super) use top::{TopArgs, top};
 
 /// Which namespace.
 #[derive(Args, Clone)]

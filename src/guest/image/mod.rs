@@ -32,6 +32,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 use apt::{Apt, Lists, Package};
 use package::Contents;
 
+use crate::model::Image;
+
 /// The kernel's command line that the image is made for: quiet, because a serial console is slow, and a guest that panics
 /// ends instead of hanging.
 pub const CMDLINE: &str =
@@ -315,7 +317,12 @@ fn put(cache: &Path, out: &Path, key: &str, cached: bool) -> Result<Built, Image
         Ok(Artifact { path, size, sha256 })
     };
     let [kernel, initrd, iso, disk] = NAMES.map(artifact);
-    Ok(Built { key: key.into(), cached, kernel: kernel?, initrd: initrd?, iso: iso?, disk: disk? })
+    let built = Built { key: key.into(), cached, kernel: kernel?, initrd: initrd?, iso: iso?, disk: disk? };
+    let line = |(name, artifact): (&str, &Artifact)| format!("{}  {name}\n", artifact.sha256);
+    let sums = NAMES.into_iter().zip([&built.kernel, &built.initrd, &built.iso, &built.disk]).map(line);
+    let path = out.join(Image::SUMS);
+    fs::write(&path, sums.collect::<String>()).map_err(io_error(&path))?;
+    Ok(built)
 }
 
 /// What decides the image: the packages by their hashes, and our files.

@@ -1,5 +1,5 @@
 //! The few calls that `virt` does not wrap, or wraps with a leak. The only unsafe code of the product, but
-//! for one number that [`crate::link`] reads from a socket.
+//! for one number that [`crate::link`] reads from a socket, and the kernel's word on its clock ([`crate::host::clock`]).
 
 #![allow(unsafe_code)]
 

@@ -118,6 +118,13 @@ pub fn system_answers() -> bool {
     Connect::open_read_only(Some("qemu:///system")).is_ok()
 }
 
+/// The version of the host's libvirtd, for who may use it; an error is words about what to do.
+pub fn system_version() -> Result<String, String> {
+    events::start()?;
+    let connect = open::open(&Config::system())?;
+    open::version(&connect).map_err(|error| error.message().to_owned())
+}
+
 /// A libvirt.
 pub struct Libvirt {
     config: Config,
@@ -178,6 +185,11 @@ impl Libvirt {
         }
         tracing::info!(libvirt = this.describe(), "connected");
         Ok(Arc::new(this))
+    }
+
+    /// The versions of libvirt and of QEMU.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// The only network that guests can have here.

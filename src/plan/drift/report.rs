@@ -1,5 +1,6 @@
 //! What a doctor tells.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Drift, Looked, Wrong};
@@ -23,6 +24,9 @@ pub struct Report {
     /// Everything else that was checked.
     #[serde(default)]
     pub checks: Vec<Check>,
+    /// The daemon's own time when it ended.
+    #[serde(default)]
+    pub time: Option<Timestamp>,
 }
 
 impl Report {
