@@ -31,7 +31,7 @@ pub(crate) struct Sending {
     pub(crate) delivered: oneshot::Sender<()>,
 }
 
-/// A client whose keys are exchanged: what the original calls `ClientInstance`.
+/// A client that may ask, on the wire once the keys are exchanged: what the original calls `ClientInstance`.
 ///
 /// When it is closed, its connection ends at once: whatever is still done for it is dropped and undone.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ mod connections;
 pub mod constants;
 pub mod container;
 pub mod events;
+mod handling;
 pub mod health;
 pub mod https;
 mod instance;
@@ -18,7 +19,9 @@ pub mod requests;
 pub mod rsa;
 pub mod sessions;
 pub mod tcp;
+mod telling;
 pub mod verbs;
+
 
 use std::sync::Arc;
 

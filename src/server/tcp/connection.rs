@@ -2,24 +2,22 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, WireConfig, telling};
+use super::{Shared, WireConfig};
 use crate::link::{Link, random};
 use crate::model::{Client, EventKind};
+use crate::server::handling::{self, Confirm, Handled, Panicked, Undelivered};
 use crate::server::instance::Sending;
-use crate::server::{Answer, ClientInstance, Moment, Party, RawSocket, panic_text};
+use crate::server::{Answer, ClientInstance, Moment, Party, RawSocket, telling};
 use crate::wire::exchange::{Answering, Incoming, ServerExchange, ServerStep, Unwrap, Unwrapped, acknowledged};
 use crate::wire::{Element, Message, Request, Response, Session, WireError};
 
@@ -46,8 +44,8 @@ enum ConnectionError {
     Random(#[source] io::Error),
     #[error("the session key could not be worked on")]
     Worker(#[source] JoinError),
-    #[error("the handler of {verb} panicked: {panic}")]
-    Handler { verb: String, panic: String },
+    #[error(transparent)]
+    Handler(#[from] Panicked),
 }
 
 impl ConnectionError {
@@ -63,7 +61,7 @@ impl ConnectionError {
             ConnectionError::Stopping => "Stopping",
             ConnectionError::Random(_) => "Random",
             ConnectionError::Worker(_) => "Worker",
-            ConnectionError::Handler { .. } => "Handler",
+            ConnectionError::Handler(_) => "Handler",
         }
     }
 }
@@ -148,7 +146,7 @@ impl Shared {
             | ConnectionError::Gone
             | ConnectionError::Random(_)
             | ConnectionError::Worker(_)
-            | ConnectionError::Handler { .. } => {
+            | ConnectionError::Handler(_) => {
                 let event = telling::runtime_error("connection", error.name(), &error, Some(client), self.events.now());
                 let party = instance.map_or(Party::Nobody, |instance| Party::Client(Arc::clone(instance)));
                 self.events.at(Moment { event, party }).await;
@@ -174,34 +172,6 @@ impl Connected {
     async fn end(self, shared: &Shared) {
         let event = telling::about(EventKind::ClientClosed, self.0.client(), shared.events.now());
         shared.events.at(telling::moment(event, &self.0)).await;
-    }
-}
-
-/// Undoes the work of an answer unless it was delivered: also if its task is dropped.
-struct Undelivered(Option<Box<dyn FnOnce() + Send>>);
-
-impl Drop for Undelivered {
-    fn drop(&mut self) {
-        if let Some(undo) = self.0.take() {
-            // A panic in here could be one within another, which aborts the process.
-            let _ = std::panic::catch_unwind(AssertUnwindSafe(undo));
-        }
-    }
-}
-
-/// To be run once the client has its answer.
-type Confirm = Box<dyn FnOnce() + Send>;
-
-/// What is sent, and what is left to be done then.
-struct Handled<'a> {
-    answer: Answer,
-    delivered: Option<oneshot::Sender<()>>,
-    rest: Option<BoxFuture<'a, ()>>,
-}
-
-impl From<Answer> for Handled<'_> {
-    fn from(answer: Answer) -> Self {
-        Handled { answer, delivered: None, rest: None }
     }
 }
 
@@ -303,51 +273,26 @@ impl Connection<'_> {
         outcome.await.map_err(ConnectionError::Worker)?.map_err(ConnectionError::Protocol)
     }
 
-    /// Has the request told and handled, for as long as the client is there; until its first answer, whoever gives it.
+    /// Has the request told and handled, for as long as the client is there.
     async fn handle(
         &mut self,
         client: &Arc<ClientInstance>,
         sent: &mut mpsc::Receiver<Sending>,
         request: Request,
-    ) -> Result<Handled<'static>, ConnectionError> {
-        let (shared, verb) = (self.shared.clone(), request.verb.clone());
-        let event = telling::about(EventKind::Request, self.client, shared.events.now());
-        let event = event.detail("verb", request.verb.as_str());
-        client.asked(request.clone());
-        let told = shared.events.at(telling::moment(event, client));
-        let (verbs, instance) = (shared.verbs.clone(), client.clone());
-        // Within the future, so that a panic before the handler's own future exists is caught too.
-        let work = AssertUnwindSafe(async move {
-            told.await;
-            // Answered by who was told: there is nothing left to do.
-            if instance.is_answered() { None } else { Some(verbs.handle(instance, request).await) }
-        });
-        let mut work = Box::pin(work.catch_unwind());
+    ) -> Result<Handled, ConnectionError> {
+        let shared = self.shared;
         let handled = tokio::select! {
             biased;
-            Some(sending) = sent.recv() => {
-                let answer = Answer::from(sending.response);
-                let rest = work.map(|ended| {
-                    if let Ok(Some(Answer { undelivered: Some(undo), .. })) = ended {
-                        undo();
-                    }
-                });
-                return Ok(Handled { answer, delivered: Some(sending.delivered), rest: Some(rest.boxed()) });
-            }
-            handled = &mut work => handled,
+            handled = handling::handle(&shared.verbs, &*shared.events, client, sent, request) => handled,
             () = self.link.gone(self.config.limits.message) => return Err(ConnectionError::Gone),
         };
-        let answer = match handled {
-            Ok(Some(answer)) => answer,
-            // It said that it would answer by itself, and was dropped before it did.
-            Ok(None) => Response::refused(Message::InternalError, None).into(),
-            Err(panic) => {
-                let panic = panic_text(&*panic);
-                self.shared.tell(self.client, Some(client), ConnectionError::Handler { verb, panic }).await;
-                Response::refused(Message::InternalError, None).into()
+        match handled {
+            Ok(handled) => Ok(handled),
+            Err(panicked) => {
+                shared.tell(self.client, Some(client), panicked.into()).await;
+                Ok(Answer::from(Response::refused(Message::InternalError, None)).into())
             }
-        };
-        Ok(answer.into())
+        }
     }
 
     async fn deliver(&mut self, response: &Response, answering: Answering) -> Result<(), ConnectionError> {

@@ -17,7 +17,6 @@
 //! [`Answer::delivered`]: super::Answer
 
 mod connection;
-mod telling;
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +30,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{EventSink, Verbs};
+use super::{EventSink, Verbs, telling};
 use crate::wire::{AccessTokens, Limits, PrivateKey};
 
 /// How long to wait when no connection can be accepted, for one to end and free what is lacking.
