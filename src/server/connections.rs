@@ -1,4 +1,4 @@
-//! Connections of the API, whatever they come in by: so many at once, each with a deadline for what it asks.
+//! Connections over HTTP, whatever they come in by: so many at once, each with a deadline for what it asks.
 
 use std::io;
 use std::sync::Arc;
@@ -17,14 +17,23 @@ use tokio_util::task::TaskTracker;
 /// How long a request's head may take.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// The longest head of a request, in bytes.
-const LONGEST_HEAD: usize = 64 << 10;
+pub(super) const LONGEST_HEAD: usize = 64 << 10;
 /// How long the connections that are left may take when the daemon stops.
 const STOP_TIME: Duration = Duration::from_secs(2);
+
+/// All that is said on a connection, to its end.
+pub(super) type Conversation = BoxFuture<'static, ()>;
 
 /// A connection with what answers it, as soon as both sides agree; `None`: turned away.
 pub(super) type Ready<S> = BoxFuture<'static, Option<(S, Router)>>;
 
 /// Where connections come in.
+pub(super) trait Entrance: Send + Sync {
+    /// The next one. What it gives is awaited beside the other connections.
+    fn next(&self) -> impl Future<Output = io::Result<Conversation>> + Send;
+}
+
+/// Where connections come in that a router answers.
 pub(super) trait Doorway: Send + Sync {
     /// What they are read from and written to.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
@@ -34,8 +43,43 @@ pub(super) trait Doorway: Send + Sync {
     fn come(&self) -> impl Future<Output = io::Result<Ready<Self::Stream>>> + Send;
 }
 
-/// Answers connections as they come, `most` at once, until cancelled: who comes then waits until one ends.
+/// A doorway as an entrance.
+struct Routed<'a, D> {
+    doorway: &'a D,
+    door: &'static str,
+    cancel: CancellationToken,
+}
+
+impl<D: Doorway> Entrance for Routed<'_, D> {
+    async fn next(&self) -> io::Result<Conversation> {
+        let (ready, door, cancel) = (self.doorway.come().await?, self.door, self.cancel.clone());
+        Ok(Box::pin(async move {
+            let ready = tokio::select! {
+                () = cancel.cancelled() => None,
+                ready = tokio::time::timeout(HEAD_TIME, ready) => ready.ok().flatten(),
+            };
+            if let Some((stream, router)) = ready {
+                connection(stream, router, door, cancel).await;
+            }
+        }))
+    }
+}
+
+/// Answers connections as they come, `most` at once, until cancelled.
 pub(super) async fn answer(doorway: &impl Doorway, most: usize, door: &'static str, cancel: CancellationToken) {
+    let tasks = accept(&Routed { doorway, door, cancel: cancel.clone() }, most, door, cancel).await;
+    // Whoever is still answered has had its time.
+    let _ = tokio::time::timeout(STOP_TIME, tasks.wait()).await;
+}
+
+/// Accepts connections as they come, `most` at once, until cancelled: who comes then waits until one ends. Gives those
+/// that are left.
+pub(super) async fn accept(
+    entrance: &impl Entrance,
+    most: usize,
+    door: &'static str,
+    cancel: CancellationToken,
+) -> TaskTracker {
     let (places, tasks) = (Arc::new(Semaphore::new(most)), TaskTracker::new());
     loop {
         let place = tokio::select! {
@@ -45,19 +89,12 @@ pub(super) async fn answer(doorway: &impl Doorway, most: usize, door: &'static s
         let Ok(place) = place else { break };
         let came = tokio::select! {
             () = cancel.cancelled() => break,
-            came = doorway.come() => came,
+            came = entrance.next() => came,
         };
         match came {
-            Ok(ready) => {
-                let cancel = cancel.clone();
+            Ok(conversation) => {
                 tasks.spawn(async move {
-                    let ready = tokio::select! {
-                        () = cancel.cancelled() => None,
-                        ready = tokio::time::timeout(HEAD_TIME, ready) => ready.ok().flatten(),
-                    };
-                    if let Some((stream, router)) = ready {
-                        connection(stream, router, door, cancel).await;
-                    }
+                    conversation.await;
                     drop(place);
                 });
             }
@@ -69,8 +106,7 @@ pub(super) async fn answer(doorway: &impl Doorway, most: usize, door: &'static s
         }
     }
     tasks.close();
-    // Whoever is still answered has had its time.
-    let _ = tokio::time::timeout(STOP_TIME, tasks.wait()).await;
+    tasks
 }
 
 async fn connection<S>(stream: S, router: Router, door: &str, cancel: CancellationToken)

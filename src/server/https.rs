@@ -6,7 +6,7 @@
 //! memory alone; the authority's is in a file for its owner only, because clients have to know it again.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -126,20 +126,10 @@ impl Https {
     pub async fn bind(address: SocketAddr, authority: &Authority, names: &[String]) -> Result<Https, HttpsError> {
         let failed = |source| HttpsError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let mut local = listener.local_addr().map_err(failed)?;
-        let mut all: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
-        all.extend(rustix::system::uname().nodename().to_str().ok().filter(|name| !name.is_empty()).map(str::to_owned));
-        if local.ip().is_unspecified() {
-            let loopback =
-                if local.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]) };
-            local.set_ip(loopback);
-        }
-        all.push(local.ip().to_string());
-        all.extend(names.iter().cloned());
-        all.dedup();
-        let config = server_config(authority, all)?;
+        let local = named(listener.local_addr().map_err(failed)?);
+        let acceptor = vouched(authority, local.ip(), names)?;
         let contact = Contact { server: format!("https://{local}"), authority: authority.certificate.clone() };
-        Ok(Https { listener, acceptor: TlsAcceptor::from(Arc::new(config)), contact })
+        Ok(Https { listener, acceptor, contact })
     }
 
     /// How clients reach it.
@@ -184,22 +174,45 @@ impl Doorway for Clients {
     }
 }
 
-fn server_config(authority: &Authority, names: Vec<String>) -> Result<ServerConfig, HttpsError> {
+/// What clients on this host call an address.
+fn named(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let loopback: IpAddr = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    address
+}
+
+/// TLS with a fresh certificate, which the authority signs, for this address, this host's names, and `names`.
+pub(super) fn vouched(authority: &Authority, address: IpAddr, names: &[String]) -> Result<TlsAcceptor, HttpsError> {
+    let mut all: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    all.extend(rustix::system::uname().nodename().to_str().ok().filter(|name| !name.is_empty()).map(str::to_owned));
+    all.push(address.to_string());
+    all.extend(names.iter().cloned());
+    all.dedup();
     let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(names)?;
+    let mut params = CertificateParams::new(all)?;
     params.distinguished_name.push(DnType::CommonName, "anweddol API");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     let certificate = params.signed_by(&key, &authority.issuer)?;
     let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| rustls::Error::General(error.into()))?;
+    Ok(acceptor(vec![certificate.der().clone()], key)?)
+}
+
+/// TLS with this certificate, behind which those may be that lead to its authority.
+pub(super) fn acceptor(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<TlsAcceptor, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)?;
+        .with_single_cert(chain, key)?;
     // HTTP/2 would put many watches on one connection, and the limits count connections.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 #[cfg(test)]
