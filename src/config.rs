@@ -11,6 +11,7 @@ pub mod keys;
 pub mod reload;
 mod server;
 mod text;
+mod web;
 
 use std::fs;
 use std::io::Read;
@@ -28,6 +29,7 @@ pub use error::{ConfigError, Problem, Problems};
 pub use forwarding::{PortForwarding, PortRange};
 pub use hypervisor::{DISK_RESERVE, Host, Hypervisor, Mode};
 pub use server::Server;
+pub use web::{Web, WebListen, WebTls};
 
 /// The longest configuration that is read.
 const MAX_SIZE: u64 = 1 << 20;
@@ -45,6 +47,8 @@ pub struct Config {
     pub server: Server,
     /// Who is served.
     pub access: Access,
+    /// The original's plain web server.
+    pub web: Web,
     /// What machines are made of.
     pub container: Containers,
     /// How they are reached.
@@ -79,6 +83,7 @@ impl Default for Config {
             state_dir: default_state_dir(),
             server: Server::default(),
             access: Access::default(),
+            web: Web::default(),
             container: Containers::default(),
             port_forwarding: PortForwarding::default(),
             hypervisor: Hypervisor::default(),
@@ -117,6 +122,7 @@ impl Config {
 
     fn faults(&self, f: &mut Faults) {
         self.server.check(f);
+        self.web.check(&self.server, f);
         self.container.check(f);
         self.hypervisor.check(f);
         f.range(100..=1_000_000, self.events.keep, "events.keep", "");
@@ -125,6 +131,7 @@ impl Config {
             ("server.listen", Some(self.server.listen)),
             ("server.health_listen", self.server.health_listen),
             ("server.api_listen", self.server.api_listen),
+            ("web.listen", self.web.address()),
         ] {
             let inside = address.is_some_and(|address| range.ports().contains(&address.port()));
             let message = format!("the port of {key} is in it: choose ranges apart");

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::api::{Births, Digests, ImageError, SealError, Sealer};
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, WebTls};
 use crate::facade::{Assembly, Handlers, HttpsPlan, Keys, Machines, Plan, StopMode, Virtualization};
 use crate::guest::Forwarder;
 use crate::guest::fake::{FakeForwarder, FakeShell};
@@ -41,6 +41,7 @@ use crate::server::https::{AUTHORITY, HttpsError};
 use crate::server::key::{self, KeyFileError};
 use crate::server::local::{LocalError, SOCKET};
 use crate::server::tcp::{BindError, WireConfig};
+use crate::server::web::{Tls, WebConfig, WebError};
 use crate::store::records::{self, RecordError};
 use crate::store::{self, OpenError, Store, StoreError};
 use crate::wire::AccessTokens;
@@ -144,6 +145,9 @@ pub enum ServeError {
     /// The local API.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// The original's plain web server.
+    #[error(transparent)]
+    Web(#[from] WebError),
     /// The directory of manifests.
     #[error(transparent)]
     Manifests(#[from] KeeperError),
@@ -319,8 +323,21 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let (health, state) = (config.server.health_listen, config.state_dir.clone());
     let (socket, manifests) = (config.server.local_api.then_some(socket), config.manifests.clone());
     let names = config.server.api_names.clone();
+    let web = web(config, &authority);
     let https = config.server.api_listen.map(|listen| HttpsPlan { listen, authority, names });
-    Ok(Assembly { live, wire, health, access, https, socket, manifests, state, simulated, key, operator, owned })
+    Ok(Assembly { live, wire, web, health, access, https, socket, manifests, state, simulated, key, operator, owned })
+}
+
+/// The original's plain web server, if it is wished for.
+fn web(config: &Config, authority: &Path) -> Option<WebConfig> {
+    let tls = match &config.web.tls {
+        None => Tls::Plain,
+        Some(WebTls { certificate: Some(certificate), key: Some(key) }) => {
+            Tls::Files { certificate: certificate.clone(), key: key.clone() }
+        }
+        Some(_) => Tls::Own { authority: authority.into(), names: config.server.api_names.clone() },
+    };
+    config.web.address().map(|listen| WebConfig { listen, tls })
 }
 
 /// Tells systemd, where it is there.

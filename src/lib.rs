@@ -82,7 +82,8 @@
 //! 2. [`operator`]: the promises, and a pass around a decision.
 //! 3. The traits [`hypervisor::Hypervisor`], [`guest::Shell`], [`guest::Forwarder`], [`host::Host`] and [`store::Store`]; then whoever
 //!    keeps them, as needed.
-//! 4. [`wire`], the protocol without sockets; [`server`], the sockets; [`api`], the rules between them and the store.
+//! 4. [`wire`], the protocol without sockets; [`server`], the sockets, [`server::web`] those of the original's web server;
+//!    [`api`], the rules between them and the store.
 //! 5. [`manifest`], objects as people write them, with [`manifest::fields`], who owns what of them; [`api::objects`], the
 //!    rules of writing them; [`keeper`], a directory of them that is kept applied; [`server::kube`], the API over them in
 //!    the form of Kubernetes, with its two doors, [`server::local`] and [`server::https`]; [`api::access`], who may do what.

@@ -52,6 +52,8 @@ pub const KEYS: &[Key] = &[
     key("server.api_names", "a list of names and addresses", Restart),
     key("server.local_api", FLAG, Restart),
     key("access.required", FLAG, Reload),
+    key("web.listen", "ADDRESS or ADDRESS:PORT, or null", Restart),
+    key("web.tls", "a map, empty or with certificate and key, or null", Restart),
     key("container.image", "a map with one of iso, kernel and disk, or null", Reload),
     key("container.memory", MEMORY, Reload),
     key("container.vcpus", NUMBER, Reload),

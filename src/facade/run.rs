@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -34,6 +35,7 @@ use crate::server::kube::Kube;
 use crate::server::local::Local;
 use crate::server::tcp::{WireConfig, WireServer};
 use crate::server::verbs::{ApiVerbs, Documented};
+use crate::server::web::{Web, WebConfig};
 use crate::server::{EventSink, Lifecycle};
 use crate::store::{LocalStore, Store};
 use crate::wire::PrivateKey;
@@ -50,6 +52,8 @@ const DESTROY_POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Assembly {
     pub(crate) live: Live,
     pub(crate) wire: WireConfig,
+    /// Where the verbs are answered over HTTP.
+    pub(crate) web: Option<WebConfig>,
     pub(crate) health: Option<SocketAddr>,
     /// Whether a request has to bear an access token, now; absent: they are not known.
     pub(crate) access: Option<Arc<AtomicBool>>,
@@ -93,7 +97,8 @@ pub(crate) struct Running {
     health: Arc<Health>,
     /// No new clients.
     stop: CancellationToken,
-    wire: JoinHandle<()>,
+    /// Those who ask for machines.
+    clients: JoinHandle<()>,
     /// The local API and the keeper of manifests.
     writers: TaskTracker,
     /// No new passes.
@@ -139,6 +144,10 @@ impl Assembly {
 
         // Sockets before recovery: a port that is taken costs nothing.
         let fingerprint = self.key.fingerprint();
+        let web = match &self.web {
+            Some(web) => Some(Web::bind(web, &self.wire, Arc::clone(&verbs), Arc::clone(&events)).await?),
+            None => None,
+        };
         let wire = WireServer::bind(self.wire, Arc::clone(&self.key), verbs, events).await?;
         let (address, settings) = (wire.local_addr(), wire.settings());
         let local = self.socket.as_deref().map(Local::bind).transpose()?;
@@ -189,6 +198,7 @@ impl Assembly {
         health.set_ready(true);
         tracing::info!(
             listen = %address,
+            web = web.as_ref().map(|web| tracing::field::display(web.local_addr())),
             health = health_address.map(tracing::field::display),
             api = server,
             hypervisor = hypervisor.describe(),
@@ -196,7 +206,11 @@ impl Assembly {
             "serving; server key fingerprint {fingerprint}"
         );
         dispatcher.emit(Event::new(EventKind::Started, dispatcher.now()));
-        let wire = tokio::spawn(wire.run(stop.clone()));
+        let web = web.map(|web| web.run(stop.clone()));
+        let wire = wire.run(stop.clone());
+        let clients = tokio::spawn(async move {
+            futures::join!(wire, OptionFuture::from(web));
+        });
         let (key, owned) = (self.key, self.owned);
         Ok(Running {
             live: self.live,
@@ -210,7 +224,7 @@ impl Assembly {
             access_tokens,
             health,
             stop,
-            wire,
+            clients,
             writers,
             quit: guard,
             passes,
@@ -261,7 +275,7 @@ impl Running {
             StopMode::Drain => {}
             StopMode::Destroy => self.destroy().await,
         }
-        self.wire.await?;
+        self.clients.await?;
         drop(self.quit);
         self.passes.await?;
         self.told.await?;
@@ -276,7 +290,7 @@ impl Running {
     async fn destroy(&self) {
         let deadline = Instant::now() + DESTROY_PATIENCE;
         loop {
-            let last = self.wire.is_finished();
+            let last = self.clients.is_finished();
             match self.api.end_all().await {
                 Ok(0) if last => return,
                 Ok(left) if Instant::now() > deadline => {

@@ -21,7 +21,7 @@ pub mod sessions;
 pub mod tcp;
 mod telling;
 pub mod verbs;
-
+pub mod web;
 
 use std::sync::Arc;
 

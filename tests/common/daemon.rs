@@ -172,7 +172,7 @@ impl Home {
         let mut command = self.serve();
         let mut child = command.envs(env.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Log::of(child.stderr.take().unwrap());
-        Daemon { child, log, address: unset(), health: unset(), fingerprint: String::new() }
+        Daemon { child, log, address: unset(), health: unset(), web: None, fingerprint: String::new() }
     }
 
     /// Starts it where it cannot serve: what it says, with exit code 1 and in one line.
@@ -207,6 +207,8 @@ pub(crate) struct Daemon {
     pub(crate) log: Log,
     pub(crate) address: SocketAddr,
     pub(crate) health: SocketAddr,
+    /// Where the original's plain web server answers, if it does.
+    pub(crate) web: Option<SocketAddr>,
     pub(crate) fingerprint: String,
 }
 
@@ -218,6 +220,7 @@ impl Daemon {
     fn serves(&mut self, line: &Value) {
         self.address = text(line, "listen").parse().unwrap();
         self.health = text(line, "health").parse().unwrap();
+        self.web = line["web"].as_str().map(|address| address.parse().unwrap());
         self.fingerprint = text(line, "message").rsplit(' ').next().unwrap().to_owned();
     }
 

@@ -23,3 +23,4 @@ mod reload;
 mod secrets;
 mod store;
 mod top;
+mod web;

@@ -150,6 +150,19 @@ const ROWS: &[(&str, &str)] = &[
     ("access:\n  requried: true", "c.yaml:2:3: access.requried: there is no such key; did you mean required?"),
     ("access:\n  required: 1", "c.yaml:2:3: access.required is 1: write true or false"),
     (
+        "web:\n  listen: localhost:8080",
+        "c.yaml:2:3: web.listen is 'localhost:8080': 'localhost:8080' is no address: write ADDRESS or ADDRESS:PORT",
+    ),
+    ("web:\n  listen: 8080", "c.yaml:2:3: web.listen is 8080: '8080' is no address"),
+    ("web:\n  listen: 0.0.0.0:6150", "c.yaml:2:3: web.listen is '0.0.0.0:6150': server.listen listens there"),
+    ("web:\n  listen: 127.0.0.1:6151", "c.yaml:2:3: web.listen is '127.0.0.1:6151': server.api_listen listens there"),
+    ("web:\n  listen: 127.0.0.1:10001", "the port of web.listen is in it: choose ranges apart"),
+    (
+        "web:\n  tls: {certificate: /a}",
+        "web.tls is {\"certificate\":\"/a\",\"key\":null}: write both its certificate and its key",
+    ),
+    ("web:\n  tls: {key: /a}", "write both its certificate and its key, or '{}'"),
+    (
         "container:\n  image: {iso: guest.iso}",
         "c.yaml:2:3: container.image is {\"iso\":\"guest.iso\"}: write absolute paths, as /srv/images/guest.iso",
     ),
