@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::common::ask::{Grant, create, grant, stat, until_available};
-use crate::common::daemon::{Daemon, Home};
+use crate::common::daemon::{Daemon, Home, finish, program, stdout};
 use crate::common::log::events;
 use crate::common::{PATIENCE, until};
 
@@ -133,6 +133,28 @@ fn it_is_off_by_default() {
 }
 
 #[test]
+fn an_access_token_is_asked_for_as_on_the_wire() {
+    let dir = tempdir().unwrap();
+    let home = Home::new(dir.path(), &format!("{LOCAL}\naccess: {{required: true}}"));
+    let home = home.with_vectors_key().simulated("boot=10ms");
+    let daemon = home.start();
+    let web = web(&daemon);
+    let made = finish(program(["access-token", "add", "--state"]).arg(&home.state));
+    let token = json!({ "access_token": stdout(&made).trim_end() });
+    assert!(get(web, "/").1.success);
+    assert_eq!(get(web, "/stat").1.message, "Bad request (Access token is required)");
+    assert_eq!(post(web, "/create", &json!({})).message, "Bad request (Access token is required)");
+    let unknown = json!({ "access_token": "x".repeat(124) });
+    assert_eq!(post(web, "/create", &unknown).message, "Bad authentication (Invalid access token)");
+    assert_eq!(post(web, "/create", &json!({ "access_token": "short" })).message, "Bad request");
+    assert!(post(web, "/stat", &token).success);
+    let mut pair = pair(&grant(&post(web, "/create", &token)));
+    assert_eq!(post(web, "/destroy", &pair).message, "Bad request (Access token is required)");
+    pair["access_token"] = token["access_token"].clone();
+    assert_eq!(post(web, "/destroy", &pair).message, "OK");
+}
+
+#[test]
 fn who_leaves_before_the_machine_is_ready_has_it_undone() {
     let dir = tempdir().unwrap();
     let config = format!("{LOCAL}\ncontainer: {{boot_deadline: 3600}}");
@@ -155,7 +177,7 @@ fn who_got_the_answer_is_known_to_have_it() {
     let state = dir.path().join("s");
     until("the note of its delivery", || {
         let args = ["get", "claims", "-o", "json", "--state", state.to_str().unwrap()];
-        let output = crate::common::daemon::finish(&mut crate::common::daemon::program(args));
+        let output = finish(&mut program(args));
         let claims: Value = serde_json::from_slice(&output.stdout).ok()?;
         let claim = claims["items"].as_array()?.iter().find(|claim| claim["status"]["container"] == machine.uuid)?;
         claim["status"]["deliveredAt"].as_str().map(drop)
