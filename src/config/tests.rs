@@ -128,6 +128,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("server.api_names", "[here]"),
     ("server.local_api", "false"),
     ("access.required", "true"),
+    ("web.listen", "127.0.0.1"),
+    ("web.tls", "{}"),
     ("container.image", "{iso: /elsewhere}"),
     ("container.domain_type", "kvm"),
     ("container.egress", "all"),

@@ -157,10 +157,7 @@ const ROWS: &[(&str, &str)] = &[
     ("web:\n  listen: 0.0.0.0:6150", "c.yaml:2:3: web.listen is '0.0.0.0:6150': server.listen listens there"),
     ("web:\n  listen: 127.0.0.1:6151", "c.yaml:2:3: web.listen is '127.0.0.1:6151': server.api_listen listens there"),
     ("web:\n  listen: 127.0.0.1:10001", "the port of web.listen is in it: choose ranges apart"),
-    (
-        "web:\n  tls: {certificate: /a}",
-        "web.tls is {\"certificate\":\"/a\",\"key\":null}: write both its certificate and its key",
-    ),
+    ("web:\n  tls: {certificate: /a}", "web.tls is {\"certificate\":\"/a\"}: write both its certificate and its key"),
     ("web:\n  tls: {key: /a}", "write both its certificate and its key, or '{}'"),
     (
         "container:\n  image: {iso: guest.iso}",
