@@ -253,6 +253,7 @@ fn host(config: &Config, looking: &Looking) -> Host {
         ("server.listen", Some(server.listen)),
         ("server.health_listen", server.health_listen),
         ("server.api_listen", server.api_listen),
+        ("web.listen", config.web.address()),
     ];
     Host {
         listens: listens.into_iter().filter_map(|(key, address)| listen(key, address?)).collect(),
