@@ -7,7 +7,9 @@ pub mod explain;
 mod forwarding;
 mod hypervisor;
 pub mod import;
+mod ip_filter;
 pub mod keys;
+mod rates;
 pub mod reload;
 mod server;
 mod text;
@@ -27,6 +29,8 @@ use error::Faults;
 pub use error::{ConfigError, Problem, Problems};
 pub use forwarding::{PortForwarding, PortRange};
 pub use hypervisor::{DISK_RESERVE, Host, Hypervisor, Mode};
+pub use ip_filter::{Cidr, CidrError, IpFilter};
+pub use rates::Rates;
 pub use server::Server;
 
 /// The longest configuration that is read.
@@ -45,6 +49,10 @@ pub struct Config {
     pub server: Server,
     /// Who is served.
     pub access: Access,
+    /// Who may connect.
+    pub ip_filter: IpFilter,
+    /// How much they may ask for.
+    pub rates: Rates,
     /// What machines are made of.
     pub container: Containers,
     /// How they are reached.
@@ -79,6 +87,8 @@ impl Default for Config {
             state_dir: default_state_dir(),
             server: Server::default(),
             access: Access::default(),
+            ip_filter: IpFilter::default(),
+            rates: Rates::default(),
             container: Containers::default(),
             port_forwarding: PortForwarding::default(),
             hypervisor: Hypervisor::default(),
@@ -117,6 +127,8 @@ impl Config {
 
     fn faults(&self, f: &mut Faults) {
         self.server.check(f);
+        self.ip_filter.check(f);
+        self.rates.check(f);
         self.container.check(f);
         self.hypervisor.check(f);
         f.range(100..=1_000_000, self.events.keep, "events.keep", "");
