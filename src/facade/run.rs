@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -28,6 +28,7 @@ use crate::model::{DEFAULT_NAMESPACE, Event, EventKind};
 use crate::operator::{self, Operator};
 use crate::server::access::Gate;
 use crate::server::events::Bus;
+use crate::server::gate;
 use crate::server::health::{self, Health};
 use crate::server::https::{Authority, Https};
 use crate::server::kube::Kube;
@@ -50,6 +51,10 @@ const DESTROY_POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Assembly {
     pub(crate) live: Live,
     pub(crate) wire: WireConfig,
+    /// Who is let in, to the ports that face others.
+    pub(crate) gate: Arc<gate::Gate>,
+    /// Exchanges of keys at the same time.
+    pub(crate) key_exchanges: usize,
     pub(crate) health: Option<SocketAddr>,
     /// Whether a request has to bear an access token, now; absent: they are not known.
     pub(crate) access: Option<Arc<AtomicBool>>,
@@ -140,6 +145,7 @@ impl Assembly {
         // Sockets before recovery: a port that is taken costs nothing.
         let fingerprint = self.key.fingerprint();
         let wire = WireServer::bind(self.wire, Arc::clone(&self.key), verbs, events).await?;
+        let wire = wire.limited(Arc::clone(&self.gate), Arc::new(Semaphore::new(self.key_exchanges)));
         let (address, settings) = (wire.local_addr(), wire.settings());
         let local = self.socket.as_deref().map(Local::bind).transpose()?;
         let https = match &self.https {
@@ -179,7 +185,7 @@ impl Assembly {
             writers.spawn(local.serve(Arc::clone(&kube), doctor, stop.clone()));
         }
         if let Some(https) = https {
-            writers.spawn(https.serve(kube, stop.clone()));
+            writers.spawn(https.serve(kube, self.gate, stop.clone()));
         }
         if let Some(keeper) = keeper {
             writers.spawn(keeper.run(stop.clone()));
