@@ -7,7 +7,9 @@ pub mod explain;
 mod forwarding;
 mod hypervisor;
 pub mod import;
+mod ip_filter;
 pub mod keys;
+mod rates;
 pub mod reload;
 mod server;
 mod text;
@@ -28,6 +30,8 @@ use error::Faults;
 pub use error::{ConfigError, Problem, Problems};
 pub use forwarding::{PortForwarding, PortRange};
 pub use hypervisor::{DISK_RESERVE, Host, Hypervisor, Mode};
+pub use ip_filter::{Cidr, CidrError, IpFilter};
+pub use rates::Rates;
 pub use server::Server;
 pub use web::{Web, WebListen, WebTls};
 
@@ -49,6 +53,10 @@ pub struct Config {
     pub access: Access,
     /// The original's plain web server.
     pub web: Web,
+    /// Who may connect.
+    pub ip_filter: IpFilter,
+    /// How much they may ask for.
+    pub rates: Rates,
     /// What machines are made of.
     pub container: Containers,
     /// How they are reached.
@@ -84,6 +92,8 @@ impl Default for Config {
             server: Server::default(),
             access: Access::default(),
             web: Web::default(),
+            ip_filter: IpFilter::default(),
+            rates: Rates::default(),
             container: Containers::default(),
             port_forwarding: PortForwarding::default(),
             hypervisor: Hypervisor::default(),
@@ -123,6 +133,8 @@ impl Config {
     fn faults(&self, f: &mut Faults) {
         self.server.check(f);
         self.web.check(&self.server, f);
+        self.ip_filter.check(f);
+        self.rates.check(f);
         self.container.check(f);
         self.hypervisor.check(f);
         f.range(100..=1_000_000, self.events.keep, "events.keep", "");

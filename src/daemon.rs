@@ -37,10 +37,12 @@ use crate::keeper::KeeperError;
 use crate::model::{Image, Network};
 use crate::operator::{Inventory, Operator, PassError};
 use crate::plan::checks::machines::Way;
+use crate::server::descriptors;
+use crate::server::gate::Gate;
 use crate::server::https::{AUTHORITY, HttpsError};
 use crate::server::key::{self, KeyFileError};
 use crate::server::local::{LocalError, SOCKET};
-use crate::server::tcp::{BindError, WireConfig};
+use crate::server::tcp::{self, BindError, WireConfig};
 use crate::server::web::{Tls, WebConfig, WebError};
 use crate::store::records::{self, RecordError};
 use crate::store::{self, OpenError, Store, StoreError};
@@ -194,6 +196,7 @@ pub async fn serve(
     reloads: Reloads,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
+    descriptors::raise();
     let mut plan = Plan::new(config);
     if let Some(simulation) = simulate {
         plan.virtualization = Virtualization::Simulated(simulation);
@@ -287,7 +290,10 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let clock = crate::clock::anchored(&*store)?;
     let kept_events = Arc::new(AtomicUsize::new(config.events.keep));
     let required = Arc::new(AtomicBool::new(config.access.required));
+    let gate = Arc::new(Gate::new(config.ip_filter.clone(), config.rates.clone()));
+    let key_exchanges = config.rates.key_exchanges.map_or_else(tcp::processors, |most| most.get() as usize);
     let taken = Taken {
+        gate: Arc::clone(&gate),
         store: Arc::clone(&store),
         clock: Arc::clone(&clock),
         image,
@@ -325,7 +331,23 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let names = config.server.api_names.clone();
     let web = web(config, &authority);
     let https = config.server.api_listen.map(|listen| HttpsPlan { listen, authority, names });
-    Ok(Assembly { live, wire, web, health, access, https, socket, manifests, state, simulated, key, operator, owned })
+    Ok(Assembly {
+        live,
+        wire,
+        web,
+        gate,
+        key_exchanges,
+        health,
+        access,
+        https,
+        socket,
+        manifests,
+        state,
+        simulated,
+        key,
+        operator,
+        owned,
+    })
 }
 
 /// The original's plain web server, if it is wished for.

@@ -8,6 +8,7 @@ use std::ffi::c_int;
 use std::io;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -82,6 +83,13 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// Whether the peer has closed its side, whatever of its bytes is still unread.
+    pub(crate) fn left(&self) -> bool {
+        let mut seen = [PollFd::new(&self.stream, PollFlags::RDHUP)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut seen, Some(&at_once)).is_ok_and(|count| count > 0)
     }
 
     /// Sends no more, and says whether the peer's system has confirmed all that was sent. `false` says nothing: it may

@@ -4,7 +4,6 @@
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
-use subtle::ConstantTimeEq;
 
 use super::images::hex;
 use super::random_text;
@@ -65,21 +64,6 @@ pub(crate) fn of_container(
     Ok(records::get::<ContainerClaim>(store, namespace, &claim)?.map(|claim| claim.object))
 }
 
-/// The claim that container and token name together. The token's digest is compared in constant time, and a name
-/// that names nothing costs the same comparison.
-pub(crate) fn authenticate(
-    store: &dyn Store,
-    namespace: &str,
-    container: &str,
-    token: &str,
-) -> Result<Option<ContainerClaim>, RecordError> {
-    let claim = of_container(store, namespace, container)?;
-    let nobody = "0".repeat(64);
-    let expected = claim.as_ref().and_then(|claim| claim.spec.token_sha256.as_deref()).unwrap_or(&nobody);
-    let same = bool::from(expected.as_bytes().ct_eq(sha256(token).as_bytes()));
-    Ok(claim.filter(|claim| same && !claim.metadata.deleting()))
-}
-
 /// Wishes for the end of a claim and of its machine.
 pub(crate) async fn withdraw(
     store: &dyn Store,
@@ -126,6 +110,7 @@ pub(crate) fn end(txn: Txn, container: &Versioned<Container>, now: Timestamp) ->
     txn.unchanged(container).write(&ended)
 }
 
+/// SHA-256 in hex.
 pub(super) fn sha256(text: &str) -> String {
     hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod access_tokens;
+pub(crate) mod authentic;
 mod births;
 pub(crate) mod claims;
 mod delivery;

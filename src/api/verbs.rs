@@ -13,7 +13,7 @@ use super::placing::{self, Found, Place, Places};
 use super::reservations::Reservations;
 use super::review::{REVIEW_GATE, Review};
 use super::wishes::{self, WishError, Wishes};
-use super::{Deadline, Doubts, ExtendError, LoginError, QuotaError, SealError, claims};
+use super::{Deadline, Doubts, ExtendError, LoginError, QuotaError, SealError, authentic, claims};
 use crate::model::{
     ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, Object, ObjectMeta,
     ObjectRef, Origin,
@@ -372,7 +372,7 @@ impl Api {
 
     /// The claim that a container's name and a token name together.
     pub(crate) fn authenticate(&self, name: &str, token: &str) -> Result<ContainerClaim, ApiError> {
-        claims::authenticate(&*self.store, &self.namespace, name, token)?.ok_or(ApiError::BadAuthentication)
+        authentic::authenticate(&*self.store, &self.namespace, name, token)?.ok_or(ApiError::BadAuthentication)
     }
 
     /// Wishes for the end of a claim and of its machine.

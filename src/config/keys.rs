@@ -35,6 +35,8 @@ const MEMORY: &str = "a whole number with Ki, Mi or Gi, as 256Mi";
 const MEMORY_OR_NOT: &str = "a whole number with Ki, Mi or Gi, as 512Mi, or null";
 const FLAG: &str = "true or false";
 const TEXT: &str = "a text";
+const COUNT_OR_NOT: &str = "a whole number above 0, or null";
+const NETWORKS: &str = "a list of networks, as 192.0.2.0/24, and addresses";
 const DIRECTORY: &str = "the path of a directory";
 
 /// Every key. That it is every key, once, is kept by `every_key_is_in_the_table_and_in_the_commented_default`.
@@ -54,6 +56,13 @@ pub const KEYS: &[Key] = &[
     key("access.required", FLAG, Reload),
     key("web.listen", "ADDRESS or ADDRESS:PORT, or null", Restart),
     key("web.tls", "a map, empty or with certificate and key, or null", Restart),
+    key("ip_filter.allow", NETWORKS, Reload),
+    key("ip_filter.deny", NETWORKS, Reload),
+    key("rates.connections_per_minute", COUNT_OR_NOT, Reload),
+    key("rates.requests_per_minute", COUNT_OR_NOT, Reload),
+    key("rates.connections_per_address", COUNT_OR_NOT, Reload),
+    key("rates.key_exchanges", COUNT_OR_NOT, Restart),
+    key("rates.exempt", NETWORKS, Reload),
     key("container.image", "a map with one of iso, kernel and disk, or null", Reload),
     key("container.memory", MEMORY, Reload),
     key("container.vcpus", NUMBER, Reload),

@@ -15,9 +15,9 @@ const MOST_NAMES: usize = 100;
 pub struct Server {
     /// Where wire clients connect.
     pub listen: SocketAddr,
-    /// Seconds for the key exchange and the request together.
+    /// Seconds for the key exchange and the request together, and again for taking the answer.
     pub client_timeout: u64,
-    /// Connections at once; more are closed at once.
+    /// Connections at once. When all are taken, a newcomer gets the place of the oldest that has not exchanged keys.
     pub max_connections: usize,
     /// Where `/healthz` and `/readyz` answer, in plain HTTP; absent: nowhere.
     pub health_listen: Option<SocketAddr>,

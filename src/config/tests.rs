@@ -140,6 +140,9 @@ const OTHERS: &[(&str, &str)] = &[
     ("hypervisor.network", "other"),
     ("hypervisor.bridge", "other"),
     ("hypervisor.subnet", "10.1.2.0/24"),
+    ("ip_filter.allow", "[192.0.2.0/24]"),
+    ("ip_filter.deny", "[192.0.2.7]"),
+    ("rates.exempt", "[]"),
     ("events.keep", "100"),
 ];
 

@@ -13,6 +13,7 @@ use crate::host::local::{self, LocalHost};
 use crate::host::{Changing, Host, Unlimited};
 use crate::model::{DEFAULT_NAMESPACE, Image, Memory, PoolSpec, Template};
 use crate::plan::clock::Clock;
+use crate::server::gate::Gate;
 use crate::server::tcp::WireConfig;
 use crate::store::Store;
 
@@ -20,6 +21,7 @@ use crate::store::Store;
 pub(super) struct Taken {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
+    pub(super) gate: Arc<Gate>,
     /// In place of the configured one.
     pub(super) image: Option<Image>,
     pub(super) limits: Limits,
@@ -37,6 +39,7 @@ impl Taken {
         self.pool(config)?;
         self.limits.host.set(host);
         self.required.store(config.access.required, Ordering::Relaxed);
+        self.gate.change(config.ip_filter.clone(), config.rates.clone());
         self.kept_events.store(config.events.keep, Ordering::Relaxed);
         Ok(())
     }
@@ -75,6 +78,7 @@ pub(super) fn template(config: &Config, image: Option<Image>) -> Template {
 /// How wire clients are served from now on.
 pub(super) fn wire(wire: &mut WireConfig, config: &Config) {
     wire.client_timeout = Duration::from_secs(config.server.client_timeout);
+    wire.answer_timeout = wire.client_timeout;
     wire.max_connections = config.server.max_connections;
 }
 

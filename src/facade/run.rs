@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::future::OptionFuture;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -29,6 +29,7 @@ use crate::model::{DEFAULT_NAMESPACE, Event, EventKind};
 use crate::operator::{self, Operator};
 use crate::server::access::Gate;
 use crate::server::events::Bus;
+use crate::server::gate;
 use crate::server::health::{self, Health};
 use crate::server::https::{Authority, Https};
 use crate::server::kube::Kube;
@@ -54,6 +55,10 @@ pub(crate) struct Assembly {
     pub(crate) wire: WireConfig,
     /// Where the verbs are answered over HTTP.
     pub(crate) web: Option<WebConfig>,
+    /// Who is let in, to the ports that face others.
+    pub(crate) gate: Arc<gate::Gate>,
+    /// Exchanges of keys at the same time.
+    pub(crate) key_exchanges: usize,
     pub(crate) health: Option<SocketAddr>,
     /// Whether a request has to bear an access token, now; absent: they are not known.
     pub(crate) access: Option<Arc<AtomicBool>>,
@@ -145,10 +150,14 @@ impl Assembly {
         // Sockets before recovery: a port that is taken costs nothing.
         let fingerprint = self.key.fingerprint();
         let web = match &self.web {
-            Some(web) => Some(Web::bind(web, &self.wire, Arc::clone(&verbs), Arc::clone(&events)).await?),
+            Some(web) => {
+                let (verbs, events) = (Arc::clone(&verbs), Arc::clone(&events));
+                Some(Web::bind(web, &self.wire, verbs, events, Arc::clone(&self.gate)).await?)
+            }
             None => None,
         };
         let wire = WireServer::bind(self.wire, Arc::clone(&self.key), verbs, events).await?;
+        let wire = wire.limited(Arc::clone(&self.gate), Arc::new(Semaphore::new(self.key_exchanges)));
         let (address, settings) = (wire.local_addr(), wire.settings());
         let local = self.socket.as_deref().map(Local::bind).transpose()?;
         let https = match &self.https {
@@ -188,7 +197,7 @@ impl Assembly {
             writers.spawn(local.serve(Arc::clone(&kube), doctor, stop.clone()));
         }
         if let Some(https) = https {
-            writers.spawn(https.serve(kube, stop.clone()));
+            writers.spawn(https.serve(kube, self.gate, stop.clone()));
         }
         if let Some(keeper) = keeper {
             writers.spawn(keeper.run(stop.clone()));

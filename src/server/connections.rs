@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use futures::future::BoxFuture;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -13,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use super::gate::{Pass, Refusal};
 
 /// How long a request's head may take.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -26,6 +31,21 @@ pub(super) type Conversation = BoxFuture<'static, ()>;
 
 /// A connection with what answers it, as soon as both sides agree; `None`: turned away.
 pub(super) type Ready<S> = BoxFuture<'static, Option<(S, Router)>>;
+
+/// Counts each request of a connection, and keeps the pass of whoever asks for as long as the router lives, which is as
+/// long as the connection.
+pub(super) fn metered(router: Router, pass: Pass, refused: fn(Refusal) -> Response) -> Router {
+    let pass = Arc::new(pass);
+    router.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let pass = Arc::clone(&pass);
+        async move {
+            match pass.request() {
+                Ok(()) => next.run(request).await,
+                Err(refusal) => refused(refusal),
+            }
+        }
+    }))
+}
 
 /// Where connections come in.
 pub(super) trait Entrance: Send + Sync {

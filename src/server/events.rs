@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::EventSink;
+use super::lines::Lines;
 use crate::model::{Container, Event, EventKind};
 use crate::plan::clock::Clock;
 use crate::store::records::{self, EVENTS, Versioned};
@@ -21,13 +22,19 @@ const BACKLOG: usize = 1024;
 pub struct Bus {
     listeners: broadcast::Sender<Event>,
     runtime_errors: AtomicU64,
+    lines: Lines,
     clock: Clock,
 }
 
 impl Bus {
     /// Nobody listens yet.
     pub fn new(clock: Clock) -> Self {
-        Bus { listeners: broadcast::channel(BACKLOG).0, runtime_errors: AtomicU64::new(0), clock }
+        Bus {
+            listeners: broadcast::channel(BACKLOG).0,
+            runtime_errors: AtomicU64::new(0),
+            lines: Lines::default(),
+            clock,
+        }
     }
 
     /// Everything that happens from now on.
@@ -120,20 +127,49 @@ impl EventSink for Bus {
     }
 
     fn emit(&self, event: Event) {
-        let client = event.client.as_ref().map(|client| format!("{} ({})", client.id, client.ip));
-        let details = (!event.details.is_empty()).then(|| serde_json::Value::Object(event.details.clone()));
-        let (number, name) = (event.kind.number(), event.kind.name());
-        let says = if event.message.is_empty() { name.to_owned() } else { format!("{name}: {}", event.message) };
-        let client = client.as_deref().map(tracing::field::display);
-        let details = details.as_ref().map(tracing::field::display);
         if event.kind == EventKind::RuntimeError {
             self.runtime_errors.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(target: "anweddol::event", number, client, details, "{says}");
-        } else {
-            tracing::info!(target: "anweddol::event", number, client, details, "{says}");
+        }
+        match strangers(&event) {
+            Some(kind) => self.lines.say(kind, || write(&event)),
+            None => write(&event),
+        }
+        if event.kind == EventKind::Stopped {
+            self.lines.close();
         }
         // Nobody needs to listen.
         self.listeners.send(event).ok();
+    }
+}
+
+/// The kind of a line that anybody who connects can cause, without a token and without a machine for it. None of these
+/// events is recorded: in the log of the store there are only those of objects, the newest `events.keep` of them.
+fn strangers(event: &Event) -> Option<&'static str> {
+    match event.kind {
+        EventKind::Connection
+        | EventKind::Client
+        | EventKind::ClientClosed
+        | EventKind::MalformedRequest
+        | EventKind::Request
+        | EventKind::UnknownVerb => Some(event.kind.name()),
+        EventKind::RuntimeError if event.client.is_some() || event.details.get("task").is_some() => {
+            Some(event.kind.name())
+        }
+        _ => None,
+    }
+}
+
+fn write(event: &Event) {
+    let client = event.client.as_ref().map(|client| format!("{} ({})", client.id, client.ip));
+    let details = (!event.details.is_empty()).then(|| serde_json::Value::Object(event.details.clone()));
+    let (number, name) = (event.kind.number(), event.kind.name());
+    let says = if event.message.is_empty() { name.to_owned() } else { format!("{name}: {}", event.message) };
+    let client = client.as_deref().map(tracing::field::display);
+    let details = details.as_ref().map(tracing::field::display);
+    if event.kind == EventKind::RuntimeError {
+        tracing::error!(target: "anweddol::event", number, client, details, "{says}");
+    } else {
+        tracing::info!(target: "anweddol::event", number, client, details, "{says}");
     }
 }
 

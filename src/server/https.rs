@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::connections::{self, Doorway, Ready};
+use super::gate::Gate;
 use super::kube::{Contact, Door, Kube};
+use super::lines::Lines;
 use crate::private_file::{self, PrivateFileError};
 
 /// The authority's file in the state directory: its key and its certificate, as PEM.
@@ -143,8 +145,9 @@ impl Https {
     }
 
     /// Answers until cancelled.
-    pub async fn serve(self, kube: Arc<Kube>, cancel: CancellationToken) {
-        let doorway = Clients { listener: self.listener, acceptor: self.acceptor, kube };
+    pub async fn serve(self, kube: Arc<Kube>, gate: Arc<Gate>, cancel: CancellationToken) {
+        let (listener, acceptor, lines) = (self.listener, self.acceptor, Lines::default());
+        let doorway = Clients { listener, acceptor, kube, gate, lines };
         connections::answer(&doorway, MOST_CONNECTIONS, "API", cancel).await;
     }
 }
@@ -154,6 +157,8 @@ struct Clients {
     listener: TcpListener,
     acceptor: TlsAcceptor,
     kube: Arc<Kube>,
+    gate: Arc<Gate>,
+    lines: Lines,
 }
 
 impl Doorway for Clients {
@@ -163,7 +168,16 @@ impl Doorway for Clients {
         let (stream, peer) = self.listener.accept().await?;
         // A line of a watch is told when it is there.
         stream.set_nodelay(true)?;
-        let (acceptor, router) = (self.acceptor.clone(), Arc::clone(&self.kube).router(Door::Remote(peer)));
+        let pass = match self.gate.admit(peer.ip()) {
+            Ok(pass) => pass,
+            Err(refusal) => {
+                let say = || tracing::warn!(client = %peer.ip(), reason = %refusal, "API: turned away");
+                self.lines.say(refusal.name(), say);
+                return Ok(Box::pin(std::future::ready(None)));
+            }
+        };
+        let router = Arc::clone(&self.kube).router(Door::Remote(peer));
+        let (acceptor, router) = (self.acceptor.clone(), connections::metered(router, pass, Kube::too_many));
         Ok(Box::pin(async move {
             let agreed = acceptor.accept(stream).await;
             agreed

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use crate::api::claims;
+use crate::api::{authentic, claims};
 use crate::clock;
 use crate::model::{
     ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, DEFAULT_NAMESPACE, ObjectMeta, Origin, Phase,
@@ -136,7 +136,7 @@ impl SessionsStore {
     /// The session that container and client token name together. A wrong pair, whichever half of it, takes as long
     /// and says as much as any other.
     pub fn look_up(&self, container: Uuid, token: &str) -> Result<Option<Session>, SessionError> {
-        let claim = claims::authenticate(&*self.store, &self.namespace, &container.to_string(), token)?;
+        let claim = authentic::authenticate(&*self.store, &self.namespace, &container.to_string(), token)?;
         Ok(claim.as_ref().and_then(session))
     }
 

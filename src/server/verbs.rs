@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::access::INVALID;
+use super::lines::Lines;
 use super::parameters;
 use super::{Answer, ClientInstance, EventSink, Lifecycle, Moment, Party, Verbs};
 use crate::api::{Api, ApiError, BirthError, Deadline, End, Granted, QuotaError, Wishes};
@@ -21,6 +22,7 @@ pub struct ApiVerbs {
     events: Arc<dyn EventSink>,
     lifecycle: Option<Arc<dyn Lifecycle>>,
     version: String,
+    lines: Lines,
 }
 
 impl ApiVerbs {
@@ -31,7 +33,7 @@ impl ApiVerbs {
         lifecycle: Option<Arc<dyn Lifecycle>>,
         version: String,
     ) -> Self {
-        ApiVerbs { api, events, lifecycle, version }
+        ApiVerbs { api, events, lifecycle, version, lines: Lines::default() }
     }
 
     async fn create(&self, client: &Arc<ClientInstance>, wishes: Wishes) -> Result<Granted, ApiError> {
@@ -89,7 +91,8 @@ impl ApiVerbs {
             ApiError::Full { .. }
             | ApiError::Paused { .. }
             | ApiError::Birth(BirthError::HostFull(_) | BirthError::Stopping) => {
-                tracing::info!(verb, client = client.id(), reason = chain, "unavailable");
+                let client = client.id();
+                self.lines.say("unavailable", || tracing::info!(verb, client, reason = chain, "unavailable"));
                 Response::refused(Message::Unavailable, None)
             }
             ApiError::Birth(BirthError::NoFreePort { .. }) => {

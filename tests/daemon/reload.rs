@@ -123,8 +123,9 @@ fn connections_are_limited_as_the_last_configuration_says() {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.read(&mut [0]).unwrap() == 0
     };
-    let _first = TcpStream::connect(daemon.address).unwrap();
-    assert!(closed(TcpStream::connect(daemon.address).unwrap()), "a second connection is there");
+    let first = TcpStream::connect(daemon.address).unwrap();
+    let _second = TcpStream::connect(daemon.address).unwrap();
+    assert!(closed(first), "two connections are there");
     // The time a connection has is the one from when it was accepted.
     reload(&home, &daemon, "max_connections: 1, client_timeout: 300", "client_timeout: 1");
     assert_eq!(told(&daemon, 2, "configuration: taken up").len(), 3);
@@ -143,6 +144,28 @@ fn an_access_token_is_asked_for_as_the_last_configuration_says() {
     reload(&home, &daemon, "required: true", "required: false");
     assert_eq!(told(&daemon, 2, "configuration: taken up").len(), 2);
     assert_eq!(answer(), "OK");
+}
+
+#[test]
+fn whoever_is_denied_is_turned_away_at_both_ports_from_the_reload_on() {
+    let dir = tempdir().unwrap();
+    let home = Home::new(dir.path(), "ip_filter: {deny: []}").with_vectors_key().simulated("boot=10ms").patient();
+    let daemon = home.start();
+    assert_eq!(stat(daemon.address)["available"], 6);
+    reload(&home, &daemon, "deny: []", "deny: [127.0.0.1]");
+    assert_eq!(told(&daemon, 1, "configuration: taken up"), ["ip_filter.deny"]);
+    let api = daemon.log.until("the API's address", |lines| {
+        let line = lines.iter().find_map(|line| line.split_once("https://"))?;
+        Some(line.1.split('"').next().unwrap().to_owned())
+    });
+    for (port, says) in [(daemon.address.to_string(), "turned away"), (api, "API: turned away")] {
+        let mut stream = TcpStream::connect(port).unwrap();
+        assert!(!matches!(stream.read(&mut [0]), Ok(1)));
+        daemon.log.until(says, |lines| lines.iter().any(|line| line.contains(says)).then_some(()));
+    }
+    reload(&home, &daemon, "deny: [127.0.0.1]", "deny: []");
+    assert_eq!(told(&daemon, 2, "configuration: taken up").len(), 2);
+    assert_eq!(stat(daemon.address)["available"], 6);
 }
 
 #[test]

@@ -6,13 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 
 use anweddol::error_chain;
 use anweddol::server::key::{KeyFileError, load, load_or_generate};
+use anweddol::wire::exchange::{ServerExchange, ServerStep, Unwrapped};
 use anweddol::wire::keys::Backend;
-use anweddol::wire::{KeyError, KeySize, Limits, PrivateKey, PublicKey};
-use rsa::pkcs8::{EncodePublicKey, LineEnding};
+use anweddol::wire::{AccessTokens, KeyError, KeySize, Limits, PrivateKey, PublicKey, Session, WireError};
+use rsa::pkcs8::{DecodePublicKey, EncodePublicKey, LineEnding};
+use rsa::traits::PublicKeyParts;
 use rsa::{BigUint, RsaPublicKey};
 use tempfile::tempdir;
 
-use crate::support::text;
+use crate::support::{handshake, text};
 
 /// A public key of so many bits; nobody has the private one.
 fn public(bits: usize, exponent: u64) -> Result<PublicKey, KeyError> {
@@ -54,6 +56,57 @@ fn a_new_key_works_with_both_backends() {
         assert_eq!(public.fingerprint(), key.fingerprint());
         assert_eq!(*key.unwrap(&public.wrap(b"secret").unwrap()).unwrap(), *b"secret");
     }
+}
+
+/// A number as the server's key would have encrypted it, whatever it is.
+fn encrypted(number: &[u8]) -> Vec<u8> {
+    let key = RsaPublicKey::from_public_key_pem(text("/server/public_pem")).unwrap();
+    let cipher = BigUint::from_bytes_be(number).modpow(key.e(), key.n()).to_bytes_be();
+    [vec![0; 512 - cipher.len()], cipher].concat()
+}
+
+#[test]
+fn every_way_to_be_no_session_key_is_the_same_failure() {
+    let public = |pem| PublicKey::from_pem(text(pem).as_bytes(), &Limits::default()).unwrap();
+    let (server, client) = (public("/server/public_pem"), public("/client/public_pem"));
+    // What follows is right where Manger's attack asks, or wrong: the first byte of what was padded.
+    let first_byte = |byte: u8| encrypted(&[&[byte][..], &[0x5a; 511]].concat());
+    let mut wrong = vec![first_byte(0), first_byte(1), first_byte(2), first_byte(0x40)];
+    // PKCS#1 v1.5, whole and cut; the trivial numbers; one over the modulus; lengths; other keys; damage.
+    wrong.push(encrypted(&[&[0, 2][..], &[0x5a; 461], &[0], &[7; 48]].concat()));
+    wrong.push(encrypted(&[&[0, 2][..], &[0x5a; 510]].concat()));
+    wrong.extend([vec![0; 512], [&[0; 511][..], &[1]].concat(), vec![0xff; 512], vec![], vec![1; 511], vec![1; 513]]);
+    wrong.push(client.wrap(&[7; 48]).unwrap());
+    let mut damaged = server.wrap(&[7; 48]).unwrap();
+    damaged[511] ^= 1;
+    wrong.push(damaged);
+    // Well padded, and of no length that a session key has.
+    wrong.extend([0, 1, 31, 33, 47, 49, 446].map(|length| server.wrap(&vec![7; length]).unwrap()));
+    for backend in [Backend::ConstantTime, Backend::Portable] {
+        let key = PrivateKey::from_pem(text("/server/private_pem"), backend).unwrap();
+        for wrong in &wrong {
+            let failure = outcome(&key, wrong).unwrap_err();
+            assert!(matches!(failure, WireError::SessionKey) && failure.source().is_none());
+            assert_eq!(failure.reply(), b"0");
+        }
+        for right in [32, 40, 48] {
+            assert!(outcome(&key, &server.wrap(&vec![7; right]).unwrap()).is_ok());
+        }
+    }
+}
+
+/// What a server makes of a session key in a conversation that is good until then.
+fn outcome(key: &PrivateKey, wrapped: &[u8]) -> Result<Unwrapped, WireError> {
+    let mut exchange = ServerExchange::new(crate::support::key("server"), Limits::default(), AccessTokens::Unknown);
+    // Any other number of bytes than the modulus has never gets so far.
+    let whole = [&handshake()[..810], wrapped, &[0; 512]].concat();
+    let (mut input, mut work) = (&whole[..], None);
+    while work.is_none() {
+        if let ServerStep::Unwrap(found) = exchange.receive(&mut input)? {
+            work = Some(found);
+        }
+    }
+    work.unwrap().perform(key, Session::fresh(&[9; 48]))
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod client;
 mod keys;
+mod limits;
 mod rsa;
 mod running;
 mod sanitization;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anweddol::model::{Event, EventKind};
-use anweddol::server::tcp::{WireConfig, WireServer};
+use anweddol::server::gate::Gate;
+use anweddol::server::tcp::{WireConfig, WireServer, processors};
 use anweddol::server::{Answer, ClientInstance, EventSink, Verbs};
 use anweddol::wire::{Request, Response};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Map, json};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -132,11 +133,21 @@ impl Running {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut WireConfig)) -> Self {
+        Running::limited(change, Arc::default(), Arc::new(Semaphore::new(processors()))).await
+    }
+
+    /// With a gate, and with the permits to exchange keys in the test's hand.
+    pub(crate) async fn limited(
+        change: impl FnOnce(&mut WireConfig),
+        gate: Arc<Gate>,
+        key_exchanges: Arc<Semaphore>,
+    ) -> Self {
         let mut config = WireConfig::new("127.0.0.1:0".parse().unwrap());
         change(&mut config);
         let (log, go_on, stop) = (Log::new(), CancellationToken::new(), CancellationToken::new());
         let verbs = TestVerbs { log: log.clone(), go_on: go_on.clone() };
         let server = WireServer::bind(config, key("server"), Arc::new(verbs), Arc::new(log.clone())).await.unwrap();
+        let server = server.limited(gate, key_exchanges);
         let address = server.local_addr();
         let task = tokio::spawn(server.run(stop.clone()));
         Running { address, log, go_on, stop, task }

@@ -117,6 +117,44 @@ async fn what_cannot_be_deciphered_is_a_bad_request_like_any_other() {
     }
 }
 
+/// What is on the wire for a message that cannot be accepted: bytes of the answer's size and of the answer, and what
+/// happened in the server.
+async fn refusal(generation: Generation, message: &str, damage: Option<usize>) -> (usize, usize, Vec<EventKind>) {
+    let server = Running::start().await;
+    let mut client = RawClient::connect(server.address).await;
+    let mut sealed = client.session.seal(generation, message, [3; 16]).unwrap();
+    if let Some(from_end) = damage {
+        let at = sealed.packet.len() - from_end;
+        sealed.packet[at] ^= 0x80;
+    }
+    client.stream.write_all(&sealed.header).await.unwrap();
+    assert_eq!(read(&mut client.stream, 1).await, b"1");
+    client.stream.write_all(&sealed.packet).await.unwrap();
+    let header = read(&mut client.stream, if generation == Generation::First { 8 } else { 16 }).await.len();
+    client.stream.write_all(b"1").await.unwrap();
+    let packet = rest(&mut client.stream).await.len();
+    (header, packet, kinds(&server.log.count(EventKind::ClientClosed, 1).await))
+}
+
+#[tokio::test]
+async fn no_failure_after_decryption_can_be_told_from_another() {
+    let good = r#"{"verb": "STAT", "parameters": {}}"#;
+    for (generation, _) in GENERATIONS {
+        let next_iv = if generation == Generation::First { 0 } else { 16 };
+        let mut refusals = Vec::new();
+        // Padding, the text's first block, its verb; then what is no text, no JSON, no object, no request.
+        for damage in [17, 48, 40] {
+            refusals.push(refusal(generation, good, Some(damage + next_iv)).await);
+        }
+        for message in ["\u{7f}\u{0}", "{", "", "[]", "{}", r#"{"verb": "stat", "parameters": {}}"#, &"[".repeat(5000)]
+        {
+            refusals.push(refusal(generation, message, None).await);
+        }
+        assert!(refusals.iter().all(|refusal| *refusal == refusals[0]), "{refusals:?}");
+        assert_eq!(refusals[0].2[1..], [EventKind::Client, EventKind::MalformedRequest, EventKind::ClientClosed]);
+    }
+}
+
 #[tokio::test]
 async fn a_size_that_is_none_or_too_large_is_refused_and_told_as_malformed() {
     for size in [&b"99999999"[..], b"65537===", b"0=======", &[0xaa; 16]] {
@@ -204,25 +242,6 @@ async fn the_deadline_counts_the_whole_exchange_not_each_byte() {
     assert_eq!(kinds(&events), [EventKind::Connection, EventKind::RuntimeError], "before it had sent its keys");
     assert_eq!(events.last().unwrap().details["error"], "TooSlow");
     dribble.abort();
-}
-
-#[tokio::test]
-async fn a_surplus_of_connections_is_closed_at_once() {
-    let server = Running::with(|config| config.max_connections = 2).await;
-    let first = TcpStream::connect(server.address).await.unwrap();
-    let _second = TcpStream::connect(server.address).await.unwrap();
-    server.log.count(EventKind::Connection, 2).await;
-    let mut surplus = TcpStream::connect(server.address).await.unwrap();
-    assert_eq!(rest(&mut surplus).await, b"");
-    // A place that becomes free can be had.
-    drop(first);
-    loop {
-        let mut stream = TcpStream::connect(server.address).await.unwrap();
-        let _ = stream.write_all(text("/client/size_header").as_bytes()).await;
-        if tokio::io::AsyncReadExt::read_exact(&mut stream, &mut [0]).await.is_ok() {
-            break;
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

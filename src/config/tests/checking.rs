@@ -112,6 +112,22 @@ const ROWS: &[(&str, &str)] = &[
         "host:\n  disk_reserve: true",
         "c.yaml:2:3: host.disk_reserve is true: write a whole number with Ki, Mi or Gi, as 512Mi, or null",
     ),
+    (
+        "ip_filter:\n  allow: [10.0.0.0/33]",
+        "c.yaml:2:3: ip_filter.allow is [\"10.0.0.0/33\"]: in [0]: '10.0.0.0/33' is no network of IP addresses: write ADDRESS/BITS",
+    ),
+    ("ip_filter:\n  deny: everybody", "c.yaml:2:3: ip_filter.deny is 'everybody': "),
+    (
+        "rates:\n  connections_per_minute: 0",
+        "c.yaml:2:3: rates.connections_per_minute is 0: invalid value: integer `0`, expected a nonzero u32; write a whole number above 0",
+    ),
+    (
+        "rates:\n  requests_per_minute: -1",
+        "c.yaml:2:3: rates.requests_per_minute is -1: write a whole number above 0, or null",
+    ),
+    ("rates:\n  connections_per_address: many", "c.yaml:2:3: rates.connections_per_address is 'many': "),
+    ("rates:\n  key_exchanges: 513", "c.yaml:2:3: rates.key_exchanges is 513: write 1 to 512, or null"),
+    ("rates:\n  exempt: [localhost]", "c.yaml:2:3: rates.exempt is [\"localhost\"]: in [0]: 'localhost' is no network"),
     ("events:\n  keep: all", "c.yaml:2:3: events.keep is 'all': write a whole number"),
     // Values that types take and that cannot be.
     ("server:\n  client_timeout: 0", "c.yaml:2:3: server.client_timeout is 0: write 1 to 3600 seconds"),

@@ -64,6 +64,7 @@ use crate::api::events::Events;
 use crate::api::plain::Plain;
 use crate::api::{Api, Objects};
 use crate::plan::clock::Clock;
+use crate::server::gate::Refusal;
 use crate::store::Store;
 use limits::Limits;
 use negotiate::Form;
@@ -137,6 +138,11 @@ impl Kube {
     /// What answers requests that come in through a door.
     pub fn router(self: Arc<Self>, door: Door) -> Router {
         Router::new().fallback(answer).layer(Extension(door)).with_state(self)
+    }
+
+    /// What whoever asks too often is told.
+    pub(super) fn too_many(refusal: Refusal) -> Response {
+        Status::too_many(refusal.to_string()).into_response()
     }
 
     /// Who asks. Only the local door needs no token.

@@ -1,7 +1,6 @@
 //! One connection, from its first byte to its end.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, WireConfig};
+use super::{Shared, Visit, WireConfig};
 use crate::link::{Link, random};
 use crate::model::{Client, EventKind};
 use crate::server::handling::{self, Confirm, Handled, Panicked, Undelivered};
@@ -38,6 +37,8 @@ enum ConnectionError {
     Gone,
     #[error("a handler closed the client")]
     Closed,
+    #[error("another client needed its place, and it had not exchanged keys")]
+    Displaced,
     #[error("the server stops")]
     Stopping,
     #[error("the server has no random numbers")]
@@ -58,6 +59,7 @@ impl ConnectionError {
             ConnectionError::NotAccepted(_) => "NotAccepted",
             ConnectionError::Gone => "Gone",
             ConnectionError::Closed => "Closed",
+            ConnectionError::Displaced => "Displaced",
             ConnectionError::Stopping => "Stopping",
             ConnectionError::Random(_) => "Random",
             ConnectionError::Worker(_) => "Worker",
@@ -67,23 +69,31 @@ impl ConnectionError {
 }
 
 /// Serves one connection. Its failures are told as events and concern nobody else.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
-    let client = telling::client(peer.ip());
+pub(super) async fn serve(stream: TcpStream, visit: Visit, shared: Arc<Shared>) {
+    let client = telling::client(visit.peer.ip());
     let closed = CancellationToken::new();
     let event = telling::about(EventKind::Connection, &client, shared.events.now());
-    let party = Party::Socket(RawSocket::new(peer, closed.clone()));
+    let party = Party::Socket(RawSocket::new(visit.peer, closed.clone()));
     let mut link = match Link::new(stream) {
         Ok(link) => link,
         Err(error) => return shared.tell(&client, None, ConnectionError::Broken(error)).await,
     };
     let config = shared.settings.borrow().clone();
-    let mut connection =
-        Connection { link: &mut link, client: &client, shared: &shared, config: &config, connected: None };
+    let mut connection = Connection {
+        link: &mut link,
+        client: &client,
+        visit: &visit,
+        shared: &shared,
+        config: &config,
+        connected: None,
+    };
+    let displaced = visit.place.lost();
     // Whoever closes it has it end here, wherever it is: what was being done is dropped, and by that undone.
     let ended = tokio::select! {
         biased;
         () = closed.cancelled() => Err(ConnectionError::Closed),
         () = shared.abandon.cancelled() => Err(ConnectionError::Stopping),
+        () = displaced.cancelled() => Err(ConnectionError::Displaced),
         ended = async {
             shared.events.at(Moment { event, party }).await;
             connection.converse(&closed).await
@@ -93,6 +103,10 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
     closed.cancel();
     let confirm = match ended {
         Ok(confirm) => confirm,
+        // Its place is another's: nothing is waited for.
+        Err(error @ ConnectionError::Displaced) => {
+            return shared.turned_away(visit.peer, error.name(), &error);
+        }
         Err(error) => {
             shared.failed(&config, &client, connected.as_ref(), &mut link, error).await;
             None
@@ -138,7 +152,10 @@ impl Shared {
     async fn tell(&self, client: &Client, instance: Option<&Arc<ClientInstance>>, error: ConnectionError) {
         match error {
             // No failures: we ended it ourselves, or somebody only looked whether the port is open.
-            ConnectionError::Closed | ConnectionError::Stopping | ConnectionError::NothingSaid => {}
+            ConnectionError::Closed
+            | ConnectionError::Stopping
+            | ConnectionError::Displaced
+            | ConnectionError::NothingSaid => {}
             ConnectionError::Protocol(_)
             | ConnectionError::Broken(_)
             | ConnectionError::TooSlow(_)
@@ -158,6 +175,7 @@ impl Shared {
 struct Connection<'a> {
     link: &'a mut Link,
     client: &'a Client,
+    visit: &'a Visit,
     shared: &'a Arc<Shared>,
     /// As it was when the connection was accepted.
     config: &'a WireConfig,
@@ -187,6 +205,9 @@ impl Connection<'_> {
             () = shared.stop.cancelled() => return Err(ConnectionError::Stopping),
             done = timeout_at(deadline, self.keys(&mut exchange)) => done.map_err(late)??,
         }
+        if !self.visit.place.known() {
+            return Err(ConnectionError::Displaced);
+        }
         let now = shared.events.now();
         let (client, mut sent) = ClientInstance::connected(self.client.clone(), now, closed.clone());
         let began = Instant::now();
@@ -199,9 +220,13 @@ impl Connection<'_> {
             () = shared.stop.cancelled() => return Err(ConnectionError::Stopping),
             incoming = timeout_at(deadline, self.request(&mut exchange)) => incoming.map_err(late)??,
         };
-        let handled = match incoming.request {
-            Ok(request) => self.handle(&client, &mut sent, request).await?,
-            Err(malformed) => {
+        let handled = match self.visit.pass.request().map(|()| incoming.request) {
+            Err(refusal) => {
+                shared.turned_away(self.visit.peer, refusal.name(), &refusal);
+                Answer::from(Response::refused(Message::RefusedRequest, Some("Too many requests"))).into()
+            }
+            Ok(Ok(request)) => self.handle(&client, &mut sent, request).await?,
+            Ok(Err(malformed)) => {
                 let event = telling::about(EventKind::MalformedRequest, self.client, shared.events.now())
                     .message(malformed.to_string())
                     .detail("errors", Value::Object(malformed.dictionary()));
@@ -260,11 +285,14 @@ impl Connection<'_> {
         }
     }
 
-    /// RSA work, on the blocking pool and on no more cores than there are.
+    /// RSA work, on the blocking pool, when it is this client's turn and as long as it is there.
     async fn unwrap(&self, work: Unwrap) -> Result<Unwrapped, ConnectionError> {
         let fresh = Session::fresh(&*random().map_err(ConnectionError::Random)?);
         let key = self.shared.key.clone();
-        let permit = self.shared.rsa.clone().acquire_owned().await;
+        let permit = self.shared.key_exchanges.clone().acquire_owned().await;
+        if self.link.left() {
+            return Err(ConnectionError::Gone);
+        }
         let outcome = spawn_blocking(move || {
             // Held until the work is done, even if nobody waits for it any more.
             let _permit = permit;

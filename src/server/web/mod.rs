@@ -36,7 +36,7 @@
 //! Anweddol-client 4.1.2. That `access_token` is a parameter like on the wire, and what is said without it, is
 //! `anwdlserver/process.py`.
 //!
-//! Limits: connections at once, who comes then waits; the wire's `client_timeout` for TLS, head and body together, its
+//! Limits: who may connect and how often, by the gate of all ports; connections at once, who comes then waits; the wire's `client_timeout` for TLS, head and body together, its
 //! `answer_timeout` for taking the answer, its longest message for the body.
 //!
 //! No browser's page of another origin can read an answer: there is no CORS. Passwords cross this port: without TLS, on an
@@ -61,7 +61,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::{self, Conversation, Entrance};
+use super::gate::Gate;
 use super::https::HttpsError;
+use super::lines::Lines;
 use super::tcp::WireConfig;
 use super::{EventSink, Verbs};
 use crate::private_file::PrivateFileError;
@@ -150,6 +152,7 @@ pub struct Web {
     listener: TcpListener,
     address: SocketAddr,
     acceptor: Option<TlsAcceptor>,
+    gate: Arc<Gate>,
     shared: Arc<Shared>,
 }
 
@@ -160,6 +163,7 @@ impl Web {
         wire: &WireConfig,
         verbs: Arc<dyn Verbs>,
         events: Arc<dyn EventSink>,
+        gate: Arc<Gate>,
     ) -> Result<Web, WebError> {
         let failed = |source| WebError::Bind { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
@@ -173,7 +177,7 @@ impl Web {
             );
         }
         let shared = Arc::new(Shared::new(wire.clone(), verbs, events));
-        Ok(Web { listener, address, acceptor, shared })
+        Ok(Web { listener, address, acceptor, gate, shared })
     }
 
     /// Where it listens; tells the port if the system chose it.
@@ -183,7 +187,7 @@ impl Web {
 
     /// Serves until `stop` is cancelled, then until its connections have ended or the wire's `stop_grace` is over.
     pub async fn run(self, stop: CancellationToken) {
-        let clients = Clients { web: self, stop: stop.clone() };
+        let clients = Clients { web: self, lines: Lines::default(), stop: stop.clone() };
         let tasks = connections::accept(&clients, MOST_CONNECTIONS, DOOR, stop).await;
         let shared = Arc::clone(&clients.web.shared);
         // Nobody connects any more.
@@ -199,14 +203,25 @@ impl Web {
 /// Those who connect.
 struct Clients {
     web: Web,
+    lines: Lines,
     stop: CancellationToken,
 }
 
 impl Entrance for Clients {
     async fn next(&self) -> io::Result<Conversation> {
         let (stream, peer) = self.web.listener.accept().await?;
+        // A connection has one request.
+        let pass = match self.web.gate.admit(peer.ip()).and_then(|pass| pass.request().map(|()| pass)) {
+            Ok(pass) => pass,
+            Err(refusal) => {
+                let say = || tracing::warn!(client = %peer.ip(), reason = %refusal, "web: turned away");
+                self.lines.say(refusal.name(), say);
+                return Ok(std::future::ready(()).boxed());
+            }
+        };
         let (shared, acceptor, stop) = (Arc::clone(&self.web.shared), self.web.acceptor.clone(), self.stop.clone());
         Ok(async move {
+            let _pass = pass;
             let deadline = Instant::now() + shared.wire.client_timeout;
             match acceptor {
                 None => exchange::serve(stream, peer, deadline, &shared, &stop).await,

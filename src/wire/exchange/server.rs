@@ -91,6 +91,13 @@ impl Unwrap {
 
     /// Checks that the client sent a session key for us, and wraps the fresh one for it. Its own is not used: then
     /// nothing that it chose, and nothing that our long-lived key protects, is enough to read the session.
+    ///
+    /// A key that cannot be opened is refused with `0`, and that is no oracle. OAEP is made for it: who learns of any
+    /// ciphertext that it is none learns nothing of another one's text. What would help (Manger 2001) is to tell a wrong
+    /// first byte from the other ways to be wrong, and those have one error, one answer and, in aws-lc, one time: padding
+    /// is checked whole, without a branch. A text of another length than a session key's is refused in the same way; who
+    /// can make one knew it already. A number that is not less than the modulus is refused without work, and whoever
+    /// sends one knows that it is. Kept by `every_way_to_be_no_session_key_is_the_same_failure` (tests/wire).
     pub fn perform(self, key: &PrivateKey, fresh: Session) -> Result<Unwrapped, WireError> {
         let chosen = key.unwrap(&self.wrapped).map_err(|_| WireError::SessionKey)?;
         Session::from_bytes(&chosen)?;

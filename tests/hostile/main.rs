@@ -1,0 +1,16 @@
+//! Hostile clients against a running daemon that simulates its machines. Beside each attack a good client is served, and
+//! afterwards nothing of the attack is left.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod floods;
+mod keys;
+mod log;
+mod memory;
+mod replays;
+mod siege;
+mod slow;
+#[allow(dead_code)]
+#[path = "../wire/support.rs"]
+mod support;
+mod truncations;
