@@ -111,6 +111,7 @@ pub mod model;
 pub mod operator;
 pub mod plan;
 pub mod private_file;
+mod privilege;
 pub mod server;
 pub mod store;
 pub mod wire;
