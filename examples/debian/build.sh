@@ -11,7 +11,7 @@ target=${CARGO_TARGET_DIR:-target}
 program=$target/$profile/anweddol
 [ "$profile" = dev ] && program=$target/debug/anweddol
 
-cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb >&2
+cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb --version '^3' >&2
 
 made=$target/package
 rm -rf "$made"
