@@ -31,8 +31,12 @@ impl Host {
     /// Boots it.
     pub(crate) fn boot() -> Host {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/package/host.sh");
-        let unshare =
-            Command::new(script).arg(prepared("debian.tar")).stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap();
+        let unshare = Command::new(script)
+            .arg(prepared("debian.tar"))
+            .stdout(Stdio::null())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let children = format!("/proc/{0}/task/{0}/children", unshare.id());
         let mut host = Host { unshare, init: String::new() };
         // The script has children of its own before it becomes the one whose child is process 1.
@@ -42,7 +46,9 @@ impl Host {
             let name = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
             (name.trim() == "systemd").then_some(child)
         });
-        until("the end of the boot", || (host.tries("systemctl is-system-running").1.trim() == "running").then_some(()));
+        until("the end of the boot", || {
+            (host.tries("systemctl is-system-running").1.trim() == "running").then_some(())
+        });
         host
     }
 
@@ -104,8 +110,13 @@ impl Drop for Host {
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
         let _ = Command::new("umount").args(["--lazy", "/run/host"]).status();
-        let groups = format!("find /run/cgroup/anweddol-lab-{} -depth -type d -exec rmdir {{}} + 2>/dev/null", self.unshare.id());
-        until("an empty control group", || Command::new("sh").args(["-c", &groups]).status().ok()?.success().then_some(()));
+        let groups = format!(
+            "find /run/cgroup/anweddol-lab-{} -depth -type d -exec rmdir {{}} + 2>/dev/null",
+            self.unshare.id()
+        );
+        until("an empty control group", || {
+            Command::new("sh").args(["-c", &groups]).status().ok()?.success().then_some(())
+        });
     }
 }
 

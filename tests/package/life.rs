@@ -14,7 +14,9 @@ fn files(host: &Host) -> String {
 /// What of machines and networks is there.
 fn machines(host: &Host) -> String {
     let libvirt = "virsh -q -c qemu:///system";
-    host.run(&format!("{libvirt} list --all --name; {libvirt} net-list --all --name; nft list tables; ls /var/log/libvirt/qemu"))
+    host.run(&format!(
+        "{libvirt} list --all --name; {libvirt} net-list --all --name; nft list tables; ls /var/log/libvirt/qemu"
+    ))
 }
 
 fn with_a_disk(host: &Host) {
