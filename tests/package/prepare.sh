@@ -10,11 +10,15 @@ mkdir -p "$out"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-examples/debian/build.sh dev --fast --quiet --deb-version 0.1.0-1 --output "$scratch/first.deb" >/dev/null
-dpkg-deb --raw-extract "$scratch/first.deb" "$scratch/next"
-sed -i 's/^Version: .*/Version: 0.1.0-2/' "$scratch/next/DEBIAN/control"
-dpkg-deb --root-owner-group -Znone --build "$scratch/next" "$scratch/next.deb" >/dev/null
-mv "$scratch"/{first,next}.deb "$out"
+made_of=("$target/debug/anweddol" Cargo.toml README.md examples/debian examples/systemd)
+if [ ! -e "$out/next.deb" ] || [ -n "$(find "${made_of[@]}" -newer "$out/next.deb" -print -quit)" ]; then
+  examples/debian/build.sh dev --fast --quiet --deb-version 0.1.0-1 --output "$scratch/first.deb" >/dev/null
+  dpkg-deb --raw-extract "$scratch/first.deb" "$scratch/next"
+  sed -i 's/^Version: .*/Version: 0.1.0-2/' "$scratch/next/DEBIAN/control"
+  dpkg-deb --root-owner-group -Znone --build "$scratch/next" "$scratch/next.deb" >/dev/null
+  mv "$scratch/first.deb" "$out"
+  mv "$scratch/next.deb" "$out"
+fi
 
 . /etc/os-release
 components=main
