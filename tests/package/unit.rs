@@ -36,6 +36,12 @@ fn the_daemon_has_no_more_rights_than_it_needs_and_one_that_stands_still_is_star
         assert_eq!(u64::from_str_radix(&status(&host, set), 16).unwrap(), CAPABILITIES, "{set}");
     }
 
+    // A reload is a line of its log, and no other process.
+    let process = host.unit("MainPID");
+    host.run("systemctl reload anweddol");
+    until("the reload", || host.log().contains("configuration: read again").then_some(()));
+    assert_eq!(host.unit("MainPID"), process);
+
     let granted = grant(&create(ADDRESS));
     let runtime = runtime();
     let mut session = runtime.block_on(log_in(&granted));
