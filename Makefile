@@ -6,7 +6,7 @@ MODE ?= embedded
 ROUNDS ?= $(if $(SECONDS),,2000)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test packages nextest check fast doc-tests real soak deny clean
+.PHONY: help demo test packages nextest check fast doc-tests real soak deb deny clean
 
 help:
 	@echo 'anweddol: temporary, SSH-reachable virtual machines'
@@ -18,6 +18,7 @@ help:
 	@echo '  make soak SECONDS=n     the same for so long'
 	@echo '  make soak REAL=n        the same with real guests and SSH sessions, so many kills in each mode (needs root or sudo)'
 	@echo '  make check              the quick half of it: format, lints, documentation'
+	@echo '  make deb                a Debian package in target/debian: the daemon as a service, its manual, completions'
 	@echo '  make deny               licences, sources and known faults of dependencies (needs cargo-deny and the network)'
 	@echo '  make packages           the system packages all of these need; they install them by themselves'
 	@echo '  make clean              removes what was built'
@@ -38,6 +39,10 @@ test:
 
 soak: packages
 	@tests/soak.sh '$(ROUNDS)' '$(SECONDS)' '$(REAL)'
+
+deb: packages
+	cargo build --locked --release
+	@examples/debian/build.sh release
 
 deny:
 	@cargo deny --version >/dev/null 2>&1 || { echo "make deny: run 'cargo install --locked cargo-deny' first" >&2; exit 1; }

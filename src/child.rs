@@ -88,7 +88,7 @@ impl Program {
         }
         let said = match err.trim() {
             "" => format!("{program} failed ({status}) and said nothing"),
-            said if said.contains("Operation not permitted") => format!("{said}: this needs root"),
+            said if said.contains("Operation not permitted") => format!("{said}: this needs root, or CAP_NET_ADMIN"),
             said => said.to_owned(),
         };
         Err(ChildError::Failed { said })

@@ -10,6 +10,8 @@ pub mod rebuild;
 mod reload;
 mod simulation;
 mod taken;
+pub mod teardown;
+mod watchdog;
 
 use std::fs;
 use std::io;
@@ -17,8 +19,10 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -56,6 +60,10 @@ use taken::{Limits, Taken};
 
 /// The pool that the wire protocol's CREATE takes machines from.
 pub const DEFAULT_POOL: &str = "default";
+/// How long a daemon may take to stop. What is not done by then the next start goes on with, as after a kill. Whoever
+/// supervises it has to wait longer: `the_units_wait_longer_than_the_daemon_takes` (daemon/watchdog) reads it in the
+/// unit.
+const STOP_PATIENCE: Duration = Duration::from_secs(45);
 
 /// Why the daemon does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -203,12 +211,18 @@ pub async fn serve(
     }
     let running = assembled(plan).await?.launch(Handlers::default()).await?;
     notify(&[sd_notify::NotifyState::Ready]);
+    let watched = watchdog::start(running.pulse());
     let over = tokio::select! {
         over = running.over(&stop) => over,
         never = reload::follow(&running, reloads) => match never {},
     };
     notify(&[sd_notify::NotifyState::Stopping]);
-    running.end(over, StopMode::Drain).await
+    let ended = timeout(STOP_PATIENCE, running.end(over, StopMode::Drain)).await;
+    drop(watched);
+    ended.unwrap_or_else(|_| {
+        tracing::warn!("something did not end within {} s and is left behind", STOP_PATIENCE.as_secs());
+        Ok(())
+    })
 }
 
 /// What a doctor works with where no daemon runs: the store, which nobody else can open meanwhile, and the hypervisor. It

@@ -54,6 +54,8 @@
 //! | instance | one installation, by the UUID in its store and beside it; part of the mark |
 //! | drift, leftover | what is there and what is recorded do not agree; what is ours and has no record ([`plan::drift`]) |
 //! | check | something that machines need of their host, judged from facts ([`plan::checks`]) |
+//! | teardown | the end of an installation on this host, its records apart ([`daemon::teardown`]) |
+//! | pulse | whether the parts answer without which a daemon is none; systemd's watchdog is told of it |
 //! | pass | observe, decide, commit, one step: for one object, never two at once |
 //! | step | one effect on the world that may be taken again without harm ([`plan::container::Step`]) |
 //! | present, absent, unknown | what an observation can be; only a positive *absent* counts as gone ([`model::Seen`]) |
@@ -112,6 +114,7 @@ pub mod model;
 pub mod operator;
 pub mod plan;
 pub mod private_file;
+mod privilege;
 pub mod server;
 pub mod store;
 pub mod wire;

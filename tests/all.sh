@@ -64,6 +64,10 @@ kubernetes() {
   [ -n "$ANWEDDOL_KUBECTL_OLDER" ] || which='not test(/^older::/)'
   cargo nextest run --locked --run-ignored only --test kube -E "$which"
 }
+package() {
+  tests/package/prepare.sh
+  "${embedded[@]}" "${real[@]}" --profile lab --test package
+}
 lab=(tests/lab/run.sh)
 embedded=(tests/lab/run.sh --no-libvirtd)
 real=(cargo nextest run --locked --offline --run-ignored only)
@@ -82,13 +86,14 @@ run crashes env "ANWEDDOL_CRASH_SECONDS=${ANWEDDOL_CRASH_SECONDS:-60}" \
 run 'documentation examples' cargo test --locked --doc
 run 'image, on QEMU' cargo nextest run --locked --profile lab --test image --run-ignored only
 run 'disks that fail' "${embedded[@]}" "${real[@]}" --test store faults
-# Their programs are fetched and built while the labs mostly wait.
-tests/kube/tools.sh >/dev/null 2>&1 &
+# Their programs, and the Debian for the package, are fetched and built while the labs mostly wait.
+{ tests/kube/tools.sh; tests/package/prepare.sh; } >/dev/null 2>&1 &
 tools=$!
 in_both_labs 'libvirt' 'test(/^system/)' 'test(/^embedded/)' "${real[@]}" --test libvirt
 in_both_labs 'guests' 'all()' 'not test(/^libvirtd::/)' "${real[@]}" --profile lab --test guest
 in_both_labs 'crashes, real' 'test(/^real/)' 'test(/^real/)' "${real[@]}" --profile crash --no-capture --test crash
 in_both_labs 'library' 'all()' 'all()' "${real[@]}" --profile lab --test library
 wait $tools || true
+run 'package' package
 run 'kubectl, helm and others' kubernetes
 finished=yes

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{ConfigArgs, ImageBuildArgs, Output, Result};
+use crate::api::Digests;
 use crate::config::{Config, ConfigError};
 use crate::manifest::crd;
 use crate::model::Kind;
+use crate::privilege;
 
 /// Where the configuration is looked for when none is named.
 pub(super) const CONFIG_FILE: &str = "/etc/anweddol/config.yaml";
@@ -44,8 +46,21 @@ pub(super) fn config(args: &ConfigArgs) -> Result<Config> {
     Ok(source(args.clone())?.read()?)
 }
 
+/// The same, to do what the daemon does in its state directory: root does it as the daemon's user. Before any thread.
+pub(super) fn config_as_owner(args: &ConfigArgs) -> Result<Config> {
+    let config = config(args)?;
+    act_as_owner(&config)?;
+    Ok(config)
+}
+
+/// Goes on as the owner of the state directory, where this is root.
+pub(super) fn act_as_owner(config: &Config) -> Result<()> {
+    let dir = &config.state_dir;
+    Ok(privilege::act_as_owner_of(dir).map_err(|error| format!("'{}': {error}", dir.display()))?)
+}
+
 pub(super) fn fingerprint(args: ConfigArgs) -> Result<ExitCode> {
-    let path = crate::daemon::key_path(&config(&args)?.state_dir);
+    let path = crate::daemon::key_path(&config_as_owner(&args)?.state_dir);
     println!("{}", crate::server::key::load(&path)?.fingerprint());
     Ok(ExitCode::SUCCESS)
 }
@@ -58,9 +73,24 @@ pub(super) fn crds() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+pub(super) fn man(command: clap::Command, dir: &Path) -> Result<ExitCode> {
+    std::fs::create_dir_all(dir)?;
+    clap_mangen::generate_to(command, dir)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn image_check(args: &ConfigArgs) -> Result<ExitCode> {
+    let image = config_as_owner(args)?.template().image;
+    Digests::default().sha256(&image)?;
+    for file in image.files() {
+        println!("{}", file.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) fn image_build(args: ImageBuildArgs) -> Result<ExitCode> {
     use crate::guest::image::{Artifact, BuildOptions, build};
-    let config = config(&args.config)?;
+    let config = config_as_owner(&args.config)?;
     let options = BuildOptions {
         out_dir: args.out.unwrap_or_else(|| config.image_dir()),
         cache_dir: config.state_dir.join("cache"),

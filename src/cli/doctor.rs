@@ -65,7 +65,7 @@ enum Compared {
 }
 
 pub(super) fn doctor(args: DoctorArgs) -> Result<ExitCode> {
-    let config = admin::config(&args.config)?;
+    let config = admin::config_as_owner(&args.config)?;
     let compared = compare(&args, &config)?;
     let checks = match args.only {
         Some(Half::Records) => Vec::new(),

@@ -23,6 +23,7 @@ mod rebuild;
 mod serve;
 mod ssh;
 mod store;
+mod teardown;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -134,6 +135,18 @@ enum Command {
     Store(store::StoreCommand),
     /// Print a chapter of the manual, or the help of a command
     Help(help::HelpArgs),
+    /// End this host's machines and remove what the daemon made for them: before it is uninstalled
+    ///
+    /// The daemon must not run. Its machines end, the sessions on them with them; disks, forwards, the network and the
+    /// nftables tables go. Records, keys and images stay: if the daemon ever starts again, it tells clients that their
+    /// machines have ended.
+    Teardown(ConfigArgs),
+    /// Write the manual's pages, one for each command
+    #[command(hide = true)]
+    Man {
+        /// Into which directory
+        dir: PathBuf,
+    },
     /// Print the completion script of a shell
     Completion {
         /// Which shell
@@ -249,6 +262,8 @@ struct StatArgs {
 enum ImageCommand {
     /// Build it from this host's Debian packages, without installing any of them
     Build(ImageBuildArgs),
+    /// Check that the configured image is there and can be read
+    Check(ConfigArgs),
 }
 
 #[derive(Args)]
@@ -331,10 +346,13 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Explain(args) => objects::explain(args),
         Command::Doctor(args) => doctor::doctor(args),
         Command::Image(ImageCommand::Build(args)) => admin::image_build(args),
+        Command::Image(ImageCommand::Check(args)) => admin::image_check(&args),
         Command::Fingerprint(args) => admin::fingerprint(args),
         Command::Config(command) => config::config(command),
         Command::Store(command) => store::store(command),
         Command::Help(args) => help::help(Cli::command(), &args),
+        Command::Teardown(args) => teardown::teardown(&args),
+        Command::Man { dir } => admin::man(Cli::command(), &dir),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "anweddol", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -31,7 +31,7 @@ pub(super) struct RebuildArgs {
 }
 
 pub(super) fn rebuild(args: &RebuildArgs) -> Result<ExitCode> {
-    let config = admin::config(&args.config)?;
+    let config = admin::config_as_owner(&args.config)?;
     let wish = Wish {
         instance: args.instance,
         run: if args.dry_run { Run::Dry } else { Run::Write },

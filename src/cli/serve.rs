@@ -44,6 +44,7 @@ pub(super) fn serve(args: ServeArgs) -> Result<ExitCode> {
         Ok(config)
     };
     let config = read()?;
+    admin::act_as_owner(&config)?;
     log();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {

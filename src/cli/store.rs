@@ -76,7 +76,7 @@ pub(super) fn store(command: StoreCommand) -> Result<ExitCode> {
 
 /// The store that an invocation means. A daemon that simulates has its own, below `simulated`.
 fn path(config: &ConfigArgs) -> Result<PathBuf> {
-    Ok(daemon::store_path(&admin::config(config)?.state_dir))
+    Ok(daemon::store_path(&admin::config_as_owner(config)?.state_dir))
 }
 
 fn check(args: &CheckArgs) -> Result<ExitCode> {
@@ -144,7 +144,7 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 fn import(args: &ImportArgs) -> Result<ExitCode> {
-    let state_dir = admin::config(&args.config)?.state_dir;
+    let state_dir = admin::config_as_owner(&args.config)?.state_dir;
     let mut text = String::new();
     let read = match args.file.as_path() {
         file if file == Path::new("-") => std::io::stdin().read_to_string(&mut text),

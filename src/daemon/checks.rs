@@ -24,6 +24,7 @@ use crate::plan::checks::machines::{Boots, Machines, Way};
 use crate::plan::checks::network::Network;
 use crate::plan::checks::storage::{ImageFile, StateDir, Storage};
 use crate::plan::checks::{Check, Facts, Seen, Status, judge};
+use crate::privilege;
 use crate::server::https::AUTHORITY;
 
 use super::ServeError;
@@ -69,18 +70,20 @@ pub(super) fn refuse_unfit(config: &Config, mode: Mode, image: &Image) -> Result
     Ok(())
 }
 
-/// How machines are run, and why. System mode needs root (for nftables) and a libvirtd that answers; embedded mode needs
+/// How machines are run, and why. System mode needs `CAP_NET_ADMIN` (for nftables) and a libvirtd that answers; embedded mode needs
 /// neither.
 pub(super) fn way(config: &Config, mode: Mode) -> (Way, &'static str) {
     match mode {
         Mode::Embedded => (Way::Embedded, "as 'hypervisor.mode' says"),
         Mode::System => (Way::System, "as 'hypervisor.mode' says"),
-        Mode::Auto if !rustix::process::geteuid().is_root() => (Way::Embedded, "this user is not root"),
+        Mode::Auto if !privilege::may_administer_networks() => {
+            (Way::Embedded, "this user is not root, nor has CAP_NET_ADMIN")
+        }
         // Its machines would be lost from sight.
         Mode::Auto if config.state_dir.join("embed").exists() => {
             (Way::Embedded, "the state directory has machines of that mode")
         }
-        Mode::Auto if libvirt::system_answers() => (Way::System, "this user is root, and libvirtd answers"),
+        Mode::Auto if libvirt::system_answers() => (Way::System, "this user may use nftables, and libvirtd answers"),
         Mode::Auto => (Way::Embedded, "no libvirtd answers"),
     }
 }

@@ -36,6 +36,7 @@
 mod builder;
 mod dispatch;
 pub mod events;
+mod pulse;
 mod run;
 
 use std::net::SocketAddr;
@@ -47,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::daemon::{ServeError, Simulation};
 pub(crate) use builder::{Keys, Plan};
 pub use builder::{Machines, ServerBuilder, StopMode, Virtualization};
+pub(crate) use pulse::Pulse;
 pub(crate) use run::{Assembly, HttpsPlan, Running};
 
 use crate::api::Api;

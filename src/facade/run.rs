@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::dispatch::Dispatcher;
+use super::pulse::Pulse;
 use super::{Handlers, StopMode};
 use crate::api::access_tokens::AccessTokenManager;
 use crate::api::plain::Plain;
@@ -25,7 +26,8 @@ use crate::api::{Api, Objects, namespaces};
 use crate::daemon::{DEFAULT_POOL, Live, ServeError};
 use crate::hypervisor::Hypervisor;
 use crate::keeper::Keeper;
-use crate::model::{DEFAULT_NAMESPACE, Event, EventKind};
+use crate::model::{DEFAULT_NAMESPACE, Event, EventKind, ObjectRef};
+use crate::operator::queue::Queue;
 use crate::operator::{self, Operator};
 use crate::server::access::Gate;
 use crate::server::events::Bus;
@@ -100,6 +102,7 @@ pub(crate) struct Running {
     pub(super) key: Arc<PrivateKey>,
     pub(super) access_tokens: Option<Arc<AccessTokenManager>>,
     health: Arc<Health>,
+    queue: Queue<ObjectRef>,
     /// No new clients.
     stop: CancellationToken,
     /// Those who ask for machines.
@@ -185,7 +188,8 @@ impl Assembly {
         let doctor = Arc::new(operator.inventory(Some(self.state.clone())));
         let recovering = Arc::clone(&operator);
         tokio::task::spawn_blocking(move || recovering.recover(run)).await??;
-        let passes = tokio::spawn(operator::run(operator, operator::RESYNC));
+        let queue = Queue::new();
+        let passes = tokio::spawn(operator::run_on(queue.clone(), operator, operator::RESYNC));
         let (stop, writers) = (CancellationToken::new(), TaskTracker::new());
         let contact = https.as_ref().map(Https::contact);
         let server = contact.as_ref().map(|contact| contact.server.clone());
@@ -232,6 +236,7 @@ impl Assembly {
             key,
             access_tokens,
             health,
+            queue,
             stop,
             clients,
             writers,
@@ -244,6 +249,11 @@ impl Assembly {
 }
 
 impl Running {
+    /// What tells that it lives.
+    pub(crate) fn pulse(&self) -> Pulse {
+        Pulse { store: Arc::clone(&self.store), queue: self.queue.clone() }
+    }
+
     /// Serves until it is asked to stop, or until its store takes no more writes.
     ///
     /// A store that failed is not mended while it is open, and a daemon that can record nothing must do nothing. So it

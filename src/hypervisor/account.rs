@@ -55,6 +55,17 @@ impl Account {
         NAMES.iter().find_map(|name| Account::parse(name, &passwd, &group))
     }
 
+    /// The user with this number.
+    pub fn of_uid(uid: u32) -> Option<Account> {
+        let passwd = fs::read_to_string("/etc/passwd").ok()?;
+        let group = fs::read_to_string("/etc/group").ok()?;
+        let named = |line: &str| {
+            let fields: Vec<&str> = line.split(':').collect();
+            (fields.get(2)?.parse() == Ok(uid)).then(|| fields[0].to_owned())
+        };
+        Account::parse(&passwd.lines().find_map(named)?, &passwd, &group)
+    }
+
     /// Finds a user in the texts of `/etc/passwd` and `/etc/group`.
     fn parse(name: &str, passwd: &str, group: &str) -> Option<Account> {
         let fields: Vec<&str> = passwd.lines().map(|l| l.split(':').collect()).find(|f: &Vec<_>| f[0] == name)?;

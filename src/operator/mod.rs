@@ -71,7 +71,7 @@ use crate::store::{RecordError, Store, StoreError};
 pub use crate::plan::clock::Clock;
 pub use inventory::Inventory;
 pub use probe::Probes;
-pub use run::{RESYNC, run};
+pub use run::{RESYNC, run, run_on};
 
 /// Everything a pass works with. All of it is behind traits; only `daemon` knows what is.
 pub struct Operator {

@@ -32,8 +32,12 @@ const RECORD_TROUBLE: Duration = Duration::from_secs(1);
 /// Runs the operator until it is to quit, with a look at everything as often as `resync` says (mostly [`RESYNC`]); passes
 /// under way are finished, but for boots that they wait for.
 pub async fn run(operator: Arc<Operator>, resync: Duration) {
+    run_on(Queue::new(), operator, resync).await;
+}
+
+/// The same on a queue that others hold too, to see whether it turns.
+pub async fn run_on(queue: Queue<ObjectRef>, operator: Arc<Operator>, resync: Duration) {
     let cancel = operator.quit.clone();
-    let queue = Queue::new();
     let sweep = Arc::new(Notify::new());
     sweep.notify_one();
     let feeding = tokio::spawn(feed(Arc::clone(&operator), queue.clone(), resync, cancel.clone(), Arc::clone(&sweep)));

@@ -20,6 +20,8 @@ openssh-client          run     anweddol ssh
 xorriso                 image   writes the reference image's ISO
 python3-venv            test    the clients of Kubernetes that are written in Python, and pip, which fetches kubectl
 tmux                    test    the terminal of anweddol top
+dpkg-dev                package finds out which libraries' packages the program needs
+mmdebstrap              test    makes the Debian that the package is installed on
 tini                    test    process 1 of the lab
 util-linux              test    unshare, which makes the lab
 python3-venv            test    the Python client of Kubernetes, and what brings kubectl and helm

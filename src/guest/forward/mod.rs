@@ -3,7 +3,7 @@
 //! | | embedded: [`user`] | system: [`nft`] |
 //! | --- | --- | --- |
 //! | who forwards | the machine's own QEMU | the kernel |
-//! | needs | nothing | root (`CAP_NET_ADMIN`) |
+//! | needs | nothing | `CAP_NET_ADMIN` |
 //! | egress | all or nothing, when it is started | by address and card, from its first login on |
 //! | connections | QEMU tells them | the kernel tells them |
 //! | before it is published | a loopback address and the port | the machine's own address |

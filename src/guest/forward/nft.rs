@@ -64,9 +64,9 @@ impl NftConfig {
     }
 }
 
-/// Why the tables could not be made.
+/// Why the tables could not be made or removed.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the nftables tables '{table}' could not be made: {reason}")]
+#[error("the nftables tables '{table}' could not be made or removed: {reason}")]
 pub struct SetUpError {
     /// Which.
     pub table: String,
@@ -336,6 +336,13 @@ impl Forwarder for NftForwarder {
         let taken = self.forwards().map(|there| there.iter().any(|entry| entry.port == port));
         matches!(taken, Ok(false)) && can_bind(self.config.bind, port)
     }
+}
+
+/// Removes the tables, where they are; what goes through them ends.
+pub fn remove(config: &NftConfig) -> Result<(), SetUpError> {
+    // Adding one that is removed makes it no error that it is gone already.
+    let gone = |family: &str| format!("add table {family} {0}\ndelete table {family} {0}\n", config.table);
+    nft(&(gone("ip") + &gone("bridge"))).map_err(|reason| SetUpError { table: config.table.clone(), reason })
 }
 
 fn is_missing(reason: &str) -> bool {

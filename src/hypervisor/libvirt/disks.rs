@@ -23,6 +23,7 @@ use crate::hypervisor::HypervisorError;
 use crate::hypervisor::account::{Account, Want};
 use crate::hypervisor::xml::overlay;
 use crate::model::DiskFormat;
+use crate::privilege;
 
 /// It takes a few milliseconds, and more where the base is far away.
 const QEMU_IMG: Program = Program { name: "qemu-img", package: "qemu-utils", deadline: Duration::from_secs(30) };
@@ -137,12 +138,15 @@ impl Disks {
         Ok(())
     }
 
-    /// What a guest writes is read by QEMU's user and nobody else.
+    /// What a guest writes is read by QEMU's user and nobody else. Where this process may not give it to that user,
+    /// libvirtd does when it starts the machine, as it does by itself (`dynamic_ownership`).
     fn hand_over(&self, path: &Path) -> io::Result<()> {
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
         match &self.account {
-            Some(account) => std::os::unix::fs::lchown(path, Some(account.uid), account.gids.first().copied()),
-            None => Ok(()),
+            Some(account) if privilege::may_give_files_away() => {
+                std::os::unix::fs::lchown(path, Some(account.uid), account.gids.first().copied())
+            }
+            Some(_) | None => Ok(()),
         }
     }
 }

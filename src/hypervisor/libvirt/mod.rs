@@ -125,6 +125,12 @@ pub fn system_version() -> Result<String, String> {
     open::version(&connect).map_err(|error| error.message().to_owned())
 }
 
+/// Removes the network of system mode, by its name, where there is one.
+pub fn remove_network(config: &Config, name: &str) -> Result<(), String> {
+    events::start()?;
+    network::remove(&open::open(config)?, name).map_err(|error| error.message().to_owned())
+}
+
 /// A libvirt.
 pub struct Libvirt {
     config: Config,

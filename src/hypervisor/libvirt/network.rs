@@ -111,6 +111,18 @@ pub(super) fn ensure(connect: &Connect, network: &NatNetwork) -> Result<(), Hype
     }
 }
 
+/// Ends and forgets the network of this name, where there is one.
+pub(super) fn remove(connect: &Connect, name: &str) -> Result<(), Error> {
+    let network = match connect.lookup_network_by_name(name) {
+        Err(error) if error.code() == ErrorNumber::NoNetwork.into() => return Ok(()),
+        found => found?,
+    };
+    if network.is_active()? {
+        network.destroy()?;
+    }
+    network.undefine()
+}
+
 fn check(network: &NatNetwork) -> Result<(), String> {
     let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if network.name.is_empty() || !plain(&network.name) {

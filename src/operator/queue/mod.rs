@@ -29,7 +29,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,8 @@ pub struct Queue<K> {
 struct Shared<K> {
     schedule: Mutex<Schedule<K>>,
     changed: Notify,
+    /// How often [`run`] has looked.
+    looks: watch::Sender<u64>,
 }
 
 impl<K> Clone for Queue<K> {
@@ -77,7 +79,8 @@ impl<K: Hash + Eq + Clone> Default for Queue<K> {
 impl<K: Hash + Eq + Clone> Queue<K> {
     /// An empty queue.
     pub fn new() -> Self {
-        Queue { shared: Arc::new(Shared { schedule: Mutex::new(Schedule::new()), changed: Notify::new() }) }
+        let (schedule, changed) = (Mutex::new(Schedule::new()), Notify::new());
+        Queue { shared: Arc::new(Shared { schedule, changed, looks: watch::Sender::new(0) }) }
     }
 
     /// Wishes for a pass as soon as possible. Never blocks; from any thread.
@@ -89,6 +92,14 @@ impl<K: Hash + Eq + Clone> Queue<K> {
     pub fn add_after(&self, key: K, delay: Duration) {
         self.schedule().add(key, after(delay));
         self.shared.changed.notify_one();
+    }
+
+    /// Has whoever runs it look once more, and waits until they did: for ever, if nobody runs it.
+    pub async fn looked(&self) {
+        let mut looks = self.shared.looks.subscribe();
+        self.shared.changed.notify_one();
+        // The sender is in `self`.
+        let _ = looks.changed().await;
     }
 
     fn schedule(&self) -> MutexGuard<'_, Schedule<K>> {
@@ -113,6 +124,7 @@ where
     let pass = Arc::new(pass);
     let mut passes = Passes { queue, tasks: JoinSet::new(), keys: HashMap::new(), panics: HashMap::new() };
     loop {
+        passes.queue.shared.looks.send_modify(|looks| *looks += 1);
         while passes.tasks.len() < concurrency.get() {
             let Some(key) = passes.queue.schedule().start(Instant::now()) else { break };
             let (pass, its) = (Arc::clone(&pass), key.clone());
