@@ -152,16 +152,13 @@ impl Assembly {
 
         // Sockets before recovery: a port that is taken costs nothing.
         let fingerprint = self.key.fingerprint();
-        let web = match &self.web {
-            Some(web) => {
-                let (verbs, events) = (Arc::clone(&verbs), Arc::clone(&events));
-                Some(Web::bind(web, &self.wire, verbs, events, Arc::clone(&self.gate)).await?)
-            }
-            None => None,
-        };
-        let wire = WireServer::bind(self.wire, Arc::clone(&self.key), verbs, events).await?;
+        let wire = WireServer::bind(self.wire, Arc::clone(&self.key), Arc::clone(&verbs), Arc::clone(&events)).await?;
         let wire = wire.limited(Arc::clone(&self.gate), Arc::new(Semaphore::new(self.key_exchanges)));
         let (address, settings) = (wire.local_addr(), wire.settings());
+        let web = match &self.web {
+            Some(web) => Some(Web::bind(web, Arc::clone(&self.gate), settings.subscribe(), verbs, events).await?),
+            None => None,
+        };
         let local = self.socket.as_deref().map(Local::bind).transpose()?;
         let https = match &self.https {
             Some(https) => {

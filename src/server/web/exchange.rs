@@ -1,6 +1,6 @@
 //! One connection: a request, its answer, and whether that arrived.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +22,10 @@ use super::request::{self, HOME, Refused};
 use crate::link::Link;
 use crate::model::EventKind;
 use crate::server::connections::LONGEST_HEAD;
+use crate::server::gate::{Pass, Refusal};
 use crate::server::handling::{self, Confirm, Handled, Panicked, Undelivered};
 use crate::server::instance::Sending;
+use crate::server::lines::Lines;
 use crate::server::tcp::WireConfig;
 use crate::server::{Answer, ClientInstance, EventSink, Moment, Party, Verbs, telling};
 use crate::wire::{Message, Request, Response};
@@ -39,16 +41,28 @@ const LINKS: [&str; 3] = [
 
 /// What all connections share.
 pub(super) struct Shared {
-    pub(super) wire: WireConfig,
+    /// How the wire is served, which may change meanwhile.
+    pub(super) settings: watch::Receiver<WireConfig>,
     verbs: Arc<dyn Verbs>,
     events: Arc<dyn EventSink>,
+    /// What is written about those who are turned away.
+    pub(super) lines: Lines,
     /// No work at all.
     pub(super) abandon: CancellationToken,
 }
 
 impl Shared {
-    pub(super) fn new(wire: WireConfig, verbs: Arc<dyn Verbs>, events: Arc<dyn EventSink>) -> Self {
-        Shared { wire, verbs: Arc::new(Front(verbs)), events, abandon: CancellationToken::new() }
+    pub(super) fn new(
+        settings: watch::Receiver<WireConfig>,
+        verbs: Arc<dyn Verbs>,
+        events: Arc<dyn EventSink>,
+    ) -> Self {
+        let verbs = Arc::new(Front(verbs));
+        Shared { settings, verbs, events, lines: Lines::default(), abandon: CancellationToken::new() }
+    }
+
+    pub(super) fn turned_away(&self, peer: IpAddr, refusal: Refusal) {
+        self.lines.say(refusal.name(), || tracing::warn!(client = %peer, reason = %refusal, "web: turned away"));
     }
 
     /// Tells what an answer was lost of.
@@ -103,23 +117,27 @@ enum ExchangeError {
     Handler(#[from] Panicked),
 }
 
+/// Somebody who was let in, and how they are served.
+pub(super) struct Visit {
+    pub(super) peer: SocketAddr,
+    pub(super) pass: Pass,
+    pub(super) wire: WireConfig,
+    /// By when the request has to be there.
+    pub(super) deadline: Instant,
+}
+
 /// Serves one connection. Its failures are told as events and concern nobody else.
-pub(super) async fn serve(
-    stream: impl Stream,
-    peer: SocketAddr,
-    deadline: Instant,
-    shared: &Arc<Shared>,
-    stop: &CancellationToken,
-) {
+pub(super) async fn serve(stream: impl Stream, visit: Visit, shared: &Arc<Shared>, stop: &CancellationToken) {
     let closed = CancellationToken::new();
     let now = shared.events.now();
-    let (client, sent) = ClientInstance::connected(telling::client(peer.ip()), now, closed.clone());
+    let (client, sent) = ClientInstance::connected(telling::client(visit.peer.ip()), now, closed.clone());
+    let visit = Arc::new(visit);
     // Whoever closes it has it end here, wherever it is: what was being done is dropped, and by that undone.
     let ended = tokio::select! {
         biased;
         () = closed.cancelled() => Err(ExchangeError::Closed),
         () = shared.abandon.cancelled() => Err(ExchangeError::Stopping),
-        ended = converse(stream, sent, deadline, &client, shared, stop) => ended,
+        ended = converse(stream, sent, &visit, &client, shared, stop) => ended,
     };
     closed.cancel();
     match ended {
@@ -175,7 +193,7 @@ struct Turn {
 async fn converse(
     stream: impl Stream,
     sent: mpsc::Receiver<Sending>,
-    deadline: Instant,
+    visit: &Arc<Visit>,
     client: &Arc<ClientInstance>,
     shared: &Arc<Shared>,
     stop: &CancellationToken,
@@ -185,7 +203,7 @@ async fn converse(
     let asking = Arc::new(Asking {
         shared: Arc::clone(shared),
         client: Arc::clone(client),
-        deadline,
+        visit: Arc::clone(visit),
         heard: heard.clone(),
         turn: Mutex::new(Some(Turn { sent, settling })),
     });
@@ -195,7 +213,7 @@ async fn converse(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(deadline.saturating_duration_since(Instant::now()))
+        .header_read_timeout(visit.deadline.saturating_duration_since(Instant::now()))
         .max_buf_size(LONGEST_HEAD)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
@@ -208,7 +226,7 @@ async fn converse(
             future::pending().await
         }
     };
-    let limit = shared.wire.answer_timeout;
+    let limit = visit.wire.answer_timeout;
     let late = |_| ExchangeError::NotAccepted(limit);
     let (settling, ended) = tokio::select! {
         biased;
@@ -233,7 +251,7 @@ async fn converse(
 struct Asking {
     shared: Arc<Shared>,
     client: Arc<ClientInstance>,
-    deadline: Instant,
+    visit: Arc<Visit>,
     /// Cancelled when the whole request is there.
     heard: CancellationToken,
     turn: Mutex<Option<Turn>>,
@@ -271,20 +289,24 @@ impl Asking {
 
     /// Reads the request to its end.
     async fn hear(&self, request: hyper::Request<Incoming>) -> Result<Result<Request, Refused>, NoAnswer> {
-        let wire = &self.shared.wire;
+        let wire = &self.visit.wire;
         let (head, body) = request.into_parts();
         let limit = wire.limits.message;
         let body = match request::has_body(&head.method) {
             Err(refused) => return Ok(Err(refused)),
             Ok(false) => Bytes::new(),
             Ok(true) if body.size_hint().lower() > limit as u64 => return Ok(Err(Refused::TooLong { limit })),
-            Ok(true) => match timeout_at(self.deadline, Limited::new(body, limit).collect()).await {
+            Ok(true) => match timeout_at(self.visit.deadline, Limited::new(body, limit).collect()).await {
                 Ok(Ok(body)) => body.to_bytes(),
                 Ok(Err(error)) if error.is::<LengthLimitError>() => return Ok(Err(Refused::TooLong { limit })),
                 Ok(Err(error)) => return Err(NoAnswer::Body(error)),
                 Err(_) => return Ok(Err(Refused::TooSlow { seconds: wire.client_timeout.as_secs() })),
             },
         };
+        if let Err(refusal) = self.visit.pass.request() {
+            self.shared.turned_away(self.visit.peer.ip(), refusal);
+            return Ok(Err(Refused::TooOften));
+        }
         Ok(request::read(&head.method, head.uri.path(), &body, wire.access_tokens))
     }
 

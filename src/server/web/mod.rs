@@ -25,6 +25,8 @@
 //! | any other method | 501, `Bad request` | yes; there with a page of HTML |
 //! | a body of more than 64 KiB | 413, `Bad request` | no: it reads on |
 //! | a head or a body that comes too slowly | closed; 408, `Bad request` | no: it waits |
+//! | an address that `ip_filter` denies, or that connects too often | closed | no: 200, `Refused request`, after all of it was read |
+//! | one that asks too often | 200, `Refused request` | it has no such limit |
 //! | a head of more than 64 KiB, or that is no HTTP | 431, 400, or closed | its own limits |
 //!
 //! Whatever is refused for what it says has the status 200, because the original's client takes any other for a broken
@@ -36,7 +38,8 @@
 //! Anweddol-client 4.1.2. That `access_token` is a parameter like on the wire, and what is said without it, is
 //! `anwdlserver/process.py`.
 //!
-//! Limits: who may connect and how often, by the gate of all ports; connections at once, who comes then waits; the wire's `client_timeout` for TLS, head and body together, its
+//! Limits: those of the gate ([`super::gate`]), in one account with the wire; connections at once, who comes then waits;
+//! the wire's `client_timeout` for TLS, head and body together, its
 //! `answer_timeout` for taking the answer, its longest message for the body.
 //!
 //! No browser's page of another origin can read an answer: there is no CORS. Passwords cross this port: without TLS, on an
@@ -56,6 +59,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -63,11 +67,10 @@ use tokio_util::sync::CancellationToken;
 use super::connections::{self, Conversation, Entrance};
 use super::gate::Gate;
 use super::https::HttpsError;
-use super::lines::Lines;
 use super::tcp::WireConfig;
 use super::{EventSink, Verbs};
 use crate::private_file::PrivateFileError;
-use exchange::Shared;
+use exchange::{Shared, Visit};
 
 pub use tls::Tls;
 
@@ -160,10 +163,10 @@ impl Web {
     /// Opens it. Clients can connect from here on, and are served once it runs.
     pub async fn bind(
         config: &WebConfig,
-        wire: &WireConfig,
+        gate: Arc<Gate>,
+        wire: watch::Receiver<WireConfig>,
         verbs: Arc<dyn Verbs>,
         events: Arc<dyn EventSink>,
-        gate: Arc<Gate>,
     ) -> Result<Web, WebError> {
         let failed = |source| WebError::Bind { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
@@ -176,7 +179,7 @@ impl Web {
                  Set 'web.tls', or listen on 127.0.0.1 behind a proxy that has TLS"
             );
         }
-        let shared = Arc::new(Shared::new(wire.clone(), verbs, events));
+        let shared = Arc::new(Shared::new(wire, verbs, events));
         Ok(Web { listener, address, acceptor, gate, shared })
     }
 
@@ -187,12 +190,14 @@ impl Web {
 
     /// Serves until `stop` is cancelled, then until its connections have ended or the wire's `stop_grace` is over.
     pub async fn run(self, stop: CancellationToken) {
-        let clients = Clients { web: self, lines: Lines::default(), stop: stop.clone() };
+        let clients = Clients { web: self, stop: stop.clone() };
         let tasks = connections::accept(&clients, MOST_CONNECTIONS, DOOR, stop).await;
         let shared = Arc::clone(&clients.web.shared);
         // Nobody connects any more.
         drop(clients);
-        if timeout(shared.wire.stop_grace, tasks.wait()).await.is_err() {
+        shared.lines.close();
+        let grace = shared.settings.borrow().stop_grace;
+        if timeout(grace, tasks.wait()).await.is_err() {
             tracing::warn!(connections = tasks.len(), "web: handlers still run after the grace period: dropped");
             shared.abandon.cancel();
             tasks.wait().await;
@@ -203,35 +208,34 @@ impl Web {
 /// Those who connect.
 struct Clients {
     web: Web,
-    lines: Lines,
     stop: CancellationToken,
 }
 
 impl Entrance for Clients {
     async fn next(&self) -> io::Result<Conversation> {
         let (stream, peer) = self.web.listener.accept().await?;
-        // A connection has one request.
-        let pass = match self.web.gate.admit(peer.ip()).and_then(|pass| pass.request().map(|()| pass)) {
+        let pass = match self.web.gate.admit(peer.ip()) {
             Ok(pass) => pass,
             Err(refusal) => {
-                let say = || tracing::warn!(client = %peer.ip(), reason = %refusal, "web: turned away");
-                self.lines.say(refusal.name(), say);
-                return Ok(std::future::ready(()).boxed());
+                // Closed at once, unread.
+                self.web.shared.turned_away(peer.ip(), refusal);
+                return Ok(Box::pin(std::future::ready(())));
             }
         };
         let (shared, acceptor, stop) = (Arc::clone(&self.web.shared), self.web.acceptor.clone(), self.stop.clone());
         Ok(async move {
-            let _pass = pass;
-            let deadline = Instant::now() + shared.wire.client_timeout;
+            let wire = shared.settings.borrow().clone();
+            let deadline = Instant::now() + wire.client_timeout;
+            let visit = Visit { peer, pass, wire, deadline };
             match acceptor {
-                None => exchange::serve(stream, peer, deadline, &shared, &stop).await,
+                None => exchange::serve(stream, visit, &shared, &stop).await,
                 Some(acceptor) => {
                     let agreed = tokio::select! {
                         () = stop.cancelled() => return,
                         agreed = tokio::time::timeout_at(deadline, acceptor.accept(stream)) => agreed,
                     };
                     match agreed {
-                        Ok(Ok(stream)) => exchange::serve(stream, peer, deadline, &shared, &stop).await,
+                        Ok(Ok(stream)) => exchange::serve(stream, visit, &shared, &stop).await,
                         Ok(Err(error)) => tracing::debug!(%error, %peer, "web: no TLS"),
                         Err(_) => tracing::debug!(%peer, "web: no TLS in time"),
                     }

@@ -26,6 +26,9 @@ pub(super) enum Refused {
         /// The most.
         limit: usize,
     },
+    /// Its address asks too often.
+    #[error("Too many requests")]
+    TooOften,
     /// It did not come in time.
     #[error("the request took longer than {seconds} s")]
     TooSlow {
@@ -38,7 +41,7 @@ impl Refused {
     /// Clients of the original take every status but 200 for a broken server, so what that one answers has it too.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Refused::Malformed(_) => StatusCode::OK,
+            Refused::Malformed(_) | Refused::TooOften => StatusCode::OK,
             Refused::NeedsPost => StatusCode::METHOD_NOT_ALLOWED,
             Refused::Method => StatusCode::NOT_IMPLEMENTED,
             Refused::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -50,6 +53,7 @@ impl Refused {
     pub(super) fn response(&self) -> Response {
         match self {
             Refused::Malformed(_) => Response::refused(Message::BadRequest, None),
+            Refused::TooOften => Response::refused(Message::RefusedRequest, Some(&self.to_string())),
             Refused::NeedsPost | Refused::Method | Refused::TooLong { .. } | Refused::TooSlow { .. } => {
                 Response::refused(Message::BadRequest, Some(&self.to_string()))
             }

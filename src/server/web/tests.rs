@@ -10,7 +10,6 @@ use tokio::task::JoinHandle;
 
 use super::request::{self, HOME, Refused};
 use super::*;
-use crate::config::{IpFilter, Rates};
 use crate::model::{Event, EventKind};
 use crate::server::connections::LONGEST_HEAD;
 use crate::server::{Answer, ClientInstance, Moment, Party};
@@ -199,17 +198,17 @@ struct Site {
 
 /// A site where a client may take as long as this.
 async fn site(patience: Duration) -> Site {
-    gated(patience, Arc::new(Gate::new(IpFilter::default(), Rates::default()))).await
+    behind(Arc::default(), patience).await
 }
 
-async fn gated(patience: Duration, gate: Arc<Gate>) -> Site {
+async fn behind(gate: Arc<Gate>, patience: Duration) -> Site {
     let log = Log(watch::Sender::new(Vec::new()));
     let (go_on, stop) = (CancellationToken::new(), CancellationToken::new());
     let verbs = Arc::new(Fake { log: log.clone(), go_on: go_on.clone() });
     let listen = "127.0.0.1:0".parse().unwrap();
     let wire = WireConfig { client_timeout: patience, ..WireConfig::new(listen) };
     let config = WebConfig { listen, tls: Tls::Plain };
-    let web = Web::bind(&config, &wire, verbs, Arc::new(log.clone()), gate).await.unwrap();
+    let web = Web::bind(&config, gate, watch::channel(wire).1, verbs, Arc::new(log.clone())).await.unwrap();
     let address = web.local_addr();
     let run = tokio::spawn(web.run(stop.clone()));
     Site { address, log, go_on, stop, run }
@@ -392,27 +391,28 @@ async fn a_stop_answers_who_waits_and_sends_away_who_has_not_asked() {
 #[tokio::test]
 async fn a_port_that_is_taken_is_told_with_the_setting() {
     let site = site(PATIENCE).await;
-    let wire = WireConfig::new(site.address);
+    let wire = watch::channel(WireConfig::new(site.address)).1;
     let config = WebConfig { listen: site.address, tls: Tls::Plain };
     let verbs = Arc::new(Fake { log: site.log.clone(), go_on: site.go_on.clone() });
-    let gate = Arc::new(Gate::new(IpFilter::default(), Rates::default()));
-    let said = Web::bind(&config, &wire, verbs, Arc::new(site.log.clone()), gate).await.err().unwrap().to_string();
+    let said =
+        Web::bind(&config, Arc::default(), wire, verbs, Arc::new(site.log.clone())).await.err().unwrap().to_string();
     assert!(said.contains("web.listen") && said.contains(&site.address.to_string()), "{said}");
 }
 
 #[tokio::test]
-async fn who_is_denied_is_closed_before_a_word() {
-    let gate = Arc::new(Gate::new(IpFilter::default(), Rates::default()));
-    let site = gated(PATIENCE, Arc::clone(&gate)).await;
-    let ask = async || {
-        let mut stream = TcpStream::connect(site.address).await.unwrap();
-        // It may be closed already.
-        let _ = stream.write_all(text("GET", "/stat", "").as_bytes()).await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8(answer).unwrap()
-    };
-    assert!(ask().await.starts_with("HTTP/1.1 200"));
-    gate.change(IpFilter { deny: vec!["127.0.0.0/8".parse().unwrap()], ..IpFilter::default() }, Rates::default());
-    assert_eq!(ask().await, "");
+async fn who_is_denied_is_closed_unread_and_who_asks_too_often_is_refused() {
+    let rates = |text: &str| serde_json::from_str::<crate::config::Rates>(text).unwrap();
+    let none = crate::config::IpFilter::default;
+    let gate = Arc::new(Gate::new(none(), rates(r#"{"requests_per_minute": 1, "exempt": []}"#)));
+    let site = behind(Arc::clone(&gate), PATIENCE).await;
+    assert_eq!(site.ask("GET", "/stat", "").await.2["message"], "OK");
+    let (status, _, said) = site.ask("GET", "/stat", "").await;
+    assert_eq!((status, &said["message"]), (200, &"Refused request (Too many requests)".into()));
+    let denied = serde_json::from_str(r#"{"deny": ["127.0.0.0/8"]}"#).unwrap();
+    gate.change(denied, rates("{}"));
+    let before = site.log.said();
+    assert_eq!(rest(site.send("GET /stat HTTP/1.1\r\nHost: a\r\n\r\n").await).await, "");
+    assert_eq!(site.log.said(), before);
+    gate.change(none(), rates("{}"));
+    assert_eq!(site.ask("GET", "/stat", "").await.0, 200);
 }
