@@ -14,9 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{Shared, WireConfig, telling};
 use crate::link::{Link, random};
+use crate::metrics::calls::SPANS;
+use crate::metrics::{Stage, Transport};
 use crate::model::{Client, EventKind};
 use crate::server::instance::Sending;
 use crate::server::{Answer, ClientInstance, Moment, Party, RawSocket, panic_text};
@@ -80,7 +83,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
     };
     let config = shared.settings.borrow().clone();
     let mut connection =
-        Connection { link: &mut link, client: &client, shared: &shared, config: &config, connected: None };
+        Connection { link: &mut link, peer, client: &client, shared: &shared, config: &config, connected: None };
     // Whoever closes it has it end here, wherever it is: what was being done is dropped, and by that undone.
     let ended = tokio::select! {
         biased;
@@ -159,6 +162,7 @@ impl Shared {
 
 struct Connection<'a> {
     link: &'a mut Link,
+    peer: SocketAddr,
     client: &'a Client,
     shared: &'a Arc<Shared>,
     /// As it was when the connection was accepted.
@@ -210,13 +214,15 @@ impl Connection<'_> {
         let shared = self.shared;
         let limit = self.config.client_timeout;
         let late = |_| ConnectionError::TooSlow(limit);
-        let deadline = Instant::now() + limit;
+        let exchanging = Instant::now();
+        let deadline = exchanging + limit;
         let mut exchange = ServerExchange::new(shared.key.clone(), self.config.limits, self.config.access_tokens);
         tokio::select! {
             biased;
             () = shared.stop.cancelled() => return Err(ConnectionError::Stopping),
             done = timeout_at(deadline, self.keys(&mut exchange)) => done.map_err(late)??,
         }
+        shared.requests.metrics().stage(Stage::Exchange, exchanging.elapsed());
         let now = shared.events.now();
         let (client, mut sent) = ClientInstance::connected(self.client.clone(), now, closed.clone());
         let began = Instant::now();
@@ -229,9 +235,16 @@ impl Connection<'_> {
             () = shared.stop.cancelled() => return Err(ConnectionError::Stopping),
             incoming = timeout_at(deadline, self.request(&mut exchange)) => incoming.map_err(late)??,
         };
+        let mut asked = shared.requests.begin(Transport::Wire, Some(self.peer));
+        asked.by(client.id());
         let handled = match incoming.request {
-            Ok(request) => self.handle(&client, &mut sent, request).await?,
+            Ok(request) => {
+                asked.verb(&request.verb);
+                let span = tracing::debug_span!(target: SPANS, "request", id = asked.id(), client = client.id());
+                self.handle(&client, &mut sent, request).instrument(span).await?
+            }
             Err(malformed) => {
+                asked.verb("malformed");
                 let event = telling::about(EventKind::MalformedRequest, self.client, shared.events.now())
                     .message(malformed.to_string())
                     .detail("errors", Value::Object(malformed.dictionary()));
@@ -239,10 +252,13 @@ impl Connection<'_> {
                 Answer::from(Response::refused(Message::BadRequest, None)).into()
             }
         };
+        asked.answering();
         let limit = self.config.answer_timeout;
         let mut undelivered = Undelivered(handled.answer.undelivered);
         let delivered = timeout(limit, self.deliver(&handled.answer.response, incoming.answering)).await;
         delivered.map_err(|_| ConnectionError::NotAccepted(limit))??;
+        asked.told(&handled.answer.response);
+        drop(asked);
         // From here on it may arrive, whatever becomes of this connection.
         undelivered.0 = None;
         let confirm = handled.answer.delivered;

@@ -31,6 +31,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::asked::Requests;
 use super::{EventSink, Verbs};
 use crate::wire::{AccessTokens, Limits, PrivateKey};
 
@@ -132,6 +133,7 @@ struct Shared {
     key: Arc<PrivateKey>,
     verbs: Arc<dyn Verbs>,
     events: Arc<dyn EventSink>,
+    requests: Arc<Requests>,
     /// One permit for each core: RSA work beyond that would only queue in the kernel, and starve the rest.
     rsa: Arc<Semaphore>,
     /// No new work.
@@ -148,6 +150,7 @@ pub struct WireServer {
     key: Arc<PrivateKey>,
     verbs: Arc<dyn Verbs>,
     events: Arc<dyn EventSink>,
+    requests: Arc<Requests>,
 }
 
 impl WireServer {
@@ -161,7 +164,13 @@ impl WireServer {
         let failed = |source| BindError::new(config.listen, source);
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(WireServer { listener, address, settings: watch::Sender::new(config), key, verbs, events })
+        let (settings, requests) = (watch::Sender::new(config), Arc::default());
+        Ok(WireServer { listener, address, settings, key, verbs, events, requests })
+    }
+
+    /// The same, with its requests told here.
+    pub fn telling(self, requests: Arc<Requests>) -> Self {
+        WireServer { requests, ..self }
     }
 
     /// Where it listens; tells the port if the system chose it.
@@ -184,6 +193,7 @@ impl WireServer {
             key: self.key,
             verbs: self.verbs,
             events: self.events,
+            requests: self.requests,
             rsa: Arc::new(Semaphore::new(cores)),
             stop: stop.clone(),
             abandon: CancellationToken::new(),
