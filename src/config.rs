@@ -8,6 +8,7 @@ mod forwarding;
 mod hypervisor;
 pub mod import;
 pub mod keys;
+mod observe;
 pub mod reload;
 mod server;
 mod text;
@@ -27,6 +28,7 @@ use error::Faults;
 pub use error::{ConfigError, Problem, Problems};
 pub use forwarding::{PortForwarding, PortRange};
 pub use hypervisor::{DISK_RESERVE, Host, Hypervisor, Mode};
+pub use observe::Observe;
 pub use server::Server;
 
 /// The longest configuration that is read.
@@ -57,6 +59,8 @@ pub struct Config {
     pub manifests: Option<PathBuf>,
     /// What happened to them.
     pub events: Events,
+    /// What is told of the daemon.
+    pub observe: Observe,
 }
 
 /// What happened.
@@ -85,6 +89,7 @@ impl Default for Config {
             host: Host::default(),
             manifests: None,
             events: Events::default(),
+            observe: Observe::default(),
         }
     }
 }
@@ -119,6 +124,7 @@ impl Config {
         self.server.check(f);
         self.container.check(f);
         self.hypervisor.check(f);
+        self.observe.check(f);
         f.range(100..=1_000_000, self.events.keep, "events.keep", "");
         let range = self.port_forwarding.range;
         for (key, address) in [
