@@ -14,9 +14,13 @@ mod claims;
 mod cli;
 mod conversations;
 mod doctor;
+mod exposition;
 mod health;
 mod life;
+mod metrics;
 mod operator;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod records;
 mod reload;
 mod secrets;
