@@ -157,6 +157,20 @@ fn no_secret_is_in_any_log_metric_error_command_line_or_environment() {
     secrets.push(("a token of the API", text(&kubeconfig["users"][0]["user"], "token")));
     assert!(!run(&["kubeconfig", "--role", "admin", "--state", state]).0, "of one name there is one");
 
+    // An access token: shown, mistaken for a file, and mistyped.
+    let (good, access) = run(&["access-token", "add", "--state", state]);
+    assert!(good, "{access}");
+    let access = access.trim_end().to_owned();
+    let file = dir.path().join("access");
+    fs::write(&file, &access).unwrap();
+    assert!(run(&["stat", "--access-token", file.to_str().unwrap()]).0);
+    assert!(!run(&["stat", "--access-token", &access]).0);
+    let mistyped: String = access.chars().rev().collect();
+    fs::write(&file, &mistyped).unwrap();
+    assert!(!run(&["stat", "--access-token", file.to_str().unwrap()]).0);
+    secrets.push(("an access token", access.into_bytes()));
+    secrets.push(("a mistyped access token", mistyped.into_bytes()));
+
     // The keys.
     for (name, file) in [("the server's key", home.key()), ("the authority's key", home.state.join("authority.pem"))] {
         let pem = fs::read_to_string(&file).unwrap();
@@ -191,7 +205,7 @@ fn no_secret_is_in_any_log_metric_error_command_line_or_environment() {
     );
     assert!(environment.contains("RUST_LOG") && arguments.contains("serve") && metrics.contains("anweddol_"));
     assert!(
-        secrets.len() >= 9,
+        secrets.len() >= 11,
         "fewer secrets than there are: {:?}",
         secrets.iter().map(|(name, _)| name).collect::<Vec<_>>()
     );
