@@ -58,6 +58,7 @@ async fn main() -> Result<(), common::Error> {
         forwarder: machines.forwarder,
         births: Arc::clone(&births),
         doubts: Arc::default(),
+        metrics: Arc::default(),
         probes: Arc::default(),
         kept_events: Arc::new(10_000.into()),
         clock: Arc::clone(&clock),

@@ -9,6 +9,7 @@ mod hypervisor;
 pub mod import;
 mod ip_filter;
 pub mod keys;
+mod observe;
 mod rates;
 pub mod reload;
 mod server;
@@ -31,6 +32,7 @@ pub use error::{ConfigError, Problem, Problems};
 pub use forwarding::{PortForwarding, PortRange};
 pub use hypervisor::{DISK_RESERVE, Host, Hypervisor, Mode};
 pub use ip_filter::{Cidr, CidrError, IpFilter};
+pub use observe::Observe;
 pub use rates::Rates;
 pub use server::Server;
 pub use web::{Web, WebListen, WebTls};
@@ -69,6 +71,8 @@ pub struct Config {
     pub manifests: Option<PathBuf>,
     /// What happened to them.
     pub events: Events,
+    /// What is told of the daemon.
+    pub observe: Observe,
 }
 
 /// What happened.
@@ -100,6 +104,7 @@ impl Default for Config {
             host: Host::default(),
             manifests: None,
             events: Events::default(),
+            observe: Observe::default(),
         }
     }
 }
@@ -137,6 +142,7 @@ impl Config {
         self.rates.check(f);
         self.container.check(f);
         self.hypervisor.check(f);
+        self.observe.check(f);
         f.range(100..=1_000_000, self.events.keep, "events.keep", "");
         let range = self.port_forwarding.range;
         for (key, address) in [

@@ -38,6 +38,8 @@ use crate::hypervisor::fake::{FakeHypervisor, FakeWorld};
 use crate::hypervisor::libvirt::{self, Libvirt, NatNetwork};
 use crate::hypervisor::{HypervisorError, fake};
 use crate::keeper::KeeperError;
+use crate::metrics::Metrics;
+use crate::metrics::calls::Measured;
 use crate::model::{Image, Network};
 use crate::operator::{Inventory, Operator, PassError};
 use crate::plan::checks::machines::Way;
@@ -238,7 +240,8 @@ pub fn doctor(config: &Config, runtime: tokio::runtime::Handle) -> Result<Invent
     let clock = crate::clock::anchored(&*store)?;
     let instance = records::instance(&*store, Uuid::new_v4())?;
     let Machines { hypervisor, forwarder, .. } = real(config, config.hypervisor.mode, runtime)?;
-    Ok(Inventory { store, hypervisor, forwarder, instance, clock, state_dir: Some(config.state_dir.clone()) })
+    let (metrics, state_dir) = (Arc::default(), Some(config.state_dir.clone()));
+    Ok(Inventory { store, hypervisor, forwarder, instance, clock, metrics, state_dir })
 }
 
 /// Makes everything that a plan names.
@@ -261,14 +264,17 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         make_state_dir(&config.state_dir)?;
     }
     let dir = config.state_dir.clone();
+    let metrics = Arc::new(Metrics::new());
     // The store first: its lock keeps a second daemon from touching anything else.
     let (store, owned): (Arc<dyn Store>, _) = match plan.database {
         Some(store) => (store, None),
         None => {
-            let store = store::open(&store_path(&dir), store::Options::default())?;
+            let options = store::Options { rounds: Some(Arc::clone(&metrics) as _), ..store::Options::default() };
+            let store = store::open(&store_path(&dir), options)?;
             (Arc::clone(&store) as _, Some(store))
         }
     };
+    let store: Arc<dyn Store> = Measured::new(store, &metrics);
     let instance = match owned {
         Some(_) => instance::of(&*store, &dir)?,
         // Its owner knows whether it is the one from before.
@@ -297,6 +303,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         }
         Virtualization::Custom(machines) => machines,
     };
+    let world = world.measured(&metrics);
     let free = Arc::clone(&world.forwarder);
     let ports = config.port_forwarding.range.ports();
     let births = Births::new(sealer, digests, ports, Arc::new(move |port| free.is_free(port)));
@@ -331,6 +338,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         clock,
         instance,
         addressed: world.addressed,
+        metrics,
         quit: CancellationToken::new(),
     };
     let mut wire = WireConfig::new(config.server.listen);

@@ -52,6 +52,7 @@
 //! | keepsake | what the domain of a machine in use bears of its records, to rebuild a lost store from ([`model::Keepsake`]) |
 //! | reload | read the configuration again, on SIGHUP, and take up what needs no restart ([`config::reload`]) |
 //! | instance | one installation, by the UUID in its store and beside it; part of the mark |
+//! | stage | a part of the way to a machine that is measured: exchange, queue, bind, boot, address, SSH, personalise ([`metrics::Stage`]) |
 //! | drift, leftover | what is there and what is recorded do not agree; what is ours and has no record ([`plan::drift`]) |
 //! | check | something that machines need of their host, judged from facts ([`plan::checks`]) |
 //! | teardown | the end of an installation on this host, its records apart ([`daemon::teardown`]) |
@@ -90,7 +91,8 @@
 //!    rules of writing them; [`keeper`], a directory of them that is kept applied; [`server::kube`], the API over them in
 //!    the form of Kubernetes, with its two doors, [`server::local`] and [`server::https`]; [`api::access`], who may do what.
 //! 6. [`facade`], one run of a server, for programs that embed it; [`cli`] and [`client`], the other end of the line.
-//! 7. [`daemon`]: the only place that names them all, and the order in which they start and stop; [`daemon::rebuild`],
+//! 7. [`metrics`], what is counted and measured, mostly around the traits and from what is committed.
+//! 8. [`daemon`]: the only place that names them all, and the order in which they start and stop; [`daemon::rebuild`],
 //!    what to do when the records are lost.
 //!
 //! Who may name whom is kept by `tests/architecture.rs`.
@@ -110,6 +112,7 @@ pub mod hypervisor;
 pub mod keeper;
 mod link;
 pub mod manifest;
+pub mod metrics;
 pub mod model;
 pub mod operator;
 pub mod plan;

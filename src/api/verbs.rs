@@ -14,6 +14,7 @@ use super::reservations::Reservations;
 use super::review::{REVIEW_GATE, Review};
 use super::wishes::{self, WishError, Wishes};
 use super::{Deadline, Doubts, ExtendError, LoginError, QuotaError, SealError, authentic, claims};
+use crate::metrics::{Claimed, Metrics, Start};
 use crate::model::{
     ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, Object, ObjectMeta,
     ObjectRef, Origin,
@@ -138,6 +139,7 @@ pub struct Api {
     /// Held while a claim is made with a token whose containers are counted, for the same reason. Never waited for with
     /// `making` in hand.
     counting: tokio::sync::Mutex<()>,
+    metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     run: Uuid,
     pub(super) namespace: String,
@@ -156,15 +158,20 @@ impl Api {
         pool: &str,
     ) -> Self {
         let started = clock();
-        let (doubts, reservations) = (Arc::default(), Arc::default());
+        let (doubts, reservations, metrics) = (Arc::default(), Arc::default(), Arc::default());
         let (making, counting) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
         let (namespace, pool) = (namespace.into(), pool.into());
-        Api { store, births, doubts, reservations, making, counting, clock, run, namespace, pool, started }
+        Api { store, births, doubts, reservations, making, counting, metrics, clock, run, namespace, pool, started }
     }
 
     /// The same, with the operator's doubts: a member that may be dead is passed over.
     pub fn doubting(self, doubts: Arc<Doubts>) -> Self {
         Api { doubts, ..self }
+    }
+
+    /// The same, with claims that are refused counted here: there is no record of them.
+    pub fn measured(self, metrics: Arc<Metrics>) -> Self {
+        Api { metrics, ..self }
     }
 
     /// Grants a container to a client and waits until it is ready. Dropped before that, it takes its wish back.
@@ -189,7 +196,9 @@ impl Api {
         claim.spec.access_token = access_token;
         let mut wish = Wish { api: Arc::clone(self), claim, granted: false };
         let gates = review.iter().map(|_| REVIEW_GATE.to_owned()).collect();
-        let (container, rev, boot_deadline) = self.write_claim(&wish.claim, gates).await?;
+        let written = self.write_claim(&wish.claim, gates).await;
+        let refused = |_: &ApiError| self.metrics.claim(Start::None, Claimed::Refused);
+        let (container, rev, boot_deadline) = written.inspect_err(refused)?;
         if let Some(review) = review {
             self.reviewed(&container, review).await?;
         }

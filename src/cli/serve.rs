@@ -1,6 +1,5 @@
 //! `anweddol serve`.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,9 +8,8 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
-use super::{ConfigArgs, Result, admin};
+use super::{ConfigArgs, Result, admin, log};
 use crate::daemon::{self, Reloads, Simulation};
 
 #[derive(Args)]
@@ -45,8 +43,11 @@ pub(super) fn serve(args: ServeArgs) -> Result<ExitCode> {
     };
     let config = read()?;
     admin::act_as_owner(&config)?;
-    log();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let spans = {
+        let _on = runtime.enter();
+        log::begin(&config.observe)?
+    };
     let outcome = runtime.block_on(async {
         let stop = CancellationToken::new();
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -63,16 +64,8 @@ pub(super) fn serve(args: ServeArgs) -> Result<ExitCode> {
         daemon::serve(config, simulate, reloads, stop).await?;
         Result::Ok(ExitCode::SUCCESS)
     });
+    spans.end();
     // Whatever still blocks has had its time: its work is repeated after the next start.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     outcome
-}
-
-/// For people on a terminal, JSON elsewhere; `ANWEDDOL_LOG=text|json` chooses which, `RUST_LOG` what.
-fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,russh=warn,sled=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let terminal = std::io::stderr().is_terminal();
-    let json = std::env::var("ANWEDDOL_LOG").map_or(!terminal, |format| format == "json");
-    if json { builder.json().init() } else { builder.with_ansi(terminal).init() }
 }

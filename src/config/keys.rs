@@ -84,6 +84,7 @@ pub const KEYS: &[Key] = &[
     key("host.memory", MEMORY_OR_NOT, Reload),
     key("host.disk_reserve", MEMORY_OR_NOT, Reload),
     key("events.keep", NUMBER, Reload),
+    key("observe.otlp_endpoint", "http://HOST:PORT, or null", Restart),
 ];
 
 /// The key of this name.

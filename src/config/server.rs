@@ -19,7 +19,7 @@ pub struct Server {
     pub client_timeout: u64,
     /// Connections at once. When all are taken, a newcomer gets the place of the oldest that has not exchanged keys.
     pub max_connections: usize,
-    /// Where `/healthz` and `/readyz` answer, in plain HTTP; absent: nowhere.
+    /// Where `/healthz`, `/readyz` and `/metrics` answer, in plain HTTP; absent: nowhere.
     pub health_listen: Option<SocketAddr>,
     /// Where the API answers over TLS, for whoever has a token; absent: nowhere.
     pub api_listen: Option<SocketAddr>,

@@ -4,6 +4,8 @@
 //! cure with no records. Those in the store stay, and the next start tells clients that their machines have ended. The
 //! network and the nftables tables go at last, where no other installation has machines on them.
 
+use std::sync::Arc;
+
 use tokio::runtime::Handle;
 
 use super::{Machines, ServeError, checks, instance, libvirt_config, nat, real, store_path};
@@ -43,7 +45,7 @@ pub fn teardown(config: &Config, runtime: Handle) -> Result<Report, ServeError> 
     let store = memory();
     let clock = clock::anchored(&*store)?;
     let state_dir = Some(config.state_dir.clone());
-    let inventory = Inventory { store, hypervisor, forwarder, instance, clock, state_dir };
+    let inventory = Inventory { store, hypervisor, forwarder, instance, clock, state_dir, metrics: Arc::default() };
     let removals = inventory.mend()?;
     let others = inventory.hypervisor.list()?.len();
     let kept = match way {

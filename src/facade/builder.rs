@@ -10,6 +10,8 @@ use crate::config::{Config, Mode};
 use crate::daemon::Simulation;
 use crate::guest::{Forwarder, Shell};
 use crate::hypervisor::Hypervisor;
+use crate::metrics::Metrics;
+use crate::metrics::calls::Measured;
 use crate::model::{Image, Memory};
 use crate::store::Store;
 use crate::wire::PrivateKey;
@@ -46,6 +48,18 @@ pub struct Machines {
     pub forwarder: Arc<dyn Forwarder>,
     /// Whether machines get addresses of their own (a NAT network) or none (user networking).
     pub addressed: bool,
+}
+
+impl Machines {
+    /// The same, with every call measured.
+    pub(crate) fn measured(self, metrics: &Arc<Metrics>) -> Machines {
+        Machines {
+            hypervisor: Measured::new(self.hypervisor, metrics),
+            shell: Measured::new(self.shell, metrics),
+            forwarder: Measured::new(self.forwarder, metrics),
+            addressed: self.addressed,
+        }
+    }
 }
 
 /// Where the server's key comes from.

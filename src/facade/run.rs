@@ -26,13 +26,15 @@ use crate::api::{Api, Objects, namespaces};
 use crate::daemon::{DEFAULT_POOL, Live, ServeError};
 use crate::hypervisor::Hypervisor;
 use crate::keeper::Keeper;
+use crate::metrics::{self, Exposition};
 use crate::model::{DEFAULT_NAMESPACE, Event, EventKind, ObjectRef};
 use crate::operator::queue::Queue;
 use crate::operator::{self, Operator};
 use crate::server::access::Gate;
+use crate::server::asked::Requests;
 use crate::server::events::Bus;
 use crate::server::gate;
-use crate::server::health::{self, Health};
+use crate::server::health::{self, Health, Life};
 use crate::server::https::{Authority, Https};
 use crate::server::kube::Kube;
 use crate::server::local::Local;
@@ -127,12 +129,15 @@ impl Assembly {
         let (store, hypervisor) = (Arc::clone(&operator.store), Arc::clone(&operator.hypervisor));
         let asked = Arc::clone(&hypervisor);
         let reachable = Box::new(move || asked.reachable().map_err(|error| error.to_string()));
-        let health = Health::new(self.simulated, hypervisor.describe(), reachable);
+        let metrics = Arc::clone(&operator.metrics);
+        let exposition = Exposition::new(Arc::clone(&metrics), Arc::clone(&store), Arc::clone(&hypervisor));
+        let health = Health::new(self.simulated, hypervisor.describe(), reachable, Arc::clone(&store));
+        let requests = Requests::new(Arc::clone(&metrics));
         let births = Arc::clone(&operator.births);
         let objects = Arc::new(Objects::new(Arc::clone(&store), Arc::clone(&births), Arc::clone(&clock)));
         let plain = Arc::new(Plain::new(Arc::clone(&store), Arc::clone(&clock)));
         let api = Api::new(Arc::clone(&store), births, Arc::clone(&clock), run, DEFAULT_NAMESPACE, DEFAULT_POOL);
-        let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)));
+        let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)).measured(Arc::clone(&metrics)));
         dispatcher.set_api(Arc::clone(&api));
         let mut version = env!("CARGO_PKG_VERSION").to_owned();
         if self.simulated {
@@ -154,9 +159,13 @@ impl Assembly {
         let fingerprint = self.key.fingerprint();
         let wire = WireServer::bind(self.wire, Arc::clone(&self.key), Arc::clone(&verbs), Arc::clone(&events)).await?;
         let wire = wire.limited(Arc::clone(&self.gate), Arc::new(Semaphore::new(self.key_exchanges)));
+        let wire = wire.telling(Arc::clone(&requests));
         let (address, settings) = (wire.local_addr(), wire.settings());
         let web = match &self.web {
-            Some(web) => Some(Web::bind(web, Arc::clone(&self.gate), settings.subscribe(), verbs, events).await?),
+            Some(web) => {
+                let (gate, requests) = (Arc::clone(&self.gate), Arc::clone(&requests));
+                Some(Web::bind(web, gate, settings.subscribe(), verbs, events, requests).await?)
+            }
             None => None,
         };
         let local = self.socket.as_deref().map(Local::bind).transpose()?;
@@ -175,12 +184,13 @@ impl Assembly {
         let teller = Arc::clone(&dispatcher);
         let told = Bus::follow(Arc::clone(&store), quit.clone(), move |event, ended| teller.committed(event, ended));
         let told = tokio::spawn(told);
+        tokio::spawn(metrics::records::follow(metrics, Arc::clone(&store), Arc::clone(&clock), quit.clone()));
         let mut health_address = None;
         if let Some(address) = self.health {
             let failed = |source| ServeError::Health { address, source };
             let listener = health::bind(address).await.map_err(failed)?;
             health_address = Some(listener.local_addr().map_err(failed)?);
-            tokio::spawn(health::serve(listener, Arc::clone(&health), quit.clone()));
+            tokio::spawn(health::serve(listener, Arc::clone(&health), Arc::new(exposition), quit.clone()));
         }
         let doctor = Arc::new(operator.inventory(Some(self.state.clone())));
         let recovering = Arc::clone(&operator);
@@ -194,6 +204,7 @@ impl Assembly {
             writers.spawn(namespaces::keep(Arc::clone(&plain), Arc::clone(&objects), stop.clone()));
         }
         let kube = Kube::new(&store, objects, Arc::clone(&api), plain, clock, contact, stop.clone());
+        let kube = Arc::new(kube.telling(requests));
         if let Some(local) = local {
             writers.spawn(local.serve(Arc::clone(&kube), doctor, stop.clone()));
         }
@@ -205,7 +216,7 @@ impl Assembly {
         }
         writers.close();
 
-        health.set_ready(true);
+        health.set(Life::Serving);
         tracing::info!(
             listen = %address,
             web = web.as_ref().map(|web| tracing::field::display(web.local_addr())),
@@ -284,7 +295,7 @@ impl Running {
 
     /// Stops, and returns when it has.
     async fn stop(self, mode: StopMode) -> Result<(), ServeError> {
-        self.health.set_ready(false);
+        self.health.set(Life::Stopping);
         self.stop.cancel();
         self.writers.wait().await;
         match mode {

@@ -107,7 +107,7 @@ impl Shell for FakeShell {
         match self.answers_in(who) {
             None => return Err(silent("the simulated guest does not answer")),
             Some(left) if !left.is_zero() => return Err(silent("the simulated guest still boots")),
-            Some(_) => {}
+            Some(_) => (patience.answered)(),
         }
         let mut who = who.clone();
         let personalised = self.world.lock().domains.get(&who.uuid).is_some_and(|domain| domain.user.is_some());

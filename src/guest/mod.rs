@@ -62,11 +62,20 @@ pub struct Patience<'a> {
     pub at_most: Duration,
     /// And only while this says so. Asked now and then; cheap.
     pub wanted: &'a (dyn Fn() -> bool + Sync),
+    /// Called when the guest answered what was asked of it first: the endpoint account was let in, or turned away.
+    pub answered: &'a (dyn Fn() + Sync),
+}
+
+impl<'a> Patience<'a> {
+    /// As long as this, while somebody waits; nobody wants to know when the guest answered.
+    pub fn new(at_most: Duration, wanted: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Patience { at_most, wanted, answered: &|| () }
+    }
 }
 
 impl From<Duration> for Patience<'static> {
     fn from(at_most: Duration) -> Self {
-        Patience { at_most, wanted: &|| true }
+        Patience::new(at_most, &|| true)
     }
 }
 

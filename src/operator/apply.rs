@@ -62,7 +62,7 @@ impl Operator {
             let look = asked.fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == LOOK_EVERY - 1;
             self.still_wanted(c) && !(look && self.is_gone(c))
         };
-        let patience = Patience { at_most: self.boot_time_left(c), wanted: &wanted };
+        let patience = Patience::new(self.boot_time_left(c), &wanted);
         shell_outcome(self.shell.personalise(at, &login, patience, self.observer.as_deref()))
     }
 
@@ -82,7 +82,7 @@ impl Operator {
             Err(error) => return forward_outcome(error),
         };
         let wanted = || self.still_wanted(c);
-        shell_outcome(self.shell.authorize(at, &login, &key, Patience { at_most: AUTHORIZE, wanted: &wanted }))
+        shell_outcome(self.shell.authorize(at, &login, &key, Patience::new(AUTHORIZE, &wanted)))
     }
 
     /// Has its domain bear what its records say.

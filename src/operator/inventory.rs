@@ -13,6 +13,7 @@ use crate::api::{Cure, Doctor};
 use crate::error_chain;
 use crate::guest::{Forward, Forwarder};
 use crate::hypervisor::Hypervisor;
+use crate::metrics::{Leak, Metrics};
 use crate::model::{Container, ContainerClaim, ContainerPool, Event, EventKind, Kind, ObjectRef};
 use crate::model::{Listing, Trace, TraceKind, Whose};
 use crate::plan::drift::{self, Attention, Check, Comparison, Outcome, Owners, Removal, Report, attention, compare};
@@ -36,6 +37,8 @@ pub struct Inventory {
     pub instance: Uuid,
     /// The time, for the event of a domain that was removed.
     pub clock: Clock,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// The state directory, where its files are looked at too.
     pub state_dir: Option<PathBuf>,
 }
@@ -133,6 +136,9 @@ impl Inventory {
                 }
                 let failed = self.remove(&trace).err();
                 let (kind, name) = (trace.kind, &trace.name);
+                if !follows(kind) {
+                    self.metrics.leak(kind, if failed.is_some() { Leak::Kept } else { Leak::Removed });
+                }
                 match &failed {
                     Some(why) => tracing::warn!(%kind, name, why, "what has no record stays"),
                     None if follows(kind) => tracing::debug!(%kind, name, "removed what a machine left"),
@@ -302,6 +308,7 @@ mod tests {
             forwarder: Arc::new(FakeForwarder::new(Arc::clone(&world))),
             instance: Uuid::from_u128(1),
             clock: Arc::new(|| Timestamp::UNIX_EPOCH),
+            metrics: Arc::default(),
             state_dir: None,
         };
         let uid = Uuid::from_u128(2);

@@ -65,6 +65,7 @@ use uuid::Uuid;
 use crate::api::{Births, Doubts};
 use crate::guest::{Forwarder, Shell, ShellObserver};
 use crate::hypervisor::Hypervisor;
+use crate::metrics::Metrics;
 use crate::model::{Container, Mark};
 use crate::store::{RecordError, Store, StoreError};
 
@@ -99,6 +100,8 @@ pub struct Operator {
     pub instance: Uuid,
     /// Whether machines get addresses of their own (a NAT network) or none (user networking).
     pub addressed: bool,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Cancelled when the daemon stops: no pass begins then, and none goes on waiting for a guest that boots.
     pub quit: CancellationToken,
 }
@@ -139,6 +142,7 @@ impl Operator {
             forwarder: Arc::clone(&self.forwarder),
             instance: self.instance,
             clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
             state_dir,
         }
     }

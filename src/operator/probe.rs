@@ -143,7 +143,7 @@ impl Operator {
         }
         let wanted = || self.waits(c);
         let at = self.forwarder.public(&forward(c));
-        let answer = self.shell.probe(at, c.uuid(), Patience { at_most: PATIENCE, wanted: &wanted });
+        let answer = self.shell.probe(at, c.uuid(), Patience::new(PATIENCE, &wanted));
         (answer.is_ok() || (wanted() && self.runs(c))).then_some(answer)
     }
 

@@ -124,6 +124,7 @@ mod tests {
             instance: Uuid::new_v4(),
             addressed: false,
             doubts: Arc::default(),
+            metrics: Arc::default(),
             probes: Arc::default(),
             kept_events: Arc::new(1000.into()),
             quit: CancellationToken::new(),

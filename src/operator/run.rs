@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use tokio::sync::Notify;
@@ -13,6 +13,8 @@ use super::owned::Owned;
 use super::queue::{self, Queue};
 use super::waiting::Waiting;
 use super::{Operator, PassError, Requeue};
+use crate::metrics::calls::SPANS;
+use crate::metrics::{Passed, Turn};
 use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectRef, Wake};
 use crate::plan::container::released;
 use crate::store::records::{self, REGISTRY};
@@ -38,6 +40,11 @@ pub async fn run(operator: Arc<Operator>, resync: Duration) {
 /// The same on a queue that others hold too, to see whether it turns.
 pub async fn run_on(queue: Queue<ObjectRef>, operator: Arc<Operator>, resync: Duration) {
     let cancel = operator.quit.clone();
+    let asked = queue.clone();
+    operator.metrics.queue(Box::new(move || {
+        let [due, later, running] = asked.depth();
+        [(Turn::Due, due), (Turn::Later, later), (Turn::Running, running)]
+    }));
     let sweep = Arc::new(Notify::new());
     sweep.notify_one();
     let feeding = tokio::spawn(feed(Arc::clone(&operator), queue.clone(), resync, cancel.clone(), Arc::clone(&sweep)));
@@ -73,8 +80,18 @@ async fn sweeps(operator: Arc<Operator>, cancel: CancellationToken, asked: Arc<N
 }
 
 async fn pass(operator: Arc<Operator>, object: ObjectRef) -> queue::Requeue {
-    let about = object.clone();
-    let ended = tokio::task::spawn_blocking(move || operator.pass(&object)).await;
+    let (about, metrics, began) = (object.clone(), Arc::clone(&operator.metrics), Instant::now());
+    let ended = tokio::task::spawn_blocking(move || {
+        let _span = tracing::debug_span!(target: SPANS, "pass", %object).entered();
+        operator.pass(&object)
+    });
+    let ended = ended.await;
+    let passed = match &ended {
+        Ok(Ok(_)) => Passed::Done,
+        Ok(Err(_)) => Passed::Failed,
+        Err(_) => Passed::Panicked,
+    };
+    metrics.pass(about.kind, passed, began.elapsed());
     match ended {
         Ok(Ok(Requeue::OnChange)) => queue::Requeue::AwaitChange,
         Ok(Ok(Requeue::After(wait))) => queue::Requeue::After(wait.unsigned_abs()),

@@ -3,6 +3,7 @@
 #![doc = include_str!("api-facade.md")]
 
 pub mod access;
+pub mod asked;
 mod connections;
 pub mod constants;
 pub mod container;

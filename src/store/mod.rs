@@ -130,6 +130,12 @@ pub struct Txn {
     pub ops: Vec<Op>,
 }
 
+/// Is told of every durable write, by the thread that writes: it must not block.
+pub trait Rounds: std::fmt::Debug + Send + Sync + 'static {
+    /// So many transactions became durable together, in this time.
+    fn written(&self, transactions: usize, took: std::time::Duration);
+}
+
 /// How a transaction ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TxnResult {

@@ -35,9 +35,15 @@ fn program_at<S: AsRef<OsStr>>(file: &Path, args: impl IntoIterator<Item = S>) -
 }
 
 fn clean(mut command: Command) -> Command {
-    for name in
-        ["ANWEDDOL_CONFIG", "ANWEDDOL_SERVER", "ANWEDDOL_ACCESS_TOKEN", "ANWEDDOL_LOG", "RUST_LOG", "NOTIFY_SOCKET"]
-    {
+    for name in [
+        "ANWEDDOL_CONFIG",
+        "ANWEDDOL_SERVER",
+        "ANWEDDOL_ACCESS_TOKEN",
+        "ANWEDDOL_LOG",
+        "RUST_LOG",
+        "NOTIFY_SOCKET",
+        "JOURNAL_STREAM",
+    ] {
         command.env_remove(name);
     }
     command
@@ -277,12 +283,19 @@ impl Daemon {
 
     /// Status and body of a health endpoint.
     pub(crate) fn http(&self, path: &str) -> (u16, String) {
+        let (head, body) = self.get(path, "*/*");
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    /// Head and body of a health endpoint, for who accepts this.
+    pub(crate) fn get(&self, path: &str, accept: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.health).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        (head.to_owned(), body.to_owned())
     }
 }
 

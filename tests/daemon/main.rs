@@ -14,10 +14,14 @@ mod claims;
 mod cli;
 mod conversations;
 mod doctor;
+mod exposition;
 mod health;
 mod host;
 mod life;
+mod metrics;
 mod operator;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod records;
 mod reload;
 mod secrets;

@@ -105,6 +105,7 @@ impl Running {
             forwarder,
             births: Arc::clone(&births),
             doubts: Arc::default(),
+            metrics: Arc::default(),
             probes: Arc::default(),
             kept_events: Arc::new(10_000.into()),
             clock: Arc::clone(&clock),

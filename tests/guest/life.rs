@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::ask::{Grant, ask, ask_until, create, create_parallel, destroy, destroy_request};
 use crate::common::ask::{grant, runtime, stat, until_available};
+use crate::common::daemon::Daemon;
 use crate::common::{PATIENCE, until};
 use crate::disk;
 use crate::host::{Host, Mode, OWN_ADDRESS, at, execute, is_a_machine_of_its_user, log_in, reaches};
@@ -35,6 +36,7 @@ fn a_client_gets_a_machine_logs_in_and_gives_it_back() {
     assert!(seen.starts_with("Linux ") && seen.contains(&format!("({})", granted.username)), "{seen}");
     is_a_machine_of_its_user(&granted);
     assert_eq!(stat(daemon.address)["available"], 5);
+    every_stage_was_measured(&host, &daemon);
 
     let endpoint = runtime().block_on(EndpointShell::connect(at(&granted), PATIENCE)).err();
     assert!(matches!(endpoint, Some(ShellError::Refused { .. })), "the endpoint account is open: {endpoint:?}");
@@ -53,6 +55,24 @@ fn a_client_gets_a_machine_logs_in_and_gives_it_back() {
     host.until_gone(&granted);
     until_available(daemon.address, 6);
     daemon.stop();
+}
+
+/// One machine was made for one claim: how long each part of it took is told.
+fn every_stage_was_measured(host: &Host, daemon: &Daemon) {
+    let told = |stage: &str, what: &str| {
+        let begin = format!("anweddol_stage_duration_seconds_{what}{{stage=\"{stage}\"}} ");
+        let (_, text) = daemon.http("/metrics");
+        text.lines().find_map(|line| line.strip_prefix(&begin)?.parse::<f64>().ok()).unwrap()
+    };
+    let addressed = if host.mode == Mode::System { 1.0 } else { 0.0 };
+    let stages =
+        [("queue", 1.0), ("bind", 1.0), ("boot", 1.0), ("address", addressed), ("ssh", 1.0), ("personalise", 1.0)];
+    for (stage, count) in stages {
+        until(stage, || (told(stage, "count") == count).then_some(()));
+    }
+    // A kernel boots in no less, and what it consists of takes no longer than all of it.
+    let parts = told("address", "sum") + told("ssh", "sum") + told("personalise", "sum");
+    assert!(told("ssh", "sum") > 0.1 && told("personalise", "sum") > 0.01 && parts <= told("boot", "sum"), "{parts}");
 }
 
 /// What a machine is by default: without any egress.

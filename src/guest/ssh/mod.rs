@@ -80,7 +80,7 @@ impl Shell for SshShell {
         observer: Option<&dyn ShellObserver>,
     ) -> Result<(), ShellError> {
         let deadline = Instant::now() + patience.at_most;
-        let login = self.while_wanted(at, patience, personalise(at, who, observer, deadline))?;
+        let login = self.while_wanted(at, patience, personalise(at, who, observer, patience.answered, deadline))?;
         self.kept.put(who.uuid, login);
         Ok(())
     }
@@ -144,12 +144,13 @@ async fn personalise(
     at: SocketAddr,
     who: &Login,
     observer: Option<&dyn ShellObserver>,
+    answered: &(dyn Fn() + Sync),
     deadline: Instant,
 ) -> Result<EndpointShell, ShellError> {
     let mut who = who.clone();
     let mut expect = Expect::Boot;
     loop {
-        let broken = match personalise_once(at, expect, &mut who, observer, deadline).await {
+        let broken = match personalise_once(at, expect, &mut who, observer, answered, deadline).await {
             Err(error @ ShellError::Broken { .. }) => error,
             other => return other,
         };
@@ -167,10 +168,13 @@ async fn personalise_once(
     expect: Expect,
     who: &mut Login,
     observer: Option<&dyn ShellObserver>,
+    answered: &(dyn Fn() + Sync),
     deadline: Instant,
 ) -> Result<EndpointShell, ShellError> {
     setup_command(&who.username, &who.password).map_err(|what| not_run(at, SET_UP, what))?;
-    match enter(at, expect, ENDPOINT, ENDPOINT, deadline).await? {
+    let entry = enter(at, expect, ENDPOINT, ENDPOINT, deadline).await?;
+    answered();
+    match entry {
         Entry::In(shell) => {
             let mut shell: Box<dyn OpenShell> = Box::new(shell);
             if let Some(observer) = observer {

@@ -422,7 +422,7 @@ fn a_probe_hears_an_ssh_server_and_nothing_else() {
     let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     assert!(reason(probe(free, LONG)).contains("refused"));
     // Nobody waits for it any more.
-    let unwanted = Patience { at_most: LONG, wanted: &|| false };
+    let unwanted = Patience::new(LONG, &|| false);
     let ended = shell.probe(talker(&runtime, b""), Uuid::nil(), unwanted);
     assert!(matches!(ended, Err(ShellError::Unwanted { .. })), "{ended:?}");
 }

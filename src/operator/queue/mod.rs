@@ -102,6 +102,11 @@ impl<K: Hash + Eq + Clone> Queue<K> {
         let _ = looks.changed().await;
     }
 
+    /// How many keys are due, wait for later, and are in flight.
+    pub fn depth(&self) -> [usize; 3] {
+        self.schedule().depth(Instant::now())
+    }
+
     fn schedule(&self) -> MutexGuard<'_, Schedule<K>> {
         // A panic in a key's own `Hash` or `Eq` is the only one possible in there.
         self.shared.schedule.lock().unwrap_or_else(PoisonError::into_inner)

@@ -53,6 +53,12 @@ impl<K: Hash + Eq + Clone> Schedule<K> {
         self.order.first_key_value().map(|((at, _), _)| *at)
     }
 
+    /// Keys that wait and are due, that wait for later, and in flight.
+    pub(super) fn depth(&self, now: Instant) -> [usize; 3] {
+        let due = self.order.range(..=(now, u64::MAX)).count();
+        [due, self.order.len() - due, self.in_flight.len()]
+    }
+
     /// A key's pass has ended and wants another one, or not.
     pub(super) fn finish(&mut self, key: K, again: Option<Instant>) {
         let added = self.in_flight.remove(&key).flatten();

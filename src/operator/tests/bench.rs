@@ -101,6 +101,7 @@ impl Bench {
             forwarder: Arc::new(Mortal { fuse: Arc::clone(&fuse), store: Arc::clone(&store), inner: forwarder }),
             births: Arc::clone(&births),
             doubts: Arc::default(),
+            metrics: Arc::default(),
             probes: Arc::default(),
             kept_events: Arc::new(usize::MAX.into()),
             clock: clock.clone(),

@@ -21,8 +21,8 @@
 //! | `/doctor`, on the Unix socket alone | GET: what is there, compared with the records; POST: and what is left over removed |
 //!
 //! Everything has an end: bodies, their depth and the time they take, the requests and watches of one identity,
-//! connections. A watch pulls from the store's history, so that one that is not read costs nothing. Every write is a line
-//! of the log with the target `audit`.
+//! connections. A watch pulls from the store's history, so that one that is not read costs nothing. Every request is a line of
+//! the log with the target `request`, and every write one more, with the target `audit`.
 
 mod access_tokens;
 mod body;
@@ -57,13 +57,17 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::api::access::{Access, Identity, Verb};
 use crate::api::access_tokens::AccessTokenManager;
 use crate::api::events::Events;
 use crate::api::plain::Plain;
 use crate::api::{Api, Objects};
+use crate::metrics::Transport;
+use crate::metrics::calls::SPANS;
 use crate::plan::clock::Clock;
+use crate::server::asked::{Asked, Requests};
 use crate::server::gate::Refusal;
 use crate::store::Store;
 use limits::Limits;
@@ -105,6 +109,7 @@ pub struct Kube {
     clock: Clock,
     contact: Option<Contact>,
     limits: Arc<Limits>,
+    requests: Arc<Requests>,
     cancel: CancellationToken,
 }
 
@@ -118,21 +123,16 @@ impl Kube {
         clock: Clock,
         contact: Option<Contact>,
         cancel: CancellationToken,
-    ) -> Arc<Kube> {
+    ) -> Kube {
         let (events, access) = (Events::new(Arc::clone(store)), Access::new(Arc::clone(store), Arc::clone(&clock)));
         let access_tokens = AccessTokenManager::new(Arc::clone(store), Arc::clone(&clock));
-        Arc::new(Kube {
-            objects,
-            api,
-            plain,
-            events,
-            access,
-            access_tokens,
-            clock,
-            contact,
-            limits: Arc::default(),
-            cancel,
-        })
+        let (limits, requests) = (Arc::default(), Arc::default());
+        Kube { objects, api, plain, events, access, access_tokens, clock, contact, limits, requests, cancel }
+    }
+
+    /// The same, with its requests told here.
+    pub fn telling(self, requests: Arc<Requests>) -> Kube {
+        Kube { requests, ..self }
     }
 
     /// What answers requests that come in through a door.
@@ -159,15 +159,18 @@ impl Kube {
         }
     }
 
-    async fn handle(&self, door: Door, parts: Parts, body: Body) -> Answer {
+    async fn handle(&self, door: Door, parts: Parts, body: Body, asked: &mut Asked) -> Answer {
         let who = self.identify(door, &parts.headers)?;
+        asked.by(&who.name);
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
         let target = target::parse(parts.uri.path())?;
         let Target::Objects(objects) = target else {
+            asked.verb("read");
             let _place = self.limits.enter(&who.name, false)?;
             return self.tell(&target, &parts);
         };
         let verb = objects.verb(&parts.method, query.watch)?;
+        asked.verb(verb.name());
         let place = self.limits.enter(&who.name, verb == Verb::Watch)?;
         let attributes = objects.attributes(verb);
         // Before the body is read: nobody is listened to who may not.
@@ -247,8 +250,14 @@ struct Call {
 
 async fn answer(State(kube): State<Arc<Kube>>, Extension(door): Extension<Door>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
-    let answer = kube.handle(door, parts, body).await;
+    let mut asked = match door {
+        Door::Local => kube.requests.begin(Transport::Local, None),
+        Door::Remote(from) => kube.requests.begin(Transport::Https, Some(from)),
+    };
+    let span = tracing::debug_span!(target: SPANS, "request", id = asked.id());
+    let answer = kube.handle(door, parts, body, &mut asked).instrument(span).await;
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    asked.status(response.status().as_u16());
     let unknown = response.status() == StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
     // Logins and tokens are told by the same paths as everything else.

@@ -64,7 +64,7 @@ impl Bench {
         let contact = Contact { server: "https://there:6151".into(), authority: "a certificate".into() };
         let cancel = CancellationToken::new();
         tokio::spawn(namespaces::keep(Arc::clone(&plain), Arc::clone(&objects), cancel.clone()));
-        let kube = Kube::new(&store, objects, api, plain, clock, Some(contact), cancel.clone());
+        let kube = Arc::new(Kube::new(&store, objects, api, plain, clock, Some(contact), cancel.clone()));
         Bench { kube, store, cancel, dir }
     }
 

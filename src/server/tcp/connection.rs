@@ -10,9 +10,12 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{Shared, Visit, WireConfig};
 use crate::link::{Link, random};
+use crate::metrics::calls::SPANS;
+use crate::metrics::{Stage, Transport};
 use crate::model::{Client, EventKind};
 use crate::server::handling::{self, Confirm, Handled, Panicked, Undelivered};
 use crate::server::instance::Sending;
@@ -198,7 +201,8 @@ impl Connection<'_> {
         let shared = self.shared;
         let limit = self.config.client_timeout;
         let late = |_| ConnectionError::TooSlow(limit);
-        let deadline = Instant::now() + limit;
+        let exchanging = Instant::now();
+        let deadline = exchanging + limit;
         let mut exchange = ServerExchange::new(shared.key.clone(), self.config.limits, self.config.access_tokens);
         tokio::select! {
             biased;
@@ -208,6 +212,7 @@ impl Connection<'_> {
         if !self.visit.place.known() {
             return Err(ConnectionError::Displaced);
         }
+        shared.requests.metrics().stage(Stage::Exchange, exchanging.elapsed());
         let now = shared.events.now();
         let (client, mut sent) = ClientInstance::connected(self.client.clone(), now, closed.clone());
         let began = Instant::now();
@@ -220,13 +225,20 @@ impl Connection<'_> {
             () = shared.stop.cancelled() => return Err(ConnectionError::Stopping),
             incoming = timeout_at(deadline, self.request(&mut exchange)) => incoming.map_err(late)??,
         };
+        let mut asked = shared.requests.begin(Transport::Wire, Some(self.visit.peer));
+        asked.by(client.id());
         let handled = match self.visit.pass.request().map(|()| incoming.request) {
             Err(refusal) => {
                 shared.turned_away(self.visit.peer, refusal.name(), &refusal);
                 Answer::from(Response::refused(Message::RefusedRequest, Some("Too many requests"))).into()
             }
-            Ok(Ok(request)) => self.handle(&client, &mut sent, request).await?,
+            Ok(Ok(request)) => {
+                asked.verb(&request.verb);
+                let span = tracing::debug_span!(target: SPANS, "request", id = asked.id(), client = client.id());
+                self.handle(&client, &mut sent, request).instrument(span).await?
+            }
             Ok(Err(malformed)) => {
+                asked.verb("malformed");
                 let event = telling::about(EventKind::MalformedRequest, self.client, shared.events.now())
                     .message(malformed.to_string())
                     .detail("errors", Value::Object(malformed.dictionary()));
@@ -234,10 +246,13 @@ impl Connection<'_> {
                 Answer::from(Response::refused(Message::BadRequest, None)).into()
             }
         };
+        asked.answering();
         let limit = self.config.answer_timeout;
         let mut undelivered = Undelivered(handled.answer.undelivered);
         let delivered = timeout(limit, self.deliver(&handled.answer.response, incoming.answering)).await;
         delivered.map_err(|_| ConnectionError::NotAccepted(limit))??;
+        asked.told(&handled.answer.response);
+        drop(asked);
         // From here on it may arrive, whatever becomes of this connection.
         undelivered.0 = None;
         let confirm = handled.answer.delivered;

@@ -46,6 +46,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::asked::Requests;
 use super::gate::{Gate, Pass};
 use super::lines::Lines;
 use super::{EventSink, Verbs, descriptors, telling};
@@ -171,6 +172,7 @@ struct Shared {
     key: Arc<PrivateKey>,
     verbs: Arc<dyn Verbs>,
     events: Arc<dyn EventSink>,
+    requests: Arc<Requests>,
     gate: Arc<Gate>,
     places: Arc<Places>,
     /// A permit for each exchange at the same time: more would only queue in the kernel, and starve the rest.
@@ -220,6 +222,7 @@ pub struct WireServer {
     key: Arc<PrivateKey>,
     verbs: Arc<dyn Verbs>,
     events: Arc<dyn EventSink>,
+    requests: Arc<Requests>,
 }
 
 impl WireServer {
@@ -243,6 +246,7 @@ impl WireServer {
             key,
             verbs,
             events,
+            requests: Arc::default(),
         })
     }
 
@@ -250,6 +254,11 @@ impl WireServer {
     /// rates of the default configuration, and one for each processor.
     pub fn limited(self, gate: Arc<Gate>, key_exchanges: Arc<Semaphore>) -> Self {
         WireServer { gate, key_exchanges, ..self }
+    }
+
+    /// The same, with its requests told here.
+    pub fn telling(self, requests: Arc<Requests>) -> Self {
+        WireServer { requests, ..self }
     }
 
     /// Where it listens; tells the port if the system chose it.
@@ -272,6 +281,7 @@ impl WireServer {
             key: self.key,
             verbs: self.verbs,
             events: self.events,
+            requests: self.requests,
             gate: self.gate,
             places: Arc::default(),
             key_exchanges: self.key_exchanges,

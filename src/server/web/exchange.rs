@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use super::Stream;
 use super::request::{self, HOME, Refused};
 use crate::link::Link;
+use crate::metrics::Transport;
 use crate::model::EventKind;
+use crate::server::asked::{Asked, Requests};
 use crate::server::connections::LONGEST_HEAD;
 use crate::server::gate::{Pass, Refusal};
 use crate::server::handling::{self, Confirm, Handled, Panicked, Undelivered};
@@ -45,6 +47,7 @@ pub(super) struct Shared {
     pub(super) settings: watch::Receiver<WireConfig>,
     verbs: Arc<dyn Verbs>,
     events: Arc<dyn EventSink>,
+    requests: Arc<Requests>,
     /// What is written about those who are turned away.
     pub(super) lines: Lines,
     /// No work at all.
@@ -56,9 +59,10 @@ impl Shared {
         settings: watch::Receiver<WireConfig>,
         verbs: Arc<dyn Verbs>,
         events: Arc<dyn EventSink>,
+        requests: Arc<Requests>,
     ) -> Self {
         let verbs = Arc::new(Front(verbs));
-        Shared { settings, verbs, events, lines: Lines::default(), abandon: CancellationToken::new() }
+        Shared { settings, verbs, events, requests, lines: Lines::default(), abandon: CancellationToken::new() }
     }
 
     pub(super) fn turned_away(&self, peer: IpAddr, refusal: Refusal) {
@@ -164,6 +168,7 @@ async fn last_word(socket: TcpStream, confirm: Option<Confirm>) {
 
 /// What is left to be done when the answer is on its way.
 struct Settling {
+    asked: Asked,
     undelivered: Undelivered,
     handled: Handled,
 }
@@ -172,6 +177,8 @@ impl Settling {
     /// It was sent: from here on it may arrive, whatever becomes of the connection.
     async fn settle(mut self) -> Option<Confirm> {
         self.undelivered.0 = None;
+        self.asked.told(&self.handled.answer.response);
+        drop(self.asked);
         if let Some(delivered) = self.handled.delivered {
             // It need not wait for it.
             delivered.send(()).ok();
@@ -273,6 +280,9 @@ impl Asking {
         let mut turn = turn.ok_or(NoAnswer::Answered)?;
         let heard = self.hear(request).await?;
         self.heard.cancel();
+        let mut asked = self.shared.requests.begin(Transport::Web, Some(self.visit.peer));
+        asked.by(self.client.id());
+        asked.verb(heard.as_ref().map_or("malformed", |request| &request.verb));
         let (mut handled, refused) = match heard {
             Ok(request) => (self.handle(&mut turn.sent, request).await, None),
             Err(refused) => {
@@ -281,7 +291,8 @@ impl Asking {
             }
         };
         let response = written(&handled.answer.response, refused.as_ref());
-        let settling = Settling { undelivered: Undelivered(handled.answer.undelivered.take()), handled };
+        asked.answering();
+        let settling = Settling { asked, undelivered: Undelivered(handled.answer.undelivered.take()), handled };
         // Who is not there any more drops it, and by that undoes it.
         turn.settling.send(settling).ok();
         Ok(response)

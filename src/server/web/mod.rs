@@ -64,6 +64,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::asked::Requests;
 use super::connections::{self, Conversation, Entrance};
 use super::gate::Gate;
 use super::https::HttpsError;
@@ -167,6 +168,7 @@ impl Web {
         wire: watch::Receiver<WireConfig>,
         verbs: Arc<dyn Verbs>,
         events: Arc<dyn EventSink>,
+        requests: Arc<Requests>,
     ) -> Result<Web, WebError> {
         let failed = |source| WebError::Bind { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
@@ -179,7 +181,7 @@ impl Web {
                  Set 'web.tls', or listen on 127.0.0.1 behind a proxy that has TLS"
             );
         }
-        let shared = Arc::new(Shared::new(wire, verbs, events));
+        let shared = Arc::new(Shared::new(wire, verbs, events, requests));
         Ok(Web { listener, address, acceptor, gate, shared })
     }
 

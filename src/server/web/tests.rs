@@ -208,7 +208,8 @@ async fn behind(gate: Arc<Gate>, patience: Duration) -> Site {
     let listen = "127.0.0.1:0".parse().unwrap();
     let wire = WireConfig { client_timeout: patience, ..WireConfig::new(listen) };
     let config = WebConfig { listen, tls: Tls::Plain };
-    let web = Web::bind(&config, gate, watch::channel(wire).1, verbs, Arc::new(log.clone())).await.unwrap();
+    let web =
+        Web::bind(&config, gate, watch::channel(wire).1, verbs, Arc::new(log.clone()), Arc::default()).await.unwrap();
     let address = web.local_addr();
     let run = tokio::spawn(web.run(stop.clone()));
     Site { address, log, go_on, stop, run }
@@ -394,8 +395,11 @@ async fn a_port_that_is_taken_is_told_with_the_setting() {
     let wire = watch::channel(WireConfig::new(site.address)).1;
     let config = WebConfig { listen: site.address, tls: Tls::Plain };
     let verbs = Arc::new(Fake { log: site.log.clone(), go_on: site.go_on.clone() });
-    let said =
-        Web::bind(&config, Arc::default(), wire, verbs, Arc::new(site.log.clone())).await.err().unwrap().to_string();
+    let said = Web::bind(&config, Arc::default(), wire, verbs, Arc::new(site.log.clone()), Arc::default())
+        .await
+        .err()
+        .unwrap()
+        .to_string();
     assert!(said.contains("web.listen") && said.contains(&site.address.to_string()), "{said}");
 }
 

@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::engine::{HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
-use super::{Change, Kv};
+use super::{Change, Kv, Rounds};
 use crate::failpoint::failpoint;
 use codec::{Entry, Meta};
 use contain::contained;
@@ -75,11 +75,13 @@ pub struct Options {
     pub reserve: u64,
     /// How much of the past is kept for watchers.
     pub history: HistoryLimits,
+    /// Who is told of every durable write.
+    pub rounds: Option<Arc<dyn Rounds>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { reserve: 64 * 1024 * 1024, history: HistoryLimits::default() }
+        Options { reserve: 64 * 1024 * 1024, history: HistoryLimits::default(), rounds: None }
     }
 }
 
@@ -147,8 +149,9 @@ fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Loca
     if new {
         layout::finish_new(dir)?;
     }
-    let journal = Sled { db, file, disk, told, reserve: options.reserve, dir: dir.into(), _lock: lock };
-    LocalStore::start(journal, state, options.history).map_err(|source| OpenError::from_io(dir, source))
+    let Options { reserve, history, rounds } = options;
+    let journal = Sled { db, file, disk, told, reserve, rounds, dir: dir.into(), _lock: lock };
+    LocalStore::start(journal, state, history).map_err(|source| OpenError::from_io(dir, source))
 }
 
 fn open_sled(dir: &Path) -> Result<(::sled::Db, File), OpenError> {
@@ -202,6 +205,7 @@ struct Sled {
     disk: Box<dyn Disk>,
     told: Told,
     reserve: u64,
+    rounds: Option<Arc<dyn Rounds>>,
     dir: PathBuf,
     /// Let go of last, since fields are dropped in this order.
     _lock: Lock,
@@ -224,6 +228,7 @@ impl Journal for Sled {
     }
 
     fn write(&mut self, state: &Snapshot, round: &Round) -> Result<(), JournalError> {
+        let began = Instant::now();
         let mut batch = ::sled::Batch::default();
         // A key written twice in a round ends as its last write: a sled batch holds one write a key.
         for change in round.batches.iter().flat_map(|batch| &batch.changes) {
@@ -239,7 +244,11 @@ impl Journal for Sled {
         self.db.apply_batch(batch)?;
         failpoint!("round-applied");
         sync(&self.db, &self.file, &*self.disk)?;
-        Ok(self.told.note(state.revision)?)
+        self.told.note(state.revision)?;
+        if let Some(rounds) = &self.rounds {
+            rounds.written(round.batches.len(), began.elapsed());
+        }
+        Ok(())
     }
 }
 

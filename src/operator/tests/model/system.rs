@@ -181,6 +181,7 @@ impl System {
             forwarder: Arc::new(On { stage: Arc::clone(&stage), inner: forwarder }),
             births: Arc::clone(&births),
             doubts: Arc::default(),
+            metrics: Arc::default(),
             probes: Arc::default(),
             kept_events: Arc::new(usize::MAX.into()),
             clock: Arc::new(move || clock.time()),
