@@ -14,6 +14,9 @@ type Boxed<S> = Option<Box<dyn Layer<S> + Send + Sync>>;
 /// Why spans cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OtlpError {
+    #[cfg(not(feature = "otlp"))]
+    #[error("observe.otlp_endpoint: this program was built without the feature 'otlp': write null")]
+    NotBuilt,
     #[cfg(feature = "otlp")]
     #[error("'{endpoint}' is no address of a collector")]
     Exporter {
@@ -34,8 +37,8 @@ mod built {
         pub(in crate::cli) fn end(self) {}
     }
 
-    pub(in crate::cli) fn layer<S: tracing::Subscriber>(_: &Observe) -> Result<(Boxed<S>, Guard), OtlpError> {
-        Ok((None, Guard))
+    pub(in crate::cli) fn layer<S: tracing::Subscriber>(observe: &Observe) -> Result<(Boxed<S>, Guard), OtlpError> {
+        if observe.otlp_endpoint.is_some() { Err(OtlpError::NotBuilt) } else { Ok((None, Guard)) }
     }
 }
 

@@ -144,6 +144,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("ip_filter.deny", "[192.0.2.7]"),
     ("rates.exempt", "[]"),
     ("events.keep", "100"),
+    ("observe.otlp_endpoint", "http://127.0.0.1:4317"),
 ];
 
 #[test]
@@ -179,21 +180,4 @@ fn what_is_taken_up_has_to_go_together_with_what_stays() {
     };
     let error = compare(&config("10000-10009", 5), &config("10000-10019", 20)).unwrap_err().to_string();
     assert!(error.contains("port_forwarding.range is '10000-10009'"), "{error}");
-}
-
-#[test]
-fn a_collector_is_refused_where_spans_cannot_be_sent_or_the_address_is_none() {
-    let said = |endpoint: &str| {
-        let config = Config::parse(&format!("observe: {{otlp_endpoint: '{endpoint}'}}")).unwrap();
-        config.check().err().map_or_else(String::new, |error| error.to_string())
-    };
-    if cfg!(feature = "otlp") {
-        assert_eq!(said("http://127.0.0.1:4317"), "");
-        assert_eq!(said("http://[::1]:4317/"), "");
-        for wrong in ["127.0.0.1:4317", "https://collector:4317", "http://", "http://user:secret@collector"] {
-            assert!(said(wrong).contains("observe.otlp_endpoint") && said(wrong).contains("HOST:4317"), "{wrong}");
-        }
-    } else {
-        assert!(said("http://127.0.0.1:4317").contains("without the feature 'otlp'"));
-    }
 }

@@ -156,3 +156,11 @@ fn a_bad_setting_of_the_simulation_is_a_wrong_command() {
         says(&stderr(&output), words);
     }
 }
+
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_collector_is_refused_by_a_program_that_cannot_send_spans() {
+    let dir = tempdir().unwrap();
+    let said = Home::new(dir.path(), "observe: {otlp_endpoint: 'http://127.0.0.1:4317'}").simulated("").refused();
+    assert!(said.contains("observe.otlp_endpoint") && said.contains("built without the feature 'otlp'"), "{said}");
+}

@@ -220,6 +220,14 @@ const ROWS: &[(&str, &str)] = &[
         "c.yaml:2:3: host.memory is '255Mi': nobody could ever create a container; write at least container.memory, which is 256Mi",
     ),
     ("events:\n  keep: 1", "c.yaml:2:3: events.keep is 1: write 100 to 1000000"),
+    (
+        "observe:\n  otlp_endpoint: https://user:word@there",
+        "c.yaml:2:3: observe.otlp_endpoint is 'https://user:word@there': write the collector's address as http://HOST:4317",
+    ),
+    (
+        "observe:\n  otlp_endpoint: 127.0.0.1:4317",
+        "c.yaml:2:3: observe.otlp_endpoint is '127.0.0.1:4317': write the coll",
+    ),
     // No configuration at all.
     ("events:\n  keep: 200\n  keep: 300", "c.yaml:3:3: events: the key 'keep' stands here twice: leave one of the two"),
     ("server:\n  client_timeout: 2\nserver:\n  local_api: true", "c.yaml:3:1: the key 'server' stands here twice"),
