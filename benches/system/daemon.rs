@@ -170,8 +170,7 @@ impl Daemon {
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let stat = self.proc("stat")?;
         // Its name, in parentheses, may have blanks.
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').ok_or("no stat")?.1.split_whitespace().skip(11).take(2).collect();
+        let fields: Vec<&str> = stat.rsplit_once(')').ok_or("no stat")?.1.split_whitespace().skip(11).take(2).collect();
         let ticks = fields.iter().map(|field| field.parse::<u32>()).sum::<std::result::Result<u32, _>>()?;
         Ok(TICK * ticks)
     }

@@ -56,8 +56,7 @@ pub(crate) fn guests(table: &mut Table, bare: &Bare) -> Result<()> {
 }
 
 fn config(mode: &str, warm: u32) -> Result<String> {
-    let options =
-        BuildOptions { out_dir: Path::new("/run/image").into(), cache_dir: scratch().join("image-cache") };
+    let options = BuildOptions { out_dir: Path::new("/run/image").into(), cache_dir: scratch().join("image-cache") };
     let image = build(&options, &mut |_| {})?;
     let (kernel, initrd) = (image.kernel.path.display(), image.initrd.path.display());
     Ok(format!(
@@ -89,11 +88,7 @@ fn stages_of(home: &Home, granted: &Response) -> Result<[Duration; 3]> {
         let text = container.pointer(pointer).and_then(Value::as_str).ok_or_else(|| format!("no {pointer}"))?;
         Ok(text.parse()?)
     };
-    let times = [
-        at("/metadata/creationTimestamp")?,
-        at("/status/startedAt")?,
-        at("/status/readyAt")?,
-        at("/status/boundAt")?,
-    ];
+    let times =
+        [at("/metadata/creationTimestamp")?, at("/status/startedAt")?, at("/status/readyAt")?, at("/status/boundAt")?];
     Ok([0, 1, 2].map(|stage| times[stage + 1].duration_since(times[stage]).unsigned_abs()))
 }

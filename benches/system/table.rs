@@ -59,10 +59,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn begin() -> Table {
-        println!(
-            "{:<46} {:>10} {:>10} {:>10} {:>10} {:>10}",
-            "", "p50", "p99", "a second", "server CPU", "server RSS"
-        );
+        println!("{:<46} {:>10} {:>10} {:>10} {:>10} {:>10}", "", "p50", "p99", "a second", "server CPU", "server RSS");
         Table { checked: 0, over: Vec::new() }
     }
 

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anweddol::client::{ClientConfig, ask};
 use anweddol::wire::{CREATE, Request, STAT};
 
+use crate::Result;
 use crate::bare::Bare;
 use crate::daemon::{Daemon, Home};
 use crate::sample::Sample;
 use crate::table::{Row, Table};
-use crate::Result;
 
 /// Connections in all, for each number at once.
 const STATS: usize = 640;

@@ -14,6 +14,7 @@ use anweddol::store::{self, LocalStore, Store, Txn, records};
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -27,6 +28,7 @@ pub(crate) struct World {
     pub(crate) runtime: Runtime,
     births: Arc<Births>,
     quit: CancellationToken,
+    working: Option<JoinHandle<()>>,
     dir: TempDir,
 }
 
@@ -55,21 +57,30 @@ impl World {
         let metadata = ObjectMeta::new(DEFAULT_NAMESPACE, "default", Uuid::new_v4(), Timestamp::now());
         let pool = ContainerPool { metadata, spec, status: PoolStatus::default() };
         store.txn(Txn::default().write(&pool)).wait()?;
-        let (api, runtime, quit) = begin(&store, &births, &world)?;
-        let world = World { api, store, world, runtime, births, quit, dir };
+        let (api, runtime, quit, working) = begin(&store, &births, &world)?;
+        let world = World { api, store, world, runtime, births, quit, working: Some(working), dir };
         world.filled(ready)?;
         Ok(world)
     }
 
     /// Ends in order and starts again, over the same machines: how long the store took to open.
     pub(crate) fn restart(&mut self) -> Result<Duration> {
-        self.quit.cancel();
+        self.end();
         self.store.close();
         let begin_at = Instant::now();
         self.store = store::open(&self.dir.path().join("store"), store::Options::default())?;
         let opened = begin_at.elapsed();
-        (self.api, self.runtime, self.quit) = begin(&self.store, &self.births, &self.world)?;
+        let (api, runtime, quit, working) = begin(&self.store, &self.births, &self.world)?;
+        (self.api, self.runtime, self.quit, self.working) = (api, runtime, quit, Some(working));
         Ok(opened)
+    }
+
+    /// Lets the operator finish what it is about.
+    fn end(&mut self) {
+        self.quit.cancel();
+        if let Some(Err(error)) = self.working.take().map(|working| self.runtime.block_on(working)) {
+            eprintln!("the operator: {error}");
+        }
     }
 
     /// Waits until the pool says that so many are ready, and nothing moves.
@@ -112,16 +123,15 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.quit.cancel();
+        self.end();
     }
 }
 
+/// What serves claims, where it runs, what ends it, and until when it works.
+type Begun = (Arc<Api>, Runtime, CancellationToken, JoinHandle<()>);
+
 /// Recovers, and lets the operator work.
-fn begin(
-    store: &Arc<LocalStore>,
-    births: &Arc<Births>,
-    world: &Arc<FakeWorld>,
-) -> Result<(Arc<Api>, Runtime, CancellationToken)> {
+fn begin(store: &Arc<LocalStore>, births: &Arc<Births>, world: &Arc<FakeWorld>) -> Result<Begun> {
     let (run, quit) = (Uuid::new_v4(), CancellationToken::new());
     let operator = Operator {
         store: Arc::clone(store) as Arc<dyn Store>,
@@ -142,8 +152,8 @@ fn begin(
     let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)));
     operator.recover(run)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.spawn(operator::run(Arc::new(operator), operator::RESYNC));
-    Ok((api, runtime, quit))
+    let working = runtime.spawn(operator::run(Arc::new(operator), operator::RESYNC));
+    Ok((api, runtime, quit, working))
 }
 
 /// Somebody who asks.

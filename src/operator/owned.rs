@@ -79,8 +79,7 @@ mod tests {
     #[test]
     fn an_end_wakes_dependents_and_owners_and_everything_else_nobody() {
         let mut owned = Owned::default();
-        let mut note =
-            |claim: &ContainerClaim, gone: bool| owned.note(&claim.object_ref(), &claim.metadata, gone);
+        let mut note = |claim: &ContainerClaim, gone: bool| owned.note(&claim.object_ref(), &claim.metadata, gone);
         let mut owner = claim("owner", None);
         let dependent = claim("dependent", Some(&owner));
         assert_eq!(note(&owner, false), []);

@@ -72,11 +72,7 @@ impl Index {
     }
 
     /// Whose turn it is of the claims that wait for a place in a pool.
-    pub fn first_waiting(
-        &self,
-        namespace: &str,
-        pool: &str,
-    ) -> Result<Option<&Shared<ContainerClaim>>, RecordError> {
+    pub fn first_waiting(&self, namespace: &str, pool: &str) -> Result<Option<&Shared<ContainerClaim>>, RecordError> {
         let row = self.claims.of_pool(namespace, pool)?;
         Ok(row.and_then(OrdMap::get_min).map(|(_, first)| first))
     }

@@ -132,7 +132,8 @@ impl<'a> Crowd<'a> {
             Ok(sha256) => template_hash(&pool.spec.template, sha256),
             Err(_) => pool.status.template_hash.clone(),
         };
-        let (claimed, free): (Vec<_>, Vec<_>) = members.iter().map(Borrow::borrow).partition(|c: &&Container| c.spec.claim.is_some());
+        let (claimed, free): (Vec<_>, Vec<_>) =
+            members.iter().map(Borrow::borrow).partition(|c: &&Container| c.spec.claim.is_some());
         let (rising, going): (Vec<_>, Vec<_>) = free.into_iter().partition(|c| {
             !c.metadata.deleting() && matches!(c.status.phase, Phase::Pending | Phase::Booting | Phase::Ready)
         });
@@ -144,7 +145,7 @@ impl<'a> Crowd<'a> {
                 ((is_ready(c), hash::bears(c, &hash), newest, c.metadata.name.as_str()), c)
             })
             .collect();
-        row.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        row.sort_unstable_by_key(|(key, _)| *key);
         let ready = row.iter().filter(|((ready, ..), _)| *ready).count() as u32;
         let outdated = row.iter().filter(|((_, current, ..), _)| !current).map(|(_, c)| *c).collect();
         let rising: Vec<_> = row.into_iter().map(|(_, c)| c).collect();

@@ -43,13 +43,8 @@ fn meta(namespace: &str, name: u8, at: i64) -> ObjectMeta {
 fn container(namespace: &str, name: u8, pool: Option<&str>) -> Container {
     let machine = Machine { mac: String::new(), port: 1, image_sha256: String::new() };
     let template = Template::of(Image::Iso("/i".into()));
-    let spec = ContainerSpec {
-        pool: pool.map(str::to_owned),
-        claim: None,
-        template,
-        scheduling_gates: vec![],
-        machine,
-    };
+    let spec =
+        ContainerSpec { pool: pool.map(str::to_owned), claim: None, template, scheduling_gates: vec![], machine };
     Container { metadata: meta(namespace, name, 0), spec, status: ContainerStatus::default() }
 }
 
