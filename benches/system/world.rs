@@ -1,6 +1,7 @@
 //! An operator over a simulated world and a store on the disk, inside this process.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use anweddol::api::{Api, Births, Digests, Sealer};
@@ -142,7 +143,7 @@ fn begin(store: &Arc<LocalStore>, births: &Arc<Births>, world: &Arc<FakeWorld>) 
         births: Arc::clone(births),
         doubts: Arc::default(),
         probes: Arc::default(),
-        kept_events: 10_000,
+        kept_events: Arc::new(AtomicUsize::new(10_000)),
         clock: clock(),
         instance: Uuid::from_u128(1),
         addressed: false,
