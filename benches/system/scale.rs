@@ -83,7 +83,8 @@ pub(crate) fn restart(table: &mut Table, _: &Bare) -> Result<()> {
         let begin = Instant::now();
         let opened = world.restart()?;
         let recovered = begin.elapsed();
-        until(|| Ok((world.passes() >= before + containers as usize).then_some(())))?;
+        // Recovery looks at each of them once, and then its pass does.
+        until(|| Ok((world.passes() >= before + 2 * containers as usize).then_some(())))?;
         let row = Row::new(format!("start with {containers} records (in process)"));
         let row = row.rate(containers as usize, begin.elapsed());
         table.row(row.note(format!(
