@@ -6,7 +6,7 @@ MODE ?= embedded
 ROUNDS ?= $(if $(SECONDS),,2000)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test packages nextest check fast doc-tests real soak deb deny clean
+.PHONY: help demo test packages nextest check fast doc-tests real soak bench deb deny clean
 
 help:
 	@echo 'anweddol: temporary, SSH-reachable virtual machines'
@@ -17,6 +17,9 @@ help:
 	@echo '  make soak ROUNDS=n      only the crash suite, so many kills: what was lost, leaked, told twice, the time to ready'
 	@echo '  make soak SECONDS=n     the same for so long'
 	@echo '  make soak REAL=n        the same with real guests and SSH sessions, so many kills in each mode (needs root or sudo)'
+	@echo '  make bench NAMES=...    whole paths measured beside what they cannot cost less than: stat, create, claim, burst,'
+	@echo '                          converge, restart, idle, http; without NAMES all of them, a quarter of an hour'
+	@echo '  make bench REAL=1       the same with real guests, in each mode (needs root or sudo)'
 	@echo '  make check              the quick half of it: format, lints, documentation'
 	@echo '  make deb                a Debian package in target/debian: the daemon as a service, its manual, completions'
 	@echo '  make deny               licences, sources and known faults of dependencies (needs cargo-deny and the network)'
@@ -43,6 +46,15 @@ soak: packages
 deb: packages
 	cargo build --locked --release
 	@examples/debian/build.sh release
+
+bench: packages
+ifdef REAL
+	cargo nextest run --locked --profile lab --test image --run-ignored only
+	tests/lab/run.sh --no-libvirtd cargo bench --locked --offline --bench system -- --libvirt guests
+	tests/lab/run.sh cargo bench --locked --offline --bench system -- --libvirt guests
+else
+	cargo bench --locked --bench system -- $(NAMES)
+endif
 
 deny:
 	@cargo deny --version >/dev/null 2>&1 || { echo "make deny: run 'cargo install --locked cargo-deny' first" >&2; exit 1; }

@@ -6,6 +6,7 @@
 
 pub mod checks;
 mod instance;
+mod memory;
 pub mod rebuild;
 mod reload;
 mod simulation;
@@ -194,9 +195,11 @@ pub fn socket_path(state_dir: &Path) -> PathBuf {
     state_dir.join(SOCKET)
 }
 
-/// To be called before there is any thread: libvirt inside this process would write its own log beside ours.
+/// To be called before there is any thread: libvirt inside this process would write its own log beside ours, and the
+/// allocator would keep a heap for every few threads.
 pub fn prepare() {
     libvirt::quiet();
+    memory::few_heaps();
 }
 
 /// Serves until `stop` is cancelled, or until the store fails; machines live on.

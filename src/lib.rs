@@ -44,6 +44,7 @@
 //! | probe | ask a member, now and then, whether its SSH server still answers ([`plan::probe`]) |
 //! | doubt | a hint that a member may be dead: it is passed over until it was looked at ([`api::Doubts`]) |
 //! | reservation | keeps a member for the client that takes it, while its commit is on the way ([`api::Api`]) |
+//! | index | containers and claims as they are, decoded once and found by their pool ([`store::Index`]) |
 //! | room | how many machines more the host would admit ([`plan::admission::room`]) |
 //! | domain | libvirt's word for a machine that runs |
 //! | disk | what a machine writes to, over an image that is never written; it goes with its machine |

@@ -9,6 +9,7 @@ use aws_lc_rs::rand;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::{Digests, ImageError, Sealer};
 use crate::host::{Host, Unlimited};
@@ -203,8 +204,8 @@ impl Births {
         }
         // Before the records: who is admitted after this is seen as a change of it.
         let last = store.get(ADMISSION).map_err(RecordError::from)?.0;
-        let recorded = records::list_all::<Container>(store)?;
-        let others = recorded.iter().map(|read| &read.object).filter(|c| c.uuid() != uuid);
+        let index = store.index().map_err(RecordError::from)?;
+        let others = index.containers()?.map(|read| &read.object).filter(|c| c.uuid() != uuid);
         admission::admit(&capacity, taken(others), asked)?;
         let txn = Txn::default().put(ADMISSION, &uuid);
         Ok(match last {
@@ -253,9 +254,17 @@ fn mac(uuid: Uuid) -> String {
     format!("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", (b[0] & 0xfc) | 0x02, b[1], b[2], b[3], b[4], b[5])
 }
 
-/// Text of so many characters, each drawn evenly from an alphabet of at most 256.
+/// Text of so many characters, each drawn evenly from an alphabet of ASCII: draws that would favour the first ones are
+/// thrown away. They are taken many at a time, because each call costs more than what it gives.
 pub fn random_text(alphabet: &[u8], length: usize) -> String {
-    (0..length).map(|_| char::from(alphabet[random_below(alphabet.len() as u32) as usize])).collect()
+    let even = 256 - 256 % alphabet.len();
+    let (mut text, mut draws) = (String::with_capacity(length), Zeroizing::new([0_u8; 256]));
+    while text.len() < length {
+        rand::fill(&mut *draws).expect("the operating system gives random bytes");
+        let drawn = draws.iter().map(|draw| usize::from(*draw)).filter(|draw| *draw < even);
+        text.extend(drawn.take(length - text.len()).map(|draw| char::from(alphabet[draw % alphabet.len()])));
+    }
+    text
 }
 
 /// A number below `bound`, each as likely: draws that would favour the small ones are thrown away.

@@ -13,7 +13,7 @@ use crate::plan::container::about;
 use crate::plan::placement::{self, Asking, Placement};
 use crate::plan::pool::counted;
 use crate::store::records::{self, RecordError, Versioned};
-use crate::store::{Store, Txn};
+use crate::store::{Index, Shared, Store, Txn};
 
 /// A place, as far as nobody is faster.
 pub(crate) struct Place {
@@ -58,19 +58,20 @@ impl Places<'_> {
     ) -> Result<Found, RecordError> {
         // Before the members are read: one that was kept until then may be another one's by now.
         let mut taken = self.reservations.all();
-        let members = members(self.store, pool)?;
+        let index = self.store.index()?;
         let doubtful = self.doubts.all();
         let asking = Asking { ahead, reviewed, doubtful: &doubtful };
-        let mut free: Vec<Container> = members.iter().map(|member| member.object.clone()).collect();
         loop {
-            free.retain(|member| !taken.contains(&member.uuid()));
-            let (member, ready) = match placement::place(pool, &free, asking) {
+            let free = members(&index, pool)?.map(|read| &read.object);
+            let free = free.filter(|member| !taken.contains(&member.uuid()));
+            let (name, ready) = match placement::place(pool, free, asking) {
                 Placement::Full => return Ok(Found::Full),
                 Placement::Cold => return Ok(Found::Room),
                 Placement::Warm(name) => (name, true),
                 Placement::Rising(name) => (name, false),
             };
-            let Some(member) = members.iter().find(|read| read.object.metadata.name == member) else {
+            // It stands at the front of them.
+            let Some(member) = members(&index, pool)?.find(|read| read.object.metadata.name == name) else {
                 return Ok(Found::Full);
             };
             let uuid = member.object.uuid();
@@ -111,10 +112,12 @@ impl Places<'_> {
     }
 }
 
-/// All containers of a pool.
-pub(crate) fn members(store: &dyn Store, pool: &ContainerPool) -> Result<Vec<Versioned<Container>>, RecordError> {
-    let all: Vec<Versioned<Container>> = records::list(store, &pool.metadata.namespace)?;
-    Ok(all.into_iter().filter(|read| is_member(&read.object, pool)).collect())
+/// All containers of a pool, in the order in which claims take them.
+pub(crate) fn members<'a>(
+    index: &'a Index,
+    pool: &ContainerPool,
+) -> Result<impl Iterator<Item = &'a Shared<Container>> + use<'a>, RecordError> {
+    index.members(&pool.metadata.namespace, &pool.metadata.name)
 }
 
 /// Makes the record of a pool that is not there, with whatever counts against it already.
@@ -124,26 +127,12 @@ pub(crate) fn make_pool(
     spec: &PoolSpec,
 ) -> Result<(ContainerPool, Txn), RecordError> {
     let mut pool = ContainerPool { metadata, spec: spec.clone(), status: PoolStatus::default() };
-    let members = members(store, &pool)?;
-    pool.status = counted(members.len());
+    let index = store.index()?;
+    pool.status = counted(members(&index, &pool)?.count());
     let absent = Txn::default().absent(&records::key(&pool.object_ref()));
-    let as_counted = members.iter().fold(absent, |txn, member| txn.unchanged(member));
+    let as_counted = members(&index, &pool)?.fold(absent, |txn, member| txn.unchanged(member));
     let txn = as_counted.write(&pool);
     Ok((pool, txn))
-}
-
-/// Whether a container counts against this pool.
-pub(crate) fn is_member(c: &Container, pool: &ContainerPool) -> bool {
-    c.metadata.namespace == pool.metadata.namespace && c.spec.pool.as_ref() == Some(&pool.metadata.name)
-}
-
-/// The claims on a pool that wait for a place, the first one first.
-pub(crate) fn waiting(store: &dyn Store, namespace: &str, pool: &str) -> Result<Vec<ContainerClaim>, RecordError> {
-    let all: Vec<Versioned<ContainerClaim>> = records::list(store, namespace)?;
-    let mut waiting: Vec<ContainerClaim> = all.into_iter().map(|read| read.object).collect();
-    waiting.retain(|claim| claim.spec.pool == pool && claim::waits(claim));
-    waiting.sort_by(|a, b| claim::turn(a).cmp(&claim::turn(b)));
-    Ok(waiting)
 }
 
 /// A pool, by the name that a claim says.

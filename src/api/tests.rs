@@ -15,7 +15,7 @@ use crate::host::{Host, Unlimited};
 use crate::model::*;
 use crate::plan::admission::Capacity;
 use crate::store::records::{self, REGISTRY};
-use crate::store::{Commit, Kv, Store, StoreError, Txn, TxnResult, Watch};
+use crate::store::{Commit, Index, Kv, Store, StoreError, Txn, TxnResult, Watch};
 
 const NS: &str = DEFAULT_NAMESPACE;
 
@@ -472,4 +472,63 @@ async fn uptime_counts_whole_seconds_and_never_goes_below_zero() {
     assert_eq!(bench.api.stat().unwrap(), Stat { uptime: 7, available: 3 });
     bench.seconds.fetch_sub(500, Ordering::SeqCst);
     assert_eq!(bench.api.stat().unwrap().uptime, 0);
+}
+
+/// A store that counts who reads all of something.
+struct Counting {
+    inner: Arc<dyn Store>,
+    lists: std::sync::atomic::AtomicUsize,
+}
+
+impl Store for Counting {
+    fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError> {
+        self.inner.get(key)
+    }
+
+    fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
+        self.inner.list(prefix)
+    }
+
+    fn index(&self) -> Result<Index, StoreError> {
+        self.inner.index()
+    }
+
+    fn txn(&self, txn: Txn) -> Commit {
+        self.inner.txn(txn)
+    }
+
+    fn watch(&self, prefix: &str, from: u64) -> Watch {
+        self.inner.watch(prefix, from)
+    }
+
+    fn compact(&self, rev: u64) -> Result<(), StoreError> {
+        self.inner.compact(rev)
+    }
+}
+
+#[tokio::test]
+async fn neither_a_claim_nor_stat_reads_all_records() {
+    let bench = bench(8, 10_000..=10_063, any);
+    bench.warm(8);
+    let store = Arc::new(Counting { inner: Arc::clone(&bench.store), lists: Default::default() });
+    let api = bench.api_over(Arc::clone(&store) as _, Arc::new(SmallHost(1 << 20)));
+    let granted = api.create(&client()).await.unwrap();
+    assert_eq!(api.stat().unwrap().available, 7);
+    api.delivered(granted.uuid).await.unwrap();
+    assert_eq!(store.lists.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn random_text_is_as_long_as_asked_and_favours_no_letter() {
+    // 256 draws do not fall evenly on 100 letters: some would come half as often again as others.
+    let alphabet: Vec<u8> = (27..127).collect();
+    let text = random_text(&alphabet, 100_000);
+    assert_eq!(text.len(), 100_000);
+    for letter in alphabet {
+        let count = text.bytes().filter(|byte| *byte == letter).count();
+        // 1,000 are to be expected; this is more than six times the deviation of a fair draw.
+        assert!((800..1_200).contains(&count), "{letter} came {count} times");
+    }
+    assert_eq!([0, 1, 255, 257].map(|length| random_text(b"a", length).len()), [0, 1, 255, 257]);
 }

@@ -268,7 +268,7 @@ impl Api {
         let (pool, claim, now) = (pool.clone(), claim.clone(), (self.clock)());
         self.places(move |places| {
             let ObjectMeta { namespace, name, .. } = &pool.metadata;
-            let ahead = placing::waiting(places.store, namespace, name)?.len();
+            let ahead = places.store.index()?.waiting(namespace, name)?;
             places.find(&pool, &claim, ahead, reviewed, now)
         })
         .await
@@ -394,12 +394,11 @@ impl Api {
     pub fn stat(&self) -> Result<Stat, ApiError> {
         let uptime = (self.clock)().duration_since(self.started).as_secs().max(0).unsigned_abs();
         let pool = self.pool()?.object;
-        let recorded = records::list_all::<Container>(&*self.store)?;
-        let room = self.births.room(recorded.iter().map(|c| &c.object), pool.spec.template.memory);
-        let members: Vec<Container> =
-            recorded.into_iter().map(|read| read.object).filter(|c| placing::is_member(c, &pool)).collect();
-        let waiting = placing::waiting(&*self.store, &self.namespace, &self.pool)?.len();
-        Ok(Stat { uptime, available: placement::available(&pool, &members, waiting, room) })
+        let index = self.store.index()?;
+        let room = self.births.room(index.containers()?.map(|c| &c.object), pool.spec.template.memory);
+        let waiting = index.waiting(&self.namespace, &self.pool)?;
+        let members = placing::members(&index, &pool)?.map(|read| &read.object);
+        Ok(Stat { uptime, available: placement::available(&pool, members, waiting, room) })
     }
 
     fn pool(&self) -> Result<Versioned<ContainerPool>, ApiError> {

@@ -12,7 +12,7 @@ use super::{Commit, Fault, Metrics, Stage};
 use crate::guest::{Forward, ForwardError, Forwarder, Login, Patience, Shell, ShellError, ShellObserver};
 use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
 use crate::model::{DomainSeen, Listing, Mark, Trace, Wake};
-use crate::store::{self, Kv, Store, StoreError, Txn, TxnResult, Watch};
+use crate::store::{self, Index, Kv, Store, StoreError, Txn, TxnResult, Watch};
 
 /// The target of spans, for whoever collects them.
 pub const SPANS: &str = "anweddol::span";
@@ -228,6 +228,10 @@ impl Store for Measured<dyn Store> {
 
     fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
         self.inner.list(prefix)
+    }
+
+    fn index(&self) -> Result<Index, StoreError> {
+        self.inner.index()
     }
 
     fn txn(&self, txn: Txn) -> store::Commit {

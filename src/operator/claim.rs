@@ -11,7 +11,7 @@ use crate::api::claims;
 use crate::api::placing::{self, Found, Place, Places};
 use crate::model::{ClaimStatus, ContainerClaim};
 use crate::plan::claim::{self, Next, Queue};
-use crate::store::records::{self, Versioned};
+use crate::store::records::Versioned;
 use crate::store::{Txn, TxnResult};
 
 /// When a machine that could not be made is tried again: images and ports come back without a change of any record.
@@ -22,10 +22,7 @@ const DOUBT: SignedDuration = SignedDuration::from_secs(1);
 type Read = Versioned<ContainerClaim>;
 
 impl Operator {
-    pub(super) fn pass_claim(&self, namespace: &str, name: &str) -> Result<Requeue, PassError> {
-        let Some(read) = records::get::<ContainerClaim>(&*self.store, namespace, name)? else {
-            return Ok(Requeue::OnChange);
-        };
+    pub(super) fn pass_claim(&self, read: Read) -> Result<Requeue, PassError> {
         let now = self.now();
         let decision = claim::decide(&read.object, self.place_in_queue(&read.object)?, now);
         let decided = ContainerClaim { status: decision.status, ..read.object.clone() };
@@ -65,8 +62,9 @@ impl Operator {
         if placing::pool_of(&*self.store, claim)?.is_none() {
             return Ok(Queue::NoPool);
         }
-        let waiting = placing::waiting(&*self.store, &claim.metadata.namespace, &claim.spec.pool)?;
-        let first = waiting.first().is_none_or(|first| first.metadata.uid == claim.metadata.uid);
+        let index = self.store.index()?;
+        let first = index.first_waiting(&claim.metadata.namespace, &claim.spec.pool)?;
+        let first = first.is_none_or(|first| first.object.metadata.uid == claim.metadata.uid);
         Ok(if first { Queue::First } else { Queue::Behind })
     }
 

@@ -3,11 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use serde::Deserialize;
-
 use crate::model::{Object, ObjectMeta, ObjectRef};
 use crate::plan::owners::owner_ref;
-use crate::store::{Change, records};
 
 /// The objects of each owner, by its UID.
 #[derive(Default)]
@@ -16,27 +13,15 @@ pub(super) struct Owned {
     known: HashMap<ObjectRef, Vec<String>>,
 }
 
-/// What every record has.
-#[derive(Deserialize)]
-struct Record {
-    metadata: ObjectMeta,
-}
-
 impl Owned {
     /// Takes note of an object that is there.
     pub(super) fn add(&mut self, object: &impl Object) {
         self.set(&object.object_ref(), object.meta().owner_references.iter().map(|owner| owner.uid.clone()).collect());
     }
 
-    /// Takes note of a change, and says whom it wakes: the dependents of an object whose end is wished for or has come,
-    /// and the owners of one that is gone.
-    pub(super) fn note(&mut self, object: &ObjectRef, change: &Change) -> Vec<ObjectRef> {
-        let (last, gone) = match change {
-            Change::Put { kv, .. } => (kv, false),
-            Change::Delete { prev } => (prev, true),
-        };
-        let Ok(record) = records::decode::<Record>(last) else { return vec![] };
-        let meta = record.object.metadata;
+    /// Takes note of an object as it is now, or was before it went, and says whom that wakes: the dependents of an object
+    /// whose end is wished for or has come, and the owners of one that is gone.
+    pub(super) fn note(&mut self, object: &ObjectRef, meta: &ObjectMeta, gone: bool) -> Vec<ObjectRef> {
         let owners = meta.owner_references.iter();
         self.set(object, owners.clone().filter(|_| !gone).map(|owner| owner.uid.clone()).collect());
         let ending = gone || meta.deleting();
@@ -73,7 +58,6 @@ mod tests {
 
     use super::*;
     use crate::model::{API_VERSION, ClaimSpec, ClaimStatus, ContainerClaim, Origin, OwnerReference};
-    use crate::store::Kv;
 
     fn claim(name: &str, owner: Option<&ContainerClaim>) -> ContainerClaim {
         let mut metadata = ObjectMeta::new("default", name, Uuid::new_v4(), Timestamp::UNIX_EPOCH);
@@ -92,19 +76,10 @@ mod tests {
         }
     }
 
-    fn kv(claim: &ContainerClaim) -> Kv {
-        let value = serde_json::to_vec(claim).unwrap().into();
-        Kv { key: records::key(&claim.object_ref()), value, create_rev: 1, mod_rev: 1 }
-    }
-
     #[test]
     fn an_end_wakes_dependents_and_owners_and_everything_else_nobody() {
         let mut owned = Owned::default();
-        let mut note = |claim: &ContainerClaim, gone: bool| {
-            let change =
-                if gone { Change::Delete { prev: kv(claim) } } else { Change::Put { kv: kv(claim), prev: None } };
-            owned.note(&claim.object_ref(), &change)
-        };
+        let mut note = |claim: &ContainerClaim, gone: bool| owned.note(&claim.object_ref(), &claim.metadata, gone);
         let mut owner = claim("owner", None);
         let dependent = claim("dependent", Some(&owner));
         assert_eq!(note(&owner, false), []);

@@ -10,26 +10,17 @@ use crate::store::Txn;
 use crate::store::records::{self, RecordError, Versioned};
 
 impl Operator {
-    /// Takes one step; `None`: there is none to take.
-    pub(super) fn pass_owners(&self, object: &ObjectRef) -> Result<Option<Requeue>, PassError> {
-        match object.kind {
-            Kind::Container => self.step_of::<Container>(object, |c| c.spec.pool.is_some()),
-            Kind::ContainerPool => self.step_of::<ContainerPool>(object, |_| false),
-            Kind::ContainerClaim => self.step_of::<ContainerClaim>(object, |_| false),
-        }
-    }
-
-    fn step_of<T: Object>(
+    /// Takes one step; `None`: there is none to take. The owners of a pool's `member` say nothing.
+    pub(super) fn pass_owners<T: Object>(
         &self,
-        object: &ObjectRef,
-        member: impl Fn(&T) -> bool,
+        read: &Versioned<T>,
+        member: bool,
     ) -> Result<Option<Requeue>, PassError> {
-        let Some(read) = records::get::<T>(&*self.store, &object.namespace, &object.name)? else { return Ok(None) };
-        let meta = read.object.meta();
+        let (meta, object) = (read.object.meta(), read.object.object_ref());
         if meta.deleting() {
-            return self.let_go(&read);
+            return self.let_go(read);
         }
-        if meta.owner_references.is_empty() || member(&read.object) {
+        if meta.owner_references.is_empty() || member {
             return Ok(None);
         }
         // A record that cannot be read is no absent one.
@@ -49,7 +40,7 @@ impl Operator {
                 None
             }
         };
-        self.store.txn(Txn::default().unchanged(&read).write(&changed).tell(event.as_slice())).wait()?;
+        self.store.txn(Txn::default().unchanged(read).write(&changed).tell(event.as_slice())).wait()?;
         Ok(Some(AT_ONCE))
     }
 

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use super::{Operator, PassError, Requeue};
-use crate::model::{Container, ContainerClaim, ContainerPool, Kind, ObjectRef, Seen};
+use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectMeta, ObjectRef, Seen};
 use crate::plan::container::{self, Decision, Next, Step, released, standalone};
 use crate::plan::pool::count_out;
 use crate::store::records::{self, Versioned};
@@ -26,18 +26,31 @@ impl Read {
 impl Operator {
     /// One pass for one object: blocks as long as its one step takes.
     pub fn pass(&self, object: &ObjectRef) -> Result<Requeue, PassError> {
-        if let Some(requeue) = self.pass_owners(object)? {
-            return Ok(requeue);
-        }
         match object.kind {
-            Kind::Container => self.pass_container(&object.namespace, &object.name),
-            Kind::ContainerPool => self.pass_pool(&object.namespace, &object.name),
-            Kind::ContainerClaim => self.pass_claim(&object.namespace, &object.name),
+            Kind::Container => self.pass_read(object, |c: &Container| c.spec.pool.is_some(), Self::pass_container),
+            Kind::ContainerPool => self.pass_read(object, |_| false, Self::pass_pool),
+            Kind::ContainerClaim => self.pass_read(object, |_| false, Self::pass_claim),
         }
     }
 
-    fn pass_container(&self, namespace: &str, name: &str) -> Result<Requeue, PassError> {
-        let Some(read) = self.read(namespace, name)? else { return Ok(Requeue::OnChange) };
+    /// A pass for an object as it is; one that a pool owns goes with its pool alone.
+    fn pass_read<T: Object>(
+        &self,
+        object: &ObjectRef,
+        member: impl Fn(&T) -> bool,
+        own: impl Fn(&Self, Versioned<T>) -> Result<Requeue, PassError>,
+    ) -> Result<Requeue, PassError> {
+        let Some(read) = records::get::<T>(&*self.store, &object.namespace, &object.name)? else {
+            return Ok(Requeue::OnChange);
+        };
+        match self.pass_owners(&read, member(&read.object))? {
+            Some(requeue) => Ok(requeue),
+            None => own(self, read),
+        }
+    }
+
+    fn pass_container(&self, container: Versioned<Container>) -> Result<Requeue, PassError> {
+        let read = self.with_claim(container)?;
         let c = &read.container.object;
         let doubt = self.doubts.before_look(c.uuid());
         let seen = self.observe(c);
@@ -76,14 +89,19 @@ impl Operator {
     }
 
     fn read(&self, namespace: &str, name: &str) -> Result<Option<Read>, PassError> {
-        let Some(container) = records::get::<Container>(&*self.store, namespace, name)? else { return Ok(None) };
+        let container = records::get::<Container>(&*self.store, namespace, name)?;
+        container.map(|container| self.with_claim(container)).transpose()
+    }
+
+    fn with_claim(&self, container: Versioned<Container>) -> Result<Read, PassError> {
+        let ObjectMeta { namespace, name, .. } = &container.object.metadata;
         let claim = match &container.object.spec.claim {
             Some(claim) => records::get::<ContainerClaim>(&*self.store, namespace, claim)?,
             None => None,
         };
         // One of the same name that was made later is another one, with a machine of its own.
-        let claim = claim.filter(|claim| claim.object.status.container.as_deref() == Some(name));
-        Ok(Some(Read { container, claim }))
+        let claim = claim.filter(|claim| claim.object.status.container.as_ref() == Some(name));
+        Ok(Read { container, claim })
     }
 
     /// Writes a decision's status and events; the container as written, or `None` if somebody else was faster.

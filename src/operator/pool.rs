@@ -6,16 +6,13 @@ use crate::api::{BirthError, placing};
 use crate::error_chain;
 use crate::model::{Container, ContainerPool};
 use crate::plan::pool::{self, Decision, Hindrance, Next, Outlook};
-use crate::store::records::{self, Versioned};
+use crate::store::records::Versioned;
 use crate::store::{Txn, TxnResult};
 
 impl Operator {
-    pub(super) fn pass_pool(&self, namespace: &str, name: &str) -> Result<Requeue, PassError> {
-        let Some(read) = records::get::<ContainerPool>(&*self.store, namespace, name)? else {
-            return Ok(Requeue::OnChange);
-        };
-        let members = placing::members(&*self.store, &read.object)?;
-        let objects: Vec<Container> = members.iter().map(|c| c.object.clone()).collect();
+    pub(super) fn pass_pool(&self, read: Versioned<ContainerPool>) -> Result<Requeue, PassError> {
+        let index = self.store.index()?;
+        let objects: Vec<&Container> = placing::members(&index, &read.object)?.map(|c| &c.object).collect();
         let image = self.births.image_sha256(&read.object.spec.template.image).map_err(|error| error_chain(&error));
         let now = self.now();
         let decide = |hindrance| {
@@ -24,19 +21,16 @@ impl Operator {
         };
         let decision = decide(None);
         match &decision.next {
-            Next::Make => match self.births.container(&*self.store, &read.object, None, vec![], now) {
-                Ok(birth) => {
-                    let mut decided = ContainerPool { status: decision.status, ..read.object.clone() };
-                    pool::count_in(&mut decided.status, &decided.spec, now);
-                    // Made or not, there may be another one to make.
-                    self.done(birth.txn.unchanged(&read).write(&decided).tell(&decision.events))?;
-                    Ok(AT_ONCE)
-                }
-                Err(error) => self.rest(&read, decide(Some(&hindrance(error)?))),
+            Next::Make(count) => match self.make(&read, &decision, *count)? {
+                // Hindered before the first, it says so.
+                (0, Some(error)) => self.rest(&read, decide(Some(&hindrance(error)?))),
+                // There may be another one to make.
+                _ => Ok(AT_ONCE),
             },
             Next::Release(member) => {
                 let mut txn = said(&read, &decision);
-                if let Some(member) = members.iter().find(|c| c.object.metadata.name == *member) {
+                let found = placing::members(&index, &read.object)?.find(|c| c.object.metadata.name == *member);
+                if let Some(member) = found {
                     let mut gone = member.object.clone();
                     gone.metadata.end(now);
                     // Bound meanwhile, it stays: its revision says so.
@@ -51,6 +45,31 @@ impl Operator {
             }
             Next::Look(_) | Next::Rest => self.rest(&read, decision),
         }
+    }
+
+    /// Makes members, as long as nobody changes the pool meanwhile: how many, and what hindered the next one.
+    fn make(
+        &self,
+        read: &Versioned<ContainerPool>,
+        decision: &Decision,
+        most: u32,
+    ) -> Result<(u32, Option<BirthError>), PassError> {
+        let decided = ContainerPool { status: decision.status.clone(), ..read.object.clone() };
+        let (mut pool, mut events) = (Versioned { object: decided, rev: read.rev }, &decision.events[..]);
+        for made in 0..most {
+            let now = self.now();
+            let birth = match self.births.container(&*self.store, &pool.object, None, vec![], now) {
+                Ok(birth) => birth,
+                Err(error) => return Ok((made, Some(error))),
+            };
+            pool::count_in(&mut pool.object.status, &pool.object.spec, now);
+            let txn = birth.txn.unchanged(&pool).write(&pool.object).tell(std::mem::take(&mut events));
+            match self.store.txn(txn).wait()? {
+                TxnResult::Committed(rev) => pool.rev = rev,
+                TxnResult::Conflict { .. } => return Ok((made, None)),
+            }
+        }
+        Ok((most, None))
     }
 
     /// Commits a decision that takes no step.

@@ -46,13 +46,14 @@ impl Probes {
         self.lock().get(&member).is_some_and(|probed| probed.doubtful())
     }
 
-    /// Those who are due, and forgets who is no member any more.
-    fn due(&self, members: &[Container], now: Timestamp) -> Vec<Container> {
+    /// Those who are due, as many as can be asked; and forgets who is no member any more.
+    fn due(&self, members: &[&Container], now: Timestamp) -> Vec<Container> {
         let mut probes = self.lock();
-        let uuids: HashSet<Uuid> = members.iter().map(Container::uuid).collect();
+        let uuids: HashSet<Uuid> = members.iter().map(|c| c.uuid()).collect();
         probes.retain(|uuid, _| uuids.contains(uuid));
         let is_due = |c: &&Container| probes.entry(c.uuid()).or_insert(Probed::NotYet { since: now }).due(c) <= now;
-        members.iter().filter(is_due).cloned().collect()
+        // Some of them may be being asked already.
+        members.iter().copied().filter(is_due).take(2 * AT_ONCE).cloned().collect()
     }
 
     /// Notes how a probe ended: what it came to before, and now.
@@ -111,9 +112,8 @@ pub(super) async fn run(operator: Arc<Operator>, queue: Queue<ObjectRef>) {
 
 impl Operator {
     fn due(&self) -> Result<Vec<Container>, PassError> {
-        let mut members: Vec<Container> =
-            records::list_all::<Container>(&*self.store)?.into_iter().map(|read| read.object).collect();
-        members.retain(wants);
+        let index = self.store.index()?;
+        let members: Vec<&Container> = index.containers()?.map(|read| &read.object).filter(|c| wants(c)).collect();
         Ok(self.probes.due(&members, self.now()))
     }
 

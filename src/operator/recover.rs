@@ -10,6 +10,9 @@ use crate::plan::container::{about, in_use};
 use crate::store::Txn;
 use crate::store::records::{self, Versioned};
 
+/// Adoptions that are told in one transaction: the store takes no more than so many writes at once.
+const ADOPTIONS: usize = 256;
+
 impl Operator {
     /// Runs once before the first pass. `run` is this run of the daemon. What is left over is swept up beside the first
     /// passes: a listing may take as long as the slowest QEMU takes to answer, and holds up no start.
@@ -75,8 +78,8 @@ impl Operator {
             };
             events.push(event);
         }
-        if !events.is_empty() {
-            self.store.txn(Txn::default().tell(&events)).wait()?;
+        for some in events.chunks(ADOPTIONS) {
+            self.store.txn(Txn::default().tell(some)).wait()?;
         }
         Ok(())
     }

@@ -15,10 +15,10 @@ use super::waiting::Waiting;
 use super::{Operator, PassError, Requeue};
 use crate::metrics::calls::SPANS;
 use crate::metrics::{Passed, Turn};
-use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectRef, Wake};
+use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectMeta, ObjectRef, Wake};
 use crate::plan::container::released;
 use crate::store::records::{self, REGISTRY};
-use crate::store::{Batch, Change, StoreError};
+use crate::store::{Batch, Change, Kv, StoreError};
 
 /// Passes at once. They mostly wait for a guest that boots, so there are many more than processors.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -28,6 +28,12 @@ pub const RESYNC: Duration = Duration::from_secs(30);
 /// The least time from one sweep to the next. A record that goes brings one about: what its machine left by itself, a log or
 /// a lease, is gone a moment later, however many end at once.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// How many times as long as its last pass took a pool waits for its next one. Every change of a member wishes for one,
+/// and one looks at all members: so a large pool takes no more than a tenth of a processor, and a small one waits for
+/// no more than a few milliseconds.
+const POOL_PAUSE: u32 = 9;
+/// The longest that becomes: a disk that is slow is no reason to wait.
+const POOL_PAUSE_MAX: Duration = Duration::from_millis(100);
 /// After a pass that could not read or write records.
 const RECORD_TROUBLE: Duration = Duration::from_secs(1);
 
@@ -80,7 +86,8 @@ async fn sweeps(operator: Arc<Operator>, cancel: CancellationToken, asked: Arc<N
 }
 
 async fn pass(operator: Arc<Operator>, object: ObjectRef) -> queue::Requeue {
-    let (about, metrics, began) = (object.clone(), Arc::clone(&operator.metrics), Instant::now());
+    let (about, quit, metrics) = (object.clone(), operator.quit.clone(), Arc::clone(&operator.metrics));
+    let began = Instant::now();
     let ended = tokio::task::spawn_blocking(move || {
         let _span = tracing::debug_span!(target: SPANS, "pass", %object).entered();
         operator.pass(&object)
@@ -92,6 +99,10 @@ async fn pass(operator: Arc<Operator>, object: ObjectRef) -> queue::Requeue {
         Err(_) => Passed::Panicked,
     };
     metrics.pass(about.kind, passed, began.elapsed());
+    if about.kind == Kind::ContainerPool {
+        let pause = tokio::time::sleep((began.elapsed() * POOL_PAUSE).min(POOL_PAUSE_MAX));
+        quit.run_until_cancelled(pause).await;
+    }
     match ended {
         Ok(Ok(Requeue::OnChange)) => queue::Requeue::AwaitChange,
         Ok(Ok(Requeue::After(wait))) => queue::Requeue::After(wait.unsigned_abs()),
@@ -99,7 +110,11 @@ async fn pass(operator: Arc<Operator>, object: ObjectRef) -> queue::Requeue {
             tracing::warn!(object = %about, error = crate::error_chain(&error), "pass");
             queue::Requeue::After(RECORD_TROUBLE)
         }
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime goes away below it.
+            Err(_) => queue::Requeue::AwaitChange,
+        },
     }
 }
 
@@ -122,8 +137,7 @@ async fn feed(
             () = cancel.cancelled() => return,
             batch = changes.next() => match batch {
                 Some(Ok(batch)) => {
-                    enqueue(&queue, &batch, &mut waiting, &mut owned);
-                    if batch.changes.iter().any(is_end) {
+                    if enqueue(&queue, &batch, &mut waiting, &mut owned) {
                         sweep.notify_one();
                     }
                 }
@@ -167,68 +181,102 @@ fn container(operator: &Operator, domain: Uuid) -> Option<ObjectRef> {
     found.map(|read| read.object.object_ref())
 }
 
-fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting, owned: &mut Owned) {
+/// Adds whom a change concerns; whether there may be something to sweep away now.
+fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting, owned: &mut Owned) -> bool {
+    let mut ends = false;
     for change in &batch.changes {
         let Some(object) = records::parse_key(change.key()) else { continue };
-        for related in related(&object, change, waiting).into_iter().chain(owned.note(&object, change)) {
-            queue.add(related);
+        let (last, gone) = match change {
+            Change::Put { kv, .. } => (kv, false),
+            Change::Delete { prev } => (prev, true),
+        };
+        // One that cannot be read has its pass, which says so.
+        if let Some(record) = Record::read(object.kind, last) {
+            ends |= record.is_end(gone);
+            let owners = owned.note(&object, record.meta(), gone);
+            let related = record.related(&object, gone, waiting);
+            related.into_iter().chain(owners).for_each(|other| queue.add(other));
         }
         queue.add(object);
     }
+    ends
 }
 
-/// Whether a container's record goes, or all that it had.
-fn is_end(change: &Change) -> bool {
-    let is_container =
-        |change: &Change| records::parse_key(change.key()).is_some_and(|object| object.kind == Kind::Container);
-    match change {
-        Change::Delete { .. } => is_container(change),
-        Change::Put { kv, .. } => {
-            is_container(change) && records::decode::<Container>(kv).is_ok_and(|c| released(&c.object))
+/// A record that changed.
+enum Record {
+    Container(Box<Container>),
+    Pool(Box<ContainerPool>),
+    Claim(Box<ContainerClaim>),
+}
+
+impl Record {
+    fn read(kind: Kind, kv: &Kv) -> Option<Record> {
+        fn object<T: Object>(kv: &Kv) -> Option<Box<T>> {
+            records::decode::<T>(kv).ok().map(|read| Box::new(read.object))
+        }
+        Some(match kind {
+            Kind::Container => Record::Container(object(kv)?),
+            Kind::ContainerPool => Record::Pool(object(kv)?),
+            Kind::ContainerClaim => Record::Claim(object(kv)?),
+        })
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        match self {
+            Record::Container(c) => &c.metadata,
+            Record::Pool(pool) => &pool.metadata,
+            Record::Claim(claim) => &claim.metadata,
         }
     }
-}
 
-/// Whose passes look at this object too: a container's pool, a claim's container, and the claim whose turn it is where
-/// a place may have become free.
-fn related(object: &ObjectRef, change: &Change, waiting: &mut Waiting) -> Vec<ObjectRef> {
-    let of = |kind, name| ObjectRef { kind, namespace: object.namespace.clone(), name };
-    let (last, gone) = match change {
-        Change::Put { kv, .. } => (kv, false),
-        Change::Delete { prev } => (prev, true),
-    };
-    let (one, next) = match object.kind {
-        Kind::Container => {
-            let pool = records::decode::<Container>(last).ok().and_then(|c| c.object.spec.pool);
-            let next = pool.as_ref().and_then(|pool| waiting.first(&object.namespace, pool));
-            (pool.map(|pool| of(Kind::ContainerPool, pool)), next)
+    /// Whether a container's record goes, or all that it had.
+    fn is_end(&self, gone: bool) -> bool {
+        match self {
+            Record::Container(c) => gone || released(c),
+            Record::Pool(_) | Record::Claim(_) => false,
         }
-        Kind::ContainerClaim => {
-            let claim = records::decode::<ContainerClaim>(last).ok().map(|claim| claim.object);
-            let next = waiting.note(object, claim.as_ref().filter(|_| !gone));
-            (claim.and_then(|claim| claim.status.container).map(|name| of(Kind::Container, name)), next)
-        }
-        Kind::ContainerPool => (None, waiting.first(&object.namespace, &object.name)),
-    };
-    one.into_iter().chain(next).collect()
+    }
+
+    /// Whose passes look at this object too: a container's pool, a claim's container, and the claim whose turn it is where
+    /// a place may have become free.
+    fn related(self, object: &ObjectRef, gone: bool, waiting: &mut Waiting) -> Vec<ObjectRef> {
+        let of = |kind, name| ObjectRef { kind, namespace: object.namespace.clone(), name };
+        let (one, next) = match self {
+            Record::Container(c) => {
+                let next = c.spec.pool.as_ref().and_then(|pool| waiting.first(&object.namespace, pool));
+                (c.spec.pool.map(|pool| of(Kind::ContainerPool, pool)), next)
+            }
+            Record::Claim(claim) => {
+                let next = waiting.note(object, (!gone).then_some(&claim));
+                (claim.status.container.map(|name| of(Kind::Container, name)), next)
+            }
+            Record::Pool(_) => (None, waiting.first(&object.namespace, &object.name)),
+        };
+        one.into_iter().chain(next).collect()
+    }
 }
 
 fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Waiting, owned: &mut Owned) {
     let mut all = || -> Result<Vec<ObjectRef>, PassError> {
-        let containers = records::list_all::<Container>(&*operator.store)?;
+        let index = operator.store.index()?;
         let pools = records::list_all::<ContainerPool>(&*operator.store)?;
-        let claims = records::list_all::<ContainerClaim>(&*operator.store)?;
         *waiting = Waiting::default();
         *owned = Owned::default();
-        containers.iter().for_each(|c| owned.add(&c.object));
-        pools.iter().for_each(|p| owned.add(&p.object));
-        claims.iter().for_each(|c| owned.add(&c.object));
-        for claim in &claims {
-            waiting.note(&claim.object.object_ref(), Some(&claim.object));
+        let mut objects = Vec::new();
+        for c in index.containers()? {
+            owned.add(&c.object);
+            objects.push(c.object.object_ref());
         }
-        let containers = containers.iter().map(|c| c.object.object_ref());
-        let pools = pools.iter().map(|p| p.object.object_ref());
-        Ok(containers.chain(pools).chain(claims.iter().map(|c| c.object.object_ref())).collect())
+        for pool in &pools {
+            owned.add(&pool.object);
+            objects.push(pool.object.object_ref());
+        }
+        for claim in index.claims()? {
+            owned.add(&claim.object);
+            waiting.note(&claim.object.object_ref(), Some(&claim.object));
+            objects.push(claim.object.object_ref());
+        }
+        Ok(objects)
     };
     match all() {
         Ok(objects) => objects.into_iter().for_each(|object| queue.add(object)),

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::model::{Container, ContainerPool, Phase};
@@ -34,8 +35,49 @@ pub struct Asking<'a> {
     pub doubtful: &'a HashSet<Uuid>,
 }
 
-/// Places one claim in a pool, given all containers of the pool.
-pub fn place(pool: &ContainerPool, members: &[Container], asking: Asking<'_>) -> Placement {
+/// Where a container of a pool stands in the row of its places: the least is taken first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    standing: Standing,
+    /// Since when it stands there.
+    since: Option<Timestamp>,
+    name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    Ready,
+    Booting,
+    Pending,
+    /// It is a claim's, ends, or waits for something.
+    NotFree,
+}
+
+/// A container's turn, whatever its pool is like.
+pub fn turn(c: &Container) -> Turn {
+    let (standing, since) = standing(c);
+    Turn { standing, since, name: c.metadata.name.clone() }
+}
+
+fn standing(c: &Container) -> (Standing, Option<Timestamp>) {
+    let free = c.spec.claim.is_none() && !c.metadata.deleting();
+    // One with trouble may not arrive; a fresh one is the better bet.
+    let arrives = c.spec.scheduling_gates.is_empty() && c.status.failures == 0;
+    match c.status.phase {
+        Phase::Ready if free => (Standing::Ready, c.status.ready_at),
+        Phase::Booting if free && arrives => (Standing::Booting, Some(c.metadata.creation_timestamp)),
+        Phase::Pending if free && arrives => (Standing::Pending, Some(c.metadata.creation_timestamp)),
+        _ => (Standing::NotFree, None),
+    }
+}
+
+/// Places one claim in a pool, given all containers of the pool in the order of their [`turn`]. It looks at no more of
+/// them than stand before the one that it takes.
+pub fn place<'a>(
+    pool: &ContainerPool,
+    members: impl IntoIterator<Item = &'a Container>,
+    asking: Asking<'_>,
+) -> Placement {
     let takes = |place: &Place<'_>| !(asking.reviewed && matches!(place, Place::Rising(_)));
     let mut places = row(pool, members, asking.doubtful).skip(asking.ahead);
     match places.find(takes) {
@@ -48,12 +90,21 @@ pub fn place(pool: &ContainerPool, members: &[Container], asking: Asking<'_>) ->
 
 /// How many claims the pool could still take besides those that wait already, on a host with room for so many machines
 /// more: what STAT tells as `available`.
-pub fn available(pool: &ContainerPool, members: &[Container], waiting: usize, room: u64) -> u32 {
-    let doubtful = HashSet::new();
-    let (unmade, made): (Vec<_>, Vec<_>) =
-        row(pool, members, &doubtful).partition(|place| matches!(place, Place::Cold));
-    let unmade = unmade.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-    u32::try_from((made.len() + unmade).saturating_sub(waiting)).unwrap_or(u32::MAX)
+pub fn available<'a>(
+    pool: &ContainerPool,
+    members: impl IntoIterator<Item = &'a Container>,
+    waiting: usize,
+    room: u64,
+) -> u32 {
+    let (doubtful, room) = (HashSet::new(), usize::try_from(room).unwrap_or(usize::MAX));
+    let (mut made, mut unmade) = (0_usize, 0_usize);
+    for place in row(pool, members, &doubtful) {
+        match place {
+            Place::Warm(_) | Place::Rising(_) => made += 1,
+            Place::Cold => unmade += 1,
+        }
+    }
+    u32::try_from((made + unmade.min(room)).saturating_sub(waiting)).unwrap_or(u32::MAX)
 }
 
 enum Place<'a> {
@@ -64,32 +115,24 @@ enum Place<'a> {
 
 fn row<'a>(
     pool: &ContainerPool,
-    members: &'a [Container],
+    members: impl IntoIterator<Item = &'a Container>,
     doubtful: &HashSet<Uuid>,
-) -> impl Iterator<Item = Place<'a>> + use<'a> {
+) -> impl Iterator<Item = Place<'a>> {
     let open = !pool.metadata.deleting();
-    let free = members.iter().filter(|c| open && c.spec.claim.is_none() && !c.metadata.deleting());
-    let (mut warm, mut rising) = (Vec::new(), Vec::new());
-    for member in free {
-        match member.status.phase {
-            Phase::Ready if !doubtful.contains(&member.uuid()) => warm.push(member),
-            // One with trouble may not arrive; a fresh one is the better bet.
-            Phase::Pending | Phase::Booting
-                if member.spec.scheduling_gates.is_empty() && member.status.failures == 0 =>
-            {
-                rising.push(member)
-            }
-            _ => {}
-        }
-    }
-    warm.sort_by_key(|c| (c.status.ready_at, &c.metadata.name));
-    rising.sort_by_key(|c| (c.status.phase == Phase::Pending, c.metadata.creation_timestamp, &c.metadata.name));
+    let free = members.into_iter().map_while(|member| match standing(member).0 {
+        Standing::Ready => Some(Place::Warm(member)),
+        Standing::Booting | Standing::Pending => Some(Place::Rising(member)),
+        Standing::NotFree => None,
+    });
+    let free = free.filter(move |place| match place {
+        Place::Warm(member) => open && !doubtful.contains(&member.uuid()),
+        Place::Rising(_) | Place::Cold => open,
+    });
     let unmade = match open && !pool.spec.paused {
         true => pool.spec.max_containers.saturating_sub(pool.status.containers),
         false => 0,
     };
-    let cold = (0..unmade).map(|_| Place::Cold);
-    warm.into_iter().map(Place::Warm).chain(rising.into_iter().map(Place::Rising)).chain(cold)
+    free.chain((0..unmade).map(|_| Place::Cold))
 }
 
 #[cfg(test)]
@@ -134,7 +177,22 @@ mod tests {
     }
 
     fn place_behind(ahead: usize, pool: &ContainerPool, members: &[Container]) -> Placement {
-        super::place(pool, members, Asking { ahead, reviewed: false, doubtful: &HashSet::new() })
+        asked(pool, members, Asking { ahead, reviewed: false, doubtful: &HashSet::new() })
+    }
+
+    /// As they stand in the row.
+    fn in_order(members: &[Container]) -> Vec<&Container> {
+        let mut members: Vec<&Container> = members.iter().collect();
+        members.sort_by_key(|member| turn(member));
+        members
+    }
+
+    fn asked(pool: &ContainerPool, members: &[Container], asking: Asking<'_>) -> Placement {
+        super::place(pool, in_order(members), asking)
+    }
+
+    fn available(pool: &ContainerPool, members: &[Container], waiting: usize, room: u64) -> u32 {
+        super::available(pool, in_order(members), waiting, room)
     }
 
     fn place(pool: &ContainerPool, members: &[Container]) -> Placement {
@@ -183,7 +241,7 @@ mod tests {
         assert_eq!([behind(0), behind(1), behind(2)], [rising("old"), rising("a-young"), rising("pending")]);
         assert_eq!([behind(3), behind(4)], [Placement::Cold, Placement::Full]);
         let reviewed = Asking { ahead: 0, reviewed: true, doubtful: &HashSet::new() };
-        assert_eq!(super::place(&pool(2), &members, reviewed), Placement::Cold, "it could not be looked at any more");
+        assert_eq!(asked(&pool(2), &members, reviewed), Placement::Cold, "it could not be looked at any more");
     }
 
     #[test]
@@ -201,9 +259,9 @@ mod tests {
         dead.metadata.uid = Uuid::from_u128(1);
         let doubtful = HashSet::from([dead.uuid()]);
         let asking = Asking { ahead: 0, reviewed: false, doubtful: &doubtful };
-        assert_eq!(super::place(&pool(2), &[dead.clone(), member("b", Phase::Ready, 2)], asking), warm("b"));
-        assert_eq!(super::place(&pool(1), std::slice::from_ref(&dead), asking), Placement::Cold);
-        assert_eq!(super::place(&pool(3), &[dead], asking), Placement::Full);
+        assert_eq!(asked(&pool(2), &[dead.clone(), member("b", Phase::Ready, 2)], asking), warm("b"));
+        assert_eq!(asked(&pool(1), std::slice::from_ref(&dead), asking), Placement::Cold);
+        assert_eq!(asked(&pool(3), &[dead], asking), Placement::Full);
     }
 
     #[test]

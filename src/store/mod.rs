@@ -23,12 +23,14 @@ use futures::future::BoxFuture;
 pub mod consistency;
 pub mod document;
 mod engine;
+mod index;
 pub mod records;
 mod sled;
 
 #[cfg(test)]
 pub(crate) use engine::{Content, Copies};
 pub use engine::{HistoryLimits, LocalStore, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, memory, memory_with};
+pub use index::{Index, Shared};
 pub use records::RecordError;
 pub use sled::{Aside, OpenError, Options, Replacement, Salvage, install, open, salvage};
 
@@ -204,6 +206,12 @@ pub trait Store: Send + Sync + 'static {
     fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError>;
     /// All keys below a prefix, in order, and the revision: one snapshot.
     fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError>;
+    /// Containers and claims, decoded: what [`Store::list`] would say now, for who needs a few of many. A store that
+    /// wraps another one passes this on, or every call decodes everything.
+    fn index(&self) -> Result<Index, StoreError> {
+        let (all, revision) = self.list(records::REGISTRY)?;
+        Ok(Index::of(&all, revision))
+    }
     /// Hands a transaction to the committer. It is on its way even if the answer is not waited for.
     fn txn(&self, txn: Txn) -> Commit;
     /// Every change below a prefix with a revision of at least `from`. `from` 0 means: from now on.

@@ -111,7 +111,8 @@ pub fn container(store: &dyn Store, uuid: Uuid) -> Result<Option<Versioned<Conta
     if let Some(read) = get(store, DEFAULT_NAMESPACE, &uuid.to_string())?.filter(its) {
         return Ok(Some(read));
     }
-    Ok(list_all(store)?.into_iter().find(its))
+    let index = store.index()?;
+    Ok(index.containers()?.find(|read| its(read)).map(|read| Versioned::clone(read)))
 }
 
 /// The key of an access token.
@@ -132,6 +133,8 @@ pub fn credentials(store: &dyn Store, namespace: &str, name: &str) -> Result<Opt
 
 /// What a key holds.
 pub fn decode<T: DeserializeOwned>(kv: &Kv) -> Result<Versioned<T>, RecordError> {
+    #[cfg(test)]
+    DECODED.with(|count| count.set(count.get() + 1));
     let object =
         serde_json::from_slice(&kv.value).map_err(|source| RecordError::Unreadable { key: kv.key.clone(), source })?;
     Ok(Versioned { object, rev: kv.mod_rev })
@@ -221,4 +224,18 @@ impl Txn {
 fn json<T: Serialize>(value: &T) -> Vec<u8> {
     // Records are structs, strings and numbers; only maps with keys that are no strings could fail.
     serde_json::to_vec(value).expect("records serialise")
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Records that were decoded on this thread.
+    static DECODED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How many records some work on this thread decodes.
+#[cfg(test)]
+pub(crate) fn decoded(work: impl FnOnce()) -> usize {
+    let before = DECODED.with(std::cell::Cell::get);
+    work();
+    DECODED.with(std::cell::Cell::get) - before
 }

@@ -10,7 +10,7 @@ use anweddol::config::Config;
 use anweddol::facade::{Machines, Server, StopMode, Virtualization};
 use anweddol::model::{Image, Memory};
 use anweddol::store::records::EVENTS;
-use anweddol::store::{self, Commit, Kv, Options, Store, StoreError, Txn, TxnResult, Watch};
+use anweddol::store::{self, Commit, Index, Kv, Options, Store, StoreError, Txn, TxnResult, Watch};
 use anweddol::wire::PrivateKey;
 use anweddol::wire::keys::Backend;
 use futures::FutureExt;
@@ -146,6 +146,10 @@ impl Store for Trapped {
 
     fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
         self.store.list(prefix)
+    }
+
+    fn index(&self) -> Result<Index, StoreError> {
+        self.store.index()
     }
 
     fn txn(&self, txn: Txn) -> Commit {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use bench::Bench;
 
-use crate::model::Phase;
+use crate::model::{EventKind, Phase};
 use crate::plan::claim::DELIVERED;
 
 /// One thing that happens.
@@ -227,4 +227,22 @@ fn a_domain_of_ours_without_a_record_is_removed_and_a_foreign_one_stays() {
     bench.restart(None);
     bench.settle();
     bench.check_settled();
+}
+
+#[test]
+fn a_start_tells_of_more_machines_than_fit_into_one_transaction() {
+    const MACHINES: usize = 1_100;
+    let mut bench = Bench::new(false, 0.0);
+    bench.create(false);
+    bench.settle();
+    let like = bench.containers().remove(0);
+    for number in 0..MACHINES {
+        let mut c = like.clone();
+        c.metadata.uid = uuid::Uuid::from_u128(number as u128 + 1);
+        c.metadata.name = c.metadata.uid.to_string();
+        bench.store.txn(crate::store::Txn::default().write(&c)).wait().unwrap();
+    }
+    bench.restart(None);
+    let told = bench.events().iter().filter(|event| event.kind == EventKind::AdoptionRefused).count();
+    assert_eq!(told, MACHINES);
 }

@@ -14,7 +14,7 @@ use crate::guest::{Forward, ForwardError, Forwarder, Login, Patience, Shell, She
 use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
 use crate::model::{Container, DomainSeen, Listing, Mark, Trace, Wake};
 use crate::store::records;
-use crate::store::{Commit, Kv, Store, StoreError, Txn, Watch};
+use crate::store::{Commit, Index, Kv, Store, StoreError, Txn, Watch};
 
 /// What a daemon dies of here.
 pub(super) struct Crash;
@@ -58,6 +58,9 @@ impl Store for Mortal<dyn Store> {
     }
     fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
         self.inner.list(prefix)
+    }
+    fn index(&self) -> Result<Index, StoreError> {
+        self.inner.index()
     }
     fn txn(&self, txn: Txn) -> Commit {
         self.fuse.burn();

@@ -60,7 +60,7 @@ fn trouble(crowd: &Crowd<'_>, status: &PoolStatus, outlook: &Outlook<'_>, next: 
     let met = |c: &&Condition| {
         c.kind == DEGRADED && c.status == "True" && ![IMAGE_MISSING, BOOTS_FAIL].contains(&c.reason.as_str())
     };
-    let last = crowd.pool.status.conditions.iter().find(met).filter(|_| *next != Next::Make)?;
+    let last = crowd.pool.status.conditions.iter().find(met).filter(|_| !matches!(next, Next::Make(_)))?;
     Some((last.reason.clone(), last.message.clone()))
 }
 

@@ -22,6 +22,9 @@ mod hash;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
+use std::cmp::Reverse;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::backoff;
@@ -32,6 +35,8 @@ pub use hash::template_hash;
 
 /// How soon a pool that something outside hinders looks again: nobody tells it of a file or of free memory.
 pub const HINDERED_POLL: SignedDuration = SignedDuration::from_secs(5);
+/// The most members that are made before it is decided again: what changed meanwhile has to be seen.
+pub const MOST_MADE: u32 = 64;
 /// What `refill.perMinute` counts in.
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
 
@@ -49,8 +54,8 @@ pub struct Decision {
 /// What comes after the commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Make one member.
-    Make,
+    /// Make so many members, each in a commit of its own: at most [`MOST_MADE`].
+    Make(u32),
     /// Let this member go.
     Release(String),
     /// Look again after this long.
@@ -80,7 +85,12 @@ pub struct Hindrance {
 }
 
 /// Decides for one pool, given all its containers.
-pub fn decide(pool: &ContainerPool, members: &[Container], outlook: &Outlook<'_>, now: Timestamp) -> Decision {
+pub fn decide(
+    pool: &ContainerPool,
+    members: &[impl Borrow<Container>],
+    outlook: &Outlook<'_>,
+    now: Timestamp,
+) -> Decision {
     let crowd = Crowd::new(pool, members, outlook);
     let mut status = crowd.numbers(now);
     let next = crowd.next(&status, outlook, now);
@@ -104,6 +114,10 @@ struct Crowd<'a> {
     hash: String,
     /// Unclaimed, on their way or Ready; whoever is to go first comes first.
     rising: Vec<&'a Container>,
+    /// How many of them are Ready.
+    ready: u32,
+    /// Those of them that are of an earlier template or image, in the same order.
+    outdated: Vec<&'a Container>,
     /// Unclaimed and going away.
     going: Vec<&'a Container>,
     /// Those of a claim, of any phase.
@@ -113,52 +127,51 @@ struct Crowd<'a> {
 }
 
 impl<'a> Crowd<'a> {
-    fn new(pool: &'a ContainerPool, members: &'a [Container], outlook: &Outlook<'_>) -> Self {
+    fn new(pool: &'a ContainerPool, members: &'a [impl Borrow<Container>], outlook: &Outlook<'_>) -> Self {
         let hash = match outlook.image {
             Ok(sha256) => template_hash(&pool.spec.template, sha256),
             Err(_) => pool.status.template_hash.clone(),
         };
-        let (claimed, free): (Vec<_>, Vec<_>) = members.iter().partition(|c| c.spec.claim.is_some());
-        let (mut rising, going): (Vec<_>, Vec<_>) = free.into_iter().partition(|c| {
+        let (claimed, free): (Vec<_>, Vec<_>) =
+            members.iter().map(Borrow::borrow).partition(|c: &&Container| c.spec.claim.is_some());
+        let (rising, going): (Vec<_>, Vec<_>) = free.into_iter().partition(|c| {
             !c.metadata.deleting() && matches!(c.status.phase, Phase::Pending | Phase::Booting | Phase::Ready)
         });
         // Not-ready ones go first, then those of an earlier template, then the newest: what took longest to get stays.
-        rising.sort_by(|a, b| {
-            let key = |c: &Container| (is_ready(c), hash::bears(c, &hash));
-            let newest = b.metadata.creation_timestamp.cmp(&a.metadata.creation_timestamp);
-            key(a).cmp(&key(b)).then(newest).then_with(|| a.metadata.name.cmp(&b.metadata.name))
-        });
+        let mut row: Vec<_> = rising
+            .into_iter()
+            .map(|c| {
+                let newest = Reverse(c.metadata.creation_timestamp);
+                ((is_ready(c), hash::bears(c, &hash), newest, c.metadata.name.as_str()), c)
+            })
+            .collect();
+        row.sort_unstable_by_key(|(key, _)| *key);
+        let ready = row.iter().filter(|((ready, ..), _)| *ready).count() as u32;
+        let outdated = row.iter().filter(|((_, current, ..), _)| !current).map(|(_, c)| *c).collect();
+        let rising: Vec<_> = row.into_iter().map(|(_, c)| c).collect();
         let room = pool.spec.max_containers.saturating_sub(claimed.len() as u32);
         let wanted = if pool.metadata.deleting() { 0 } else { pool.spec.replicas.min(room) };
-        Crowd { pool, hash, rising, going, claimed, wanted }
-    }
-
-    fn ready(&self) -> u32 {
-        self.rising.iter().filter(|c| is_ready(c)).count() as u32
-    }
-
-    fn outdated(&self) -> impl Iterator<Item = &&'a Container> {
-        self.rising.iter().filter(|c| !hash::bears(c, &self.hash))
+        Crowd { pool, hash, rising, ready, outdated, going, claimed, wanted }
     }
 
     /// As many as wished for, Ready.
     fn filled(&self) -> bool {
-        self.ready() == self.wanted && self.rising.len() as u32 == self.wanted
+        self.ready == self.wanted && self.rising.len() as u32 == self.wanted
     }
 
     /// Whether members of an earlier template are to be replaced before somebody claims them.
     fn replaces(&self) -> bool {
-        self.pool.spec.update_strategy.kind != UpdateKind::OnReplenish && self.outdated().next().is_some()
+        self.pool.spec.update_strategy.kind != UpdateKind::OnReplenish && !self.outdated.is_empty()
     }
 
     fn numbers(&self, now: Timestamp) -> PoolStatus {
         let before = &self.pool.status;
-        let ready = self.ready();
+        let ready = self.ready;
         let bound = |c: &&&Container| c.status.phase == Phase::Bound && !c.metadata.deleting();
         let mut status = PoolStatus {
             replicas: self.rising.len() as u32,
             ready_replicas: ready,
-            updated_replicas: (self.rising.len() - self.outdated().count()) as u32,
+            updated_replicas: (self.rising.len() - self.outdated.len()) as u32,
             bound_containers: self.claimed.iter().filter(bound).count() as u32,
             template_hash: self.hash.clone(),
             observed_generation: self.pool.metadata.generation,
@@ -213,8 +226,8 @@ impl<'a> Crowd<'a> {
     /// Whom an update lets go now.
     fn replace(&self) -> Option<Next> {
         let strategy = self.pool.spec.update_strategy;
-        let first = *self.outdated().next()?;
-        let spare = self.ready() > self.wanted.saturating_sub(strategy.max_unavailable.max(1));
+        let first = *self.outdated.first()?;
+        let spare = self.ready > self.wanted.saturating_sub(strategy.max_unavailable.max(1));
         let goes = match strategy.kind {
             UpdateKind::OnReplenish => false,
             UpdateKind::Recreate => true,
@@ -233,8 +246,9 @@ impl<'a> Crowd<'a> {
         if spec.update_strategy.kind == UpdateKind::Recreate && self.going.iter().any(old) {
             return Next::Rest;
         }
-        let starting = self.rising.iter().filter(|c| !is_ready(c)).count() as u32;
-        if starting >= spec.refill.max_starting.max(1) {
+        let starting = self.rising.len() as u32 - self.ready;
+        let may_start = spec.refill.max_starting.max(1).saturating_sub(starting);
+        if may_start == 0 {
             return Next::Rest;
         }
         if outlook.hindrance.is_some() {
@@ -247,9 +261,11 @@ impl<'a> Crowd<'a> {
             status.retry_at.map(|at| at.duration_since(now)).filter(|wait| *wait <= backoff::LONGEST),
             spec.refill.per_minute.and_then(|most| window_left(status.refill_window, most.max(1), now)),
         ];
+        let in_minute = spec.refill.per_minute.map(|most| window_room(status.refill_window, most.max(1), now));
+        let lacking = (self.wanted - held).min(spec.max_containers - status.containers).min(may_start);
         match waits.into_iter().flatten().max() {
             Some(wait) if wait > SignedDuration::ZERO => Next::Look(wait),
-            _ => Next::Make,
+            _ => Next::Make(lacking.min(in_minute.unwrap_or(MOST_MADE)).min(MOST_MADE)),
         }
     }
 
@@ -266,7 +282,7 @@ impl<'a> Crowd<'a> {
         if self.pool.spec.paused || self.pool.metadata.deleting() {
             return Vec::new();
         }
-        let outdated = self.outdated().count();
+        let outdated = self.outdated.len();
         let about = |kind| Event::new(kind, now).regarding(self.pool.object_ref()).detail("template_hash", &*self.hash);
         if outdated > 0 && status.updating.as_ref() != Some(&self.hash) {
             status.updating = Some(self.hash.clone());
@@ -308,4 +324,10 @@ fn left(began: Timestamp, lasts: SignedDuration, now: Timestamp) -> Option<Signe
 fn window_left(window: Option<RefillWindow>, most: u32, now: Timestamp) -> Option<SignedDuration> {
     let window = window.filter(|window| window.made >= most)?;
     left(window.started_at, MINUTE, now)
+}
+
+/// How many may still be begun in this minute.
+fn window_room(window: Option<RefillWindow>, most: u32, now: Timestamp) -> u32 {
+    let runs = window.filter(|window| left(window.started_at, MINUTE, now).is_some());
+    most.saturating_sub(runs.map_or(0, |window| window.made))
 }

@@ -148,7 +148,9 @@ impl Snapshot {
         match value {
             Some(value) => {
                 let create_rev = self.get(&key).map_or(rev, |prev| prev.create_rev);
-                let kv = Kv { key, value: Bytes::from(value), create_rev, mod_rev: rev };
+                // Without the room that it was written in: half of all memory would be that.
+                let value = Bytes::from(value.into_boxed_slice());
+                let kv = Kv { key, value, create_rev, mod_rev: rev };
                 let prev = self.put(kv.clone()).map(Arc::unwrap_or_clone);
                 Some(Change::Put { kv, prev })
             }

@@ -34,7 +34,8 @@ use std::thread::JoinHandle;
 use futures::FutureExt;
 use tokio::sync::{oneshot, watch as signal};
 
-use super::{Commit, Kv, Store, StoreError, Txn, Watch};
+use super::records::REGISTRY;
+use super::{Commit, Index, Kv, Store, StoreError, Txn, Watch};
 use committer::Request;
 use published::Published;
 
@@ -67,6 +68,8 @@ pub(super) trait Journal: Send + 'static {
 /// A store in this process. Dropping it closes it.
 pub struct LocalStore {
     published: Arc<Published>,
+    /// As of when it was last asked for.
+    index: Mutex<Index>,
     revision: signal::Receiver<u64>,
     failure: signal::Receiver<Option<String>>,
     committer: Mutex<Option<Committer>>,
@@ -99,7 +102,8 @@ impl LocalStore {
         };
         let thread = std::thread::Builder::new().name("store".into()).spawn(work)?;
         let committer = Mutex::new(Some(Committer { queue, thread }));
-        Ok(Arc::new(LocalStore { published, revision, failure, committer }))
+        let index = Mutex::default();
+        Ok(Arc::new(LocalStore { published, index, revision, failure, committer }))
     }
 
     /// Waits until the store can take no more writes, and says why: a write failed, or the committer died. Reads go on.
@@ -165,6 +169,24 @@ impl Store for LocalStore {
     fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
         let state = self.published.snapshot();
         Ok((state.below(prefix).cloned().collect(), state.revision))
+    }
+
+    fn index(&self) -> Result<Index, StoreError> {
+        // A panic in between would leave part of a revision: it is made anew then.
+        let mut index = self.index.lock().unwrap_or_else(|poisoned| {
+            self.index.clear_poison();
+            let mut index = poisoned.into_inner();
+            *index = Index::default();
+            index
+        });
+        match self.published.pull(index.revision() + 1, usize::MAX) {
+            Ok(batches) => batches.iter().for_each(|batch| index.follow(batch)),
+            Err(_) => {
+                let state = self.published.snapshot();
+                *index = Index::of(state.below(REGISTRY), state.revision);
+            }
+        }
+        Ok(index.clone())
     }
 
     fn txn(&self, txn: Txn) -> Commit {

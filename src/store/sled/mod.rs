@@ -55,7 +55,7 @@ pub use install::{Aside, Replacement, install};
 pub use salvage::{Salvage, salvage};
 
 /// Memory for sled's pages. Reads never come here, so it only has to hold what is being changed.
-const CACHE: u64 = 64 * 1024 * 1024;
+const CACHE: u64 = 16 * 1024 * 1024;
 
 /// The log's unit. sled puts a page that is larger than a quarter of it into a file of its own, which it never
 /// syncs: with its default of 512 KiB, 17 values of 8 KiB in one leaf are enough. Leaves split above 16 entries, and

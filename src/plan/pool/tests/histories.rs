@@ -111,7 +111,7 @@ impl World {
         let image = self.image.as_deref().ok_or("it is not there");
         let mut outlook = Outlook { image, hindrance: None };
         let mut decision = decide(&self.pool, &self.members, &outlook, at(self.now));
-        if decision.next == Next::Make && self.hindered {
+        if matches!(decision.next, Next::Make(_)) && self.hindered {
             outlook.hindrance = Some(&hindrance);
             decision = decide(&self.pool, &self.members, &outlook, at(self.now));
             prop_assert!(matches!(decision.next, Next::Look(_)), "hindered, it takes a step");
@@ -125,10 +125,13 @@ impl World {
         let step = !matches!(decision.next, Next::Look(_) | Next::Rest);
         prop_assert!(!step || !self.pool.spec.paused, "paused, it takes a step");
         match decision.next {
-            Next::Make => {
+            Next::Make(count) => {
                 prop_assert!(self.image.is_some(), "made without an image");
-                self.born(None);
-                count_in(&mut self.pool.status, &self.pool.spec, at(self.now));
+                prop_assert!(count > 0, "it makes none");
+                for _ in 0..count {
+                    self.born(None);
+                    count_in(&mut self.pool.status, &self.pool.spec, at(self.now));
+                }
                 let starting = |c: &&Container| {
                     c.spec.claim.is_none() && matches!(c.status.phase, Phase::Pending | Phase::Booting)
                 };

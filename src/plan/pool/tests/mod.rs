@@ -90,14 +90,14 @@ fn committed(pool: &ContainerPool, decision: &Decision) -> ContainerPool {
 #[test]
 fn members_on_their_way_and_going_away_count_before_another_is_made() {
     let (booting, going) = (member("a", Phase::Booting, 1), member("b", Phase::Terminating, 1));
-    assert_eq!(next(&pool(2, 4, 0), &[], 9), Next::Make);
-    assert_eq!(next(&pool(2, 4, 1), std::slice::from_ref(&booting), 9), Next::Make);
+    assert_eq!(next(&pool(2, 4, 0), &[], 9), Next::Make(2));
+    assert_eq!(next(&pool(2, 4, 1), std::slice::from_ref(&booting), 9), Next::Make(1));
     // Full, and not ready: it looks again when the progress deadline ends.
     let deadline = Next::Look(SignedDuration::from_secs(600));
     assert_eq!(next(&pool(1, 4, 1), std::slice::from_ref(&booting), 9), deadline);
     assert_eq!(next(&pool(2, 4, 2), &[booting.clone(), going], 9), deadline);
     // One that is going from its claim holds a place of the limit, and none of the members'.
-    assert_eq!(next(&pool(2, 3, 2), &[booting.clone(), claimed("c", Phase::Terminating)], 9), Next::Make);
+    assert_eq!(next(&pool(2, 3, 2), &[booting.clone(), claimed("c", Phase::Terminating)], 9), Next::Make(1));
     assert_eq!(next(&pool(2, 2, 2), &[booting, claimed("c", Phase::Terminating)], 9), deadline);
 }
 
@@ -129,7 +129,7 @@ fn a_limit_that_was_lowered_takes_members_and_no_claimed_ones() {
 #[test]
 fn more_replicas_than_containers_fill_up_to_the_limit_and_the_condition_says_so() {
     let members = [member("a", Phase::Ready, 1), member("b", Phase::Ready, 1)];
-    assert_eq!(next(&pool(3, 2, 1), &members[..1], 9), Next::Make);
+    assert_eq!(next(&pool(3, 2, 1), &members[..1], 9), Next::Make(1));
     let decision = decided(&pool(3, 2, 2), &members, 9);
     assert_eq!(decision.next, Next::Rest);
     let (status, reason, message) = said(&decision.status, "Available");
@@ -167,7 +167,7 @@ fn a_paused_pool_makes_and_takes_nothing() {
     let mut resumed = committed(&pool(2, 4, 0), &decision);
     resumed.status.containers = 0;
     let decision = decided(&resumed, &[], 10_000);
-    assert_eq!((said(&decision.status, "Progressing").1, decision.next), ("Filling", Next::Make));
+    assert_eq!((said(&decision.status, "Progressing").1, decision.next), ("Filling", Next::Make(2)));
 }
 
 // --- how fast ---
@@ -182,9 +182,9 @@ fn refill_waits_after_the_last_member_was_taken() {
     assert_eq!(decision.next, Next::Look(SignedDuration::from_millis(1500)));
     let taken = committed(&filled, &decision);
     assert_eq!(next(&taken, &left, 10), Next::Look(SignedDuration::from_millis(500)));
-    assert_eq!(next(&taken, &left, 11), Next::Make);
+    assert_eq!(next(&taken, &left, 11), Next::Make(1));
     // The clock was set back an hour.
-    assert_eq!(next(&taken, &left, 9 - 3600), Next::Make);
+    assert_eq!(next(&taken, &left, 9 - 3600), Next::Make(1));
     // Another one is taken.
     let more = [claimed("a", Phase::Bound), claimed("b", Phase::Bound)];
     assert_eq!(next(&taken, &more, 11), Next::Look(SignedDuration::from_millis(1500)));
@@ -197,22 +197,27 @@ fn no_more_boot_at_once_than_allowed() {
     let (booting, pending) = (member("a", Phase::Booting, 1), member("b", Phase::Pending, 1));
     let deadline = Next::Look(SignedDuration::from_secs(600));
     assert_eq!(next(&slow, &[booting.clone(), pending], 9), deadline);
-    assert_eq!(next(&slow, &[booting, member("b", Phase::Ready, 1)], 9), Next::Make);
+    assert_eq!(next(&slow, &[booting, member("b", Phase::Ready, 1)], 9), Next::Make(1));
+    slow.spec.refill.max_starting = 3;
+    assert_eq!(next(&slow, &[member("b", Phase::Ready, 1)], 9), Next::Make(3), "as many as may");
+    slow.spec.replicas = 400;
+    (slow.spec.max_containers, slow.spec.refill.max_starting) = (400, 400);
+    assert_eq!(next(&slow, &[], 9), Next::Make(MOST_MADE), "but a pass ends");
     // Nobody wishes for a pool that never makes anything.
     slow.spec.refill.max_starting = 0;
-    assert_eq!(next(&slow, &[], 9), Next::Make);
+    assert_eq!(next(&slow, &[], 9), Next::Make(1));
 }
 
 #[test]
 fn no_more_are_begun_in_a_minute_than_allowed() {
     let mut slow = pool(9, 9, 0);
     slow.spec.refill.per_minute = Some(2);
-    for second in [10, 20] {
-        assert_eq!(next(&slow, &[], second), Next::Make);
+    for (second, left) in [(10, 2), (20, 1)] {
+        assert_eq!(next(&slow, &[], second), Next::Make(left));
         count_in(&mut slow.status, &slow.spec, at(second));
     }
     assert_eq!(next(&slow, &[], 30), Next::Look(SignedDuration::from_secs(40)));
-    assert_eq!(next(&slow, &[], 70), Next::Make);
+    assert_eq!(next(&slow, &[], 70), Next::Make(2));
     count_in(&mut slow.status, &slow.spec, at(70));
     assert_eq!(slow.status.refill_window.unwrap().made, 1);
     assert_eq!(slow.status.containers, 3);
@@ -232,7 +237,7 @@ fn after_members_failed_the_next_one_waits_and_the_condition_says_why() {
     let (status, reason, message) = said(&decision.status, "Degraded");
     assert_eq!((status, reason), ("True", "BootsFail"));
     assert!(message.contains("no kernel"), "{message}");
-    assert_eq!(next(&failing, &[], 11), Next::Make);
+    assert_eq!(next(&failing, &[], 11), Next::Make(1));
     // What is Ready from before the failure does not end the row, or nothing would slow a bad update down.
     failing.spec.replicas = 2;
     assert_eq!(decided(&failing, &[member("b", Phase::Ready, 10)], 12).status.failures, 1);
@@ -241,7 +246,7 @@ fn after_members_failed_the_next_one_waits_and_the_condition_says_why() {
     assert_eq!(said(&booted.status, "Degraded").0, "False");
     // Another template is tried at once.
     failing.spec.template.memory = Memory::mebibytes(512);
-    assert_eq!(next(&failing, &[], 10), Next::Make);
+    assert_eq!(next(&failing, &[], 10), Next::Make(2));
 }
 
 #[test]
@@ -257,9 +262,9 @@ fn neither_a_claimed_nor_an_outdated_member_that_failed_slows_the_pool() {
 fn a_member_that_missed_its_boot_deadline_is_replaced_when_it_is_gone() {
     let mut late = pool(1, 2, 1);
     let failed = member("late", Phase::Failed, 1);
-    assert_ne!(next(&late, std::slice::from_ref(&failed), 9), Next::Make);
+    assert!(!matches!(next(&late, std::slice::from_ref(&failed), 9), Next::Make(_)));
     count_out(&mut late.status, &failed, &failed.status, at(9));
-    assert_eq!(next(&late, &[], 10), Next::Make);
+    assert_eq!(next(&late, &[], 10), Next::Make(1));
 }
 
 // --- updates ---
@@ -298,7 +303,7 @@ fn on_replenish_leaves_outdated_members_until_they_are_claimed() {
     let decision = decided(&pool, &members, 9);
     assert!(matches!(decision.next, Next::Look(_)), "{:?}", decision.next);
     assert_eq!((decision.status.replicas, decision.status.updated_replicas), (2, 0));
-    assert_eq!(next(&pool, &[old("b", Phase::Ready, 1), claimed("a", Phase::Bound)], 9), Next::Make);
+    assert_eq!(next(&pool, &[old("b", Phase::Ready, 1), claimed("a", Phase::Bound)], 9), Next::Make(1));
 }
 
 #[test]
@@ -308,7 +313,7 @@ fn recreate_takes_all_outdated_members_before_it_makes_a_new_one() {
     assert_eq!(next(&pool, &[old("a", Phase::Terminating, 1), old("b", Phase::Ready, 1)], 9), gone("b"));
     let waits = next(&updating(UpdateKind::Recreate, 1, 3), &[old("b", Phase::Terminating, 1)], 9);
     assert!(matches!(waits, Next::Look(_)), "{waits:?}");
-    assert_eq!(next(&pool, &[], 9), Next::Make);
+    assert_eq!(next(&pool, &[], 9), Next::Make(2));
 }
 
 #[test]
@@ -374,7 +379,7 @@ fn without_an_image_a_pool_holds_says_so_and_looks_again() {
     let full = decide(&pool(1, 4, 1), &[member("a", Phase::Ready, 1)], &lost, at(9));
     assert_eq!(said(&full.status, "Progressing").1, "ImageMissing", "complete, for all that can be seen");
     let found = decided(&committed(&filled, &decision), &[member("a", Phase::Ready, 1)], 9);
-    assert_eq!(found.next, Next::Make);
+    assert_eq!(found.next, Next::Make(1));
     assert_eq!(said(&found.status, "ImageReady").0, "True");
     assert_eq!(said(&found.status, "Degraded").0, "False");
 }
@@ -394,14 +399,14 @@ fn a_hindered_pool_holds_says_why_and_says_so_until_the_next_attempt() {
     let empty = pool(1, 4, 0);
     let full = Hindrance { reason: "HostFull", message: "no memory".into() };
     let hindered = Outlook { hindrance: Some(&full), ..THERE };
-    let decision = decide(&empty, &[], &hindered, at(9));
+    let decision = decide(&empty, &[] as &[Container], &hindered, at(9));
     assert_eq!(decision.next, Next::Look(HINDERED_POLL));
     assert_eq!(said(&decision.status, "Degraded"), ("True", "HostFull", "no memory"));
     assert_eq!(said(&decision.status, "Available").1, "HostFull");
     assert_eq!(decision.status.failures, 0);
     // Again: nothing new to commit.
     let held = committed(&empty, &decision);
-    assert_eq!(decide(&held, &[], &hindered, at(9)).status, held.status);
+    assert_eq!(decide(&held, &[] as &[Container], &hindered, at(9)).status, held.status);
     // Not tried, because it waits for something else: it stands.
     let mut waits = held.clone();
     waits.status.retry_at = Some(at(12));

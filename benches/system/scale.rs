@@ -1,0 +1,114 @@
+//! Many containers: how they come to be, how a daemon starts with them, and what it costs to have them.
+
+use std::time::{Duration, Instant};
+
+use anweddol::store::{self, Contents, Store};
+
+use crate::Result;
+use crate::bare::Bare;
+use crate::daemon::{Home, until};
+use crate::table::{Row, Table, mebibytes, time};
+use crate::world::World;
+
+const SIZES: [u32; 3] = [100, 1_000, 10_000];
+/// Until threads that nobody needs any more have ended, and caches are as they stay.
+const SETTLE: Duration = Duration::from_secs(20);
+/// Two looks at everything.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// One size.
+struct Converged {
+    containers: u32,
+    each: Duration,
+    cpu_each: Duration,
+    rss: u64,
+    bytes: u64,
+}
+
+/// From nothing to so many ready ones.
+pub(crate) fn converge(table: &mut Table, _: &Bare) -> Result<()> {
+    let mut all = Vec::new();
+    for containers in SIZES {
+        all.push(one_size(table, containers)?);
+    }
+    let [_, small, large] = &all[..] else { return Err("three sizes".into()) };
+    table.check("time a container", large.each, 1.2, small.each, "that of 1,000");
+    table.check("server CPU a container", large.cpu_each, 1.2, small.cpu_each, "that of 1,000");
+    let more = |of: fn(&Converged) -> u64| of(large).saturating_sub(of(small)) as f64;
+    let beyond = (more(|c| c.rss) - more(|c| c.bytes)) / f64::from(large.containers - small.containers);
+    table.check_number("memory a container, beyond its bytes", beyond / 1024.0, 3.0, "KiB");
+
+    let world = World::new(1_000, 1_000)?;
+    let (passes, revisions) = (world.passes() as f64, world.store.get("")?.1 as f64);
+    let row = Row::new("passes for 1,000 containers (in process)");
+    table.row(row.note(format!("{:.1} passes, {:.1} commits a container", passes / 1e3, revisions / 1e3)));
+    Ok(())
+}
+
+fn one_size(table: &mut Table, containers: u32) -> Result<Converged> {
+    let home = Home::with_pool(0, containers, "boot=0ms")?;
+    let daemon = home.start()?;
+    let (cpu, begin) = (daemon.cpu()?, Instant::now());
+    home.set_pool(containers, containers)?;
+    home.filled(containers)?;
+    let (took, cpu) = (begin.elapsed(), daemon.cpu()? - cpu);
+    std::thread::sleep(SETTLE);
+    let (rss, peak) = (daemon.rss()?, daemon.peak_rss()?);
+    daemon.stop()?;
+    let bytes = bytes(&home)?;
+    let row = Row::new(format!("{containers} containers become ready")).rate(containers as usize, took);
+    let row = row.cpu(cpu / containers).rss(rss);
+    table.row(row.note(format!(
+        "{} in all; at most {} meanwhile; its records are {}",
+        time(took),
+        mebibytes(peak),
+        mebibytes(bytes)
+    )));
+    Ok(Converged { containers, each: took / containers, cpu_each: cpu / containers, rss, bytes })
+}
+
+/// Of everything that a stopped daemon's store holds.
+fn bytes(home: &Home) -> Result<u64> {
+    let store = store::open(&home.store(), store::Options::default())?;
+    let contents = Contents::of(&*store as &dyn Store)?;
+    store.close();
+    Ok(contents.records.iter().map(|kv| (kv.key.len() + kv.value.len()) as u64).sum())
+}
+
+/// A start with records, whose machines ran on.
+pub(crate) fn restart(table: &mut Table, _: &Bare) -> Result<()> {
+    for containers in [1_000, 10_000] {
+        let mut world = World::new(containers, containers)?;
+        let before = world.passes();
+        let begin = Instant::now();
+        let opened = world.restart()?;
+        let recovered = begin.elapsed();
+        // Recovery looks at each of them once, and then its pass does.
+        until(|| Ok((world.passes() >= before + 2 * containers as usize).then_some(())))?;
+        let row = Row::new(format!("start with {containers} records (in process)"));
+        let row = row.rate(containers as usize, begin.elapsed());
+        table.row(row.note(format!(
+            "store open in {}, recovered in {}, every machine looked at in {}",
+            time(opened),
+            time(recovered),
+            time(begin.elapsed())
+        )));
+    }
+    Ok(())
+}
+
+/// A daemon with nothing to do.
+pub(crate) fn idle(table: &mut Table, _: &Bare) -> Result<()> {
+    let home = Home::with_pool(1_000, 1_000, "boot=0ms")?;
+    let daemon = home.start()?;
+    home.filled(1_000)?;
+    std::thread::sleep(SETTLE);
+    let cpu = daemon.cpu()?;
+    std::thread::sleep(IDLE);
+    let share = (daemon.cpu()? - cpu).as_secs_f64() / IDLE.as_secs_f64() * 100.0;
+    let rss = daemon.rss()?;
+    table.row(Row::new("idle with 1,000 ready members").rss(rss).note(format!("watched for {}", time(IDLE))));
+    table.check_number("processor", share, 1.0, "% of a core");
+    table.check_number("resident memory", rss as f64 / f64::from(1 << 20), 60.0, "MiB");
+    daemon.stop()
+}

@@ -1,0 +1,200 @@
+//! The registry's containers and claims as they are used: decoded once, and found by their pool.
+//!
+//! Without it, whoever looks for a member reads and decodes all of them, and the cost of making N containers grows
+//! with the square of N. It is what an informer's cache with its indexers is to a controller of Kubernetes, but it is
+//! never behind: whoever asks the store for it gets what a list would say at that moment. A store keeps one and brings
+//! it up to date by the changes since it was last asked for, so that each record is decoded once for all readers; a
+//! copy costs a few pointers.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use jiff::Timestamp;
+
+use super::records::{self, RecordError, Versioned};
+use super::{Batch, Change, Kv};
+use crate::model::{Container, ContainerClaim, Kind, Object, ObjectRef};
+use crate::plan::claim;
+use crate::plan::placement::{self, Turn};
+
+/// Containers and claims at one revision.
+#[derive(Clone)]
+pub struct Index {
+    revision: u64,
+    containers: Shelf<Container>,
+    claims: Shelf<ContainerClaim>,
+}
+
+/// An object as it is shared by all readers.
+pub type Shared<T> = Arc<Versioned<T>>;
+
+impl Default for Index {
+    /// Of a store that was never written.
+    fn default() -> Self {
+        Index { revision: 1, containers: Shelf::default(), claims: Shelf::default() }
+    }
+}
+
+impl Index {
+    /// Of all records of a store, as of a revision.
+    pub fn of<'a>(all: impl IntoIterator<Item = &'a Kv>, revision: u64) -> Index {
+        let mut index = Index { revision, ..Index::default() };
+        all.into_iter().for_each(|kv| index.set(&kv.key, Some(kv)));
+        index
+    }
+
+    /// What it is as of.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Takes in what changed, in the next revision that changed anything.
+    pub fn follow(&mut self, batch: &Batch) {
+        for change in &batch.changes {
+            match change {
+                Change::Put { kv, .. } => self.set(&kv.key, Some(kv)),
+                Change::Delete { prev } => self.set(&prev.key, None),
+            }
+        }
+        self.revision = batch.rev;
+    }
+
+    /// All containers of a pool, in the order in which claims take them.
+    pub fn members(
+        &self,
+        namespace: &str,
+        pool: &str,
+    ) -> Result<impl Iterator<Item = &Shared<Container>> + use<'_>, RecordError> {
+        Ok(self.containers.of_pool(namespace, pool)?.into_iter().flat_map(OrdMap::values))
+    }
+
+    /// Whose turn it is of the claims that wait for a place in a pool.
+    pub fn first_waiting(&self, namespace: &str, pool: &str) -> Result<Option<&Shared<ContainerClaim>>, RecordError> {
+        let row = self.claims.of_pool(namespace, pool)?;
+        Ok(row.and_then(OrdMap::get_min).map(|(_, first)| first))
+    }
+
+    /// How many claims wait for a place in a pool.
+    pub fn waiting(&self, namespace: &str, pool: &str) -> Result<usize, RecordError> {
+        Ok(self.claims.of_pool(namespace, pool)?.map_or(0, OrdMap::len))
+    }
+
+    /// All containers, in the order of their namespaces and names.
+    pub fn containers(&self) -> Result<impl Iterator<Item = &Shared<Container>>, RecordError> {
+        self.containers.all()
+    }
+
+    /// All claims, in the order of their namespaces and names.
+    pub fn claims(&self) -> Result<impl Iterator<Item = &Shared<ContainerClaim>>, RecordError> {
+        self.claims.all()
+    }
+
+    fn set(&mut self, key: &str, kv: Option<&Kv>) {
+        let Some(object) = records::parse_key(key) else { return };
+        match object.kind {
+            Kind::Container => self.containers.set(key, &object, kv),
+            Kind::ContainerClaim => self.claims.set(key, &object, kv),
+            Kind::ContainerPool => {}
+        }
+    }
+}
+
+/// What stands in a row before or in a pool.
+trait Placed: Object {
+    /// Its place in the row.
+    type Place: Ord + Clone;
+
+    /// Its pool and its place there, if it has one.
+    fn place(&self) -> Option<(&str, Self::Place)>;
+}
+
+impl Placed for Container {
+    type Place = Turn;
+
+    fn place(&self) -> Option<(&str, Turn)> {
+        Some((self.spec.pool.as_deref()?, placement::turn(self)))
+    }
+}
+
+impl Placed for ContainerClaim {
+    type Place = (Timestamp, String);
+
+    fn place(&self) -> Option<(&str, Self::Place)> {
+        let (since, name) = claim::turn(self);
+        claim::waits(self).then(|| (self.spec.pool.as_str(), (since, name.to_owned())))
+    }
+}
+
+/// The objects of a pool, in the order of their places.
+type Row<T> = OrdMap<<T as Placed>::Place, Shared<T>>;
+
+/// All objects of a kind.
+#[derive(Clone)]
+struct Shelf<T: Placed> {
+    /// By their keys in the store.
+    all: OrdMap<Arc<str>, Shared<T>>,
+    /// By `namespace/pool`, in the order of their places.
+    pools: OrdMap<String, Row<T>>,
+    /// Records that are none of this kind. Whether they would belong to a list nobody knows, so none is given.
+    unreadable: OrdMap<Arc<str>, Kv>,
+}
+
+impl<T: Placed> Default for Shelf<T> {
+    fn default() -> Self {
+        Shelf { all: OrdMap::new(), pools: OrdMap::new(), unreadable: OrdMap::new() }
+    }
+}
+
+impl<T: Placed> Shelf<T> {
+    fn all(&self) -> Result<impl Iterator<Item = &Shared<T>>, RecordError> {
+        self.readable("")?;
+        Ok(self.all.values())
+    }
+
+    fn of_pool(&self, namespace: &str, pool: &str) -> Result<Option<&Row<T>>, RecordError> {
+        self.readable(&format!("{}{}/{namespace}/", records::REGISTRY, T::KIND.plural()))?;
+        Ok(self.pools.get(&format!("{namespace}/{pool}")))
+    }
+
+    fn readable(&self, prefix: &str) -> Result<(), RecordError> {
+        match self.unreadable.values().find(|kv| kv.key.starts_with(prefix)) {
+            None => Ok(()),
+            // It says itself what is wrong with it.
+            Some(kv) => records::decode::<T>(kv).map(drop),
+        }
+    }
+
+    fn set(&mut self, key: &str, object: &ObjectRef, kv: Option<&Kv>) {
+        self.unreadable.remove(key);
+        if let Some(before) = self.all.remove(key) {
+            self.leave(&object.namespace, &before.object);
+        }
+        let Some(kv) = kv else { return };
+        let Ok(read) = records::decode::<T>(kv) else {
+            self.unreadable.insert(key.into(), kv.clone());
+            return;
+        };
+        let read = Arc::new(read);
+        if let Some((pool, place)) = read.object.place() {
+            let pool = format!("{}/{pool}", object.namespace);
+            self.pools.entry(pool).or_default().insert(place, Arc::clone(&read));
+        }
+        self.all.insert(key.into(), read);
+    }
+
+    /// Takes what was there out of its pool.
+    fn leave(&mut self, namespace: &str, before: &T) {
+        let Some((pool, place)) = before.place() else { return };
+        let pool = format!("{namespace}/{pool}");
+        let empty = self.pools.get_mut(&pool).is_some_and(|row| {
+            row.remove(&place);
+            row.is_empty()
+        });
+        if empty {
+            self.pools.remove(&pool);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::model::{
+    ClaimSpec, ClaimStatus, ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, Origin, Phase, Template,
+};
+use crate::store::records::{decoded, key};
+use crate::store::{HistoryLimits, LocalStore, Store, Txn, memory, memory_with};
+
+const POOLS: [&str; 2] = ["a", "b"];
+const NAMESPACES: [&str; 2] = ["default", "other"];
+
+/// What can happen to one of a few records.
+#[derive(Clone, Debug)]
+enum Write {
+    Container { name: u8, namespace: usize, pool: Option<usize>, phase: Phase, claimed: bool, ready: i64 },
+    Claim { name: u8, pool: usize, since: i64, placed: bool },
+    Delete { name: u8, namespace: usize, kind: Kind },
+    Broken { name: u8 },
+}
+
+fn write() -> impl Strategy<Value = Write> {
+    let phase = prop_oneof![Just(Phase::Pending), Just(Phase::Booting), Just(Phase::Ready), Just(Phase::Bound)];
+    prop_oneof![
+        6 => (0..6u8, 0..2usize, prop::option::of(0..2usize), phase, any::<bool>(), 0..9i64).prop_map(
+            |(name, namespace, pool, phase, claimed, ready)| Write::Container {
+                name, namespace, pool, phase, claimed, ready
+            }
+        ),
+        4 => (0..6u8, 0..2usize, 0..9i64, any::<bool>())
+            .prop_map(|(name, pool, since, placed)| Write::Claim { name, pool, since, placed }),
+        3 => (0..6u8, 0..2usize, prop::sample::select(vec![Kind::Container, Kind::ContainerClaim]))
+            .prop_map(|(name, namespace, kind)| Write::Delete { name, namespace, kind }),
+        1 => (0..6u8).prop_map(|name| Write::Broken { name }),
+    ]
+}
+
+fn meta(namespace: &str, name: u8, at: i64) -> ObjectMeta {
+    ObjectMeta::new(namespace, &format!("n{name}"), Uuid::from_u128(name.into()), Timestamp::from_second(at).unwrap())
+}
+
+fn container(namespace: &str, name: u8, pool: Option<&str>) -> Container {
+    let machine = Machine { mac: String::new(), port: 1, image_sha256: String::new() };
+    let template = Template::of(Image::Iso("/i".into()));
+    let spec =
+        ContainerSpec { pool: pool.map(str::to_owned), claim: None, template, scheduling_gates: vec![], machine };
+    Container { metadata: meta(namespace, name, 0), spec, status: ContainerStatus::default() }
+}
+
+fn claim(name: u8, pool: &str, since: i64) -> ContainerClaim {
+    let spec = ClaimSpec::of(pool, Origin::Object);
+    ContainerClaim { metadata: meta("default", name, since), spec, status: ClaimStatus::default() }
+}
+
+fn done(write: &Write) -> Txn {
+    let name = |name: &u8, namespace: usize, kind| ObjectRef {
+        kind,
+        namespace: NAMESPACES[namespace].into(),
+        name: format!("n{name}"),
+    };
+    match write {
+        Write::Container { name, namespace, pool, phase, claimed, ready } => {
+            let mut c = container(NAMESPACES[*namespace], *name, pool.map(|pool| POOLS[pool]));
+            c.spec.claim = claimed.then(|| "somebody".into());
+            c.status.phase = *phase;
+            c.status.ready_at = Timestamp::from_second(*ready).ok();
+            Txn::default().write(&c)
+        }
+        Write::Claim { name, pool, since, placed } => {
+            let mut claim = claim(*name, POOLS[*pool], *since);
+            claim.status.container = placed.then(|| "machine".into());
+            Txn::default().write(&claim)
+        }
+        Write::Delete { name: of, namespace, kind } => Txn::default().delete(&key(&name(of, *namespace, *kind))),
+        Write::Broken { name: of } => Txn::default().put(&key(&name(of, 0, Kind::Container)), &"no container"),
+    }
+}
+
+/// Everything that can be asked of an index, as text.
+fn told(index: &Index) -> Vec<String> {
+    let mut told = vec![format!("{}", index.revision())];
+    for (namespace, pool) in NAMESPACES.iter().flat_map(|n| POOLS.iter().map(move |p| (n, p))) {
+        told.push(match index.members(namespace, pool) {
+            Ok(members) => members.map(|read| format!("{read:?}")).collect::<Vec<_>>().join("\n"),
+            Err(error) => error.to_string(),
+        });
+        told.push(format!("{:?}", index.waiting(namespace, pool).map_err(|error| error.to_string())));
+        told.push(format!("{:?}", index.first_waiting(namespace, pool).map_err(|error| error.to_string())));
+    }
+    told.push(index.containers().map_or_else(|e| e.to_string(), |all| format!("{:?}", all.collect::<Vec<_>>())));
+    told.push(index.claims().map_or_else(|e| e.to_string(), |all| format!("{:?}", all.collect::<Vec<_>>())));
+    told
+}
+
+fn listed(store: &LocalStore) -> Index {
+    let (all, revision) = store.list(records::REGISTRY).unwrap();
+    Index::of(&all, revision)
+}
+
+proptest! {
+    /// Whatever was written, and whenever it was asked for before, also when it fell behind what is remembered.
+    #[test]
+    fn an_index_that_follows_says_what_a_list_would(
+        writes in prop::collection::vec((write(), any::<bool>()), 1..60), short in any::<bool>(),
+    ) {
+        let revisions = if short { 3 } else { 1000 };
+        let store = memory_with(HistoryLimits { revisions, bytes: 1 << 20 });
+        for (write, asked) in &writes {
+            store.txn(done(write)).wait().unwrap();
+            if *asked {
+                prop_assert_eq!(told(&store.index().unwrap()), told(&listed(&store)));
+            }
+        }
+        prop_assert_eq!(told(&store.index().unwrap()), told(&listed(&store)));
+    }
+}
+
+#[test]
+fn what_is_asked_again_is_decoded_again_only_where_it_changed() {
+    let store = memory();
+    for number in 0..200 {
+        store.txn(Txn::default().write(&container("default", number, Some("a")))).wait().unwrap();
+    }
+    let first = decoded(|| assert_eq!(store.index().unwrap().members("default", "a").unwrap().count(), 200));
+    assert_eq!(first, 200);
+    assert_eq!(decoded(|| drop(store.index().unwrap())), 0);
+    for number in 0..3 {
+        store.txn(Txn::default().write(&container("default", number, Some("b")))).wait().unwrap();
+    }
+    assert_eq!(decoded(|| assert_eq!(store.index().unwrap().members("default", "b").unwrap().count(), 3)), 3);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_said_and_not_left_out() {
+    let store = memory();
+    store.txn(done(&Write::Broken { name: 1 })).wait().unwrap();
+    let index = store.index().unwrap();
+    let said = index.members("default", "a").err().unwrap().to_string();
+    assert!(said.contains("registry/containers/default/n1"), "{said}");
+    assert!(index.members("other", "a").is_ok() && index.claims().is_ok(), "others are none of its");
+    assert!(index.containers().is_err());
+    store.txn(Txn::default().write(&container("default", 1, Some("a")))).wait().unwrap();
+    assert_eq!(store.index().unwrap().members("default", "a").unwrap().count(), 1);
+}
