@@ -59,7 +59,7 @@ in_labs() {
     cat "$said/${names[$pid]}"
   done
   rm -r "$said"
-  [ -z "$failed" ] || { stage="$stage ($failed)"; return 1; }
+  [ -z "$failed" ] || { stage="$stage (${failed# })"; return 1; }
   told+=("$stage" "$((SECONDS - start)) s")
 }
 
