@@ -36,22 +36,30 @@ run() {
   told+=("$stage" "$((SECONDS - start)) s")
 }
 
-# In the two labs at once, with what is to run in each: each is a host of its own, and its tests mostly wait. What they say
-# is shown one after the other.
-in_both_labs() {
+# In labs at once, with what is to run in each: each is a host of its own, and its tests mostly wait. What they say is shown
+# one after the other. Arguments are a stage's name, how many labs share each of the two filters, the filters for labs with
+# libvirtd and for those without, and the command.
+in_labs() {
   stage=$1
-  local of_system=$2 of_embedded=$3
-  shift 3
-  local start=$SECONDS said failed=
-  said=$(mktemp)
-  printf '\n== %s: in the lab with libvirtd, and in the one without: %s\n' "$stage" "$*"
-  "${embedded[@]}" "$@" -E "$of_embedded" >"$said" 2>&1 &
-  local other=$!
-  "${lab[@]}" "$@" -E "$of_system" || failed=system
-  wait $other || failed="$failed embedded"
-  cat "$said"
-  rm "$said"
-  [ -z "$failed" ] || { stage="$stage ($failed)"; return 1; }
+  local shares=$2 of_system=$3 of_embedded=$4
+  shift 4
+  local start=$SECONDS said share pid failed='' pids=() names=()
+  said=$(mktemp -d)
+  printf '\n== %s: in labs with libvirtd, and in those without: %s\n' "$stage" "$*"
+  for share in $(seq "$shares"); do
+    "${lab[@]}" "$@" --partition "slice:$share/$shares" -E "$of_system" >"$said/system.$share" 2>&1 &
+    pids+=($!)
+    names+=("system.$share")
+    "${embedded[@]}" "$@" --partition "slice:$share/$shares" -E "$of_embedded" >"$said/embedded.$share" 2>&1 &
+    pids+=($!)
+    names+=("embedded.$share")
+  done
+  for pid in "${!pids[@]}"; do
+    wait "${pids[$pid]}" || failed="$failed ${names[$pid]}"
+    cat "$said/${names[$pid]}"
+  done
+  rm -r "$said"
+  [ -z "$failed" ] || { stage="$stage (${failed# })"; return 1; }
   told+=("$stage" "$((SECONDS - start)) s")
 }
 
@@ -89,10 +97,10 @@ run 'disks that fail' "${embedded[@]}" "${real[@]}" --test store faults
 # Their programs, and the Debian for the package, are fetched and built while the labs mostly wait.
 { tests/kube/tools.sh; tests/package/prepare.sh; } >/dev/null 2>&1 &
 tools=$!
-in_both_labs 'libvirt' 'test(/^system/)' 'test(/^embedded/)' "${real[@]}" --test libvirt
-in_both_labs 'guests' 'all()' 'not test(/^libvirtd::/)' "${real[@]}" --profile lab --test guest
-in_both_labs 'crashes, real' 'test(/^real/)' 'test(/^real/)' "${real[@]}" --profile crash --no-capture --test crash
-in_both_labs 'library' 'all()' 'all()' "${real[@]}" --profile lab --test library
+in_labs 'libvirt' 1 'test(/^system/)' 'test(/^embedded/)' "${real[@]}" --test libvirt
+in_labs 'guests' 2 'all()' 'not test(/^libvirtd::/)' "${real[@]}" --profile lab --test guest
+in_labs 'crashes, real' 1 'test(/^real/)' 'test(/^real/)' "${real[@]}" --profile crash --no-capture --test crash
+in_labs 'library' 1 'all()' 'all()' "${real[@]}" --profile lab --test library
 wait $tools || true
 run 'package' package
 run 'kubectl, helm and others' kubernetes

@@ -53,6 +53,9 @@ pub trait Shell: Send + Sync + 'static {
     /// Whether an SSH server answers at `at`, which leads to this container: its first words are waited for, on one
     /// connection, and nobody logs in.
     fn probe(&self, at: SocketAddr, container: Uuid, patience: Patience<'_>) -> Result<(), ShellError>;
+
+    /// Closes what is kept open to a machine that is about to end, or did. One that keeps nothing has nothing to do.
+    fn forget(&self, _container: Uuid) {}
 }
 
 /// How long somebody waits for a guest: a boot may take minutes, and may have become pointless meanwhile.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Fault, FaultKind, Spec};
 use crate::model::{
-    ClaimSpec, Egress, Image, Lifetime, Memory, Network, OwnerReference, PoolSpec, Template, valid_name,
+    ClaimSpec, Egress, Image, Lifetime, Memory, Network, OwnerReference, PoolSpec, ReadinessProbe, Template, valid_name,
 };
 use crate::plan::owners::{FOREGROUND, ORPHAN};
 use crate::plan::{lifetime, public_key};
@@ -18,6 +18,12 @@ pub const LEAST_MEMORY: Memory = Memory::mebibytes(64);
 pub const VCPUS: RangeInclusive<u32> = 1..=256;
 /// Less no guest makes; more is a guest that does not boot.
 pub const BOOT_DEADLINE_SECONDS: RangeInclusive<u32> = 5..=3600;
+/// A member is asked at least once an hour.
+const PROBE_PERIOD_SECONDS: RangeInclusive<u32> = 1..=3600;
+/// Two members are waited for at once: one that is silent keeps others waiting so long.
+const PROBE_TIMEOUT_SECONDS: RangeInclusive<u32> = 1..=60;
+/// More would be a member that is never replaced.
+const PROBE_FAILURES: RangeInclusive<u32> = 1..=100;
 /// The kernel's limit for its command line, on x86.
 const LONGEST_CMDLINE: usize = 2047;
 /// The longest path of the kernel.
@@ -114,6 +120,7 @@ pub fn template(template: &Template, path: &str) -> Vec<Fault> {
         "'internet' needs a NAT network, and network.mode is 'user': write 'none' or 'all', or the mode 'nat'",
     );
     limits(&mut f, &template.lifetime);
+    readiness_probe(&mut f, template.readiness_probe);
     f.faults
 }
 
@@ -144,6 +151,18 @@ fn limits(f: &mut Faults<'_>, lifetime: &Lifetime) {
             "lifetime.ttlSeconds",
             format!("{ttl} are more than lifetime.maxTtlSeconds, {most}: lower it"),
         );
+    }
+}
+
+fn readiness_probe(f: &mut Faults<'_>, probe: ReadinessProbe) {
+    let ReadinessProbe { period_seconds, timeout_seconds, failure_threshold } = probe;
+    for (field, value, range, unit) in [
+        ("readinessProbe.periodSeconds", period_seconds, PROBE_PERIOD_SECONDS, " seconds"),
+        ("readinessProbe.timeoutSeconds", timeout_seconds, PROBE_TIMEOUT_SECONDS, " seconds"),
+        ("readinessProbe.failureThreshold", failure_threshold, PROBE_FAILURES, ""),
+    ] {
+        let (first, last) = (range.start(), range.end());
+        f.unless(range.contains(&value), field, format!("write {first} to {last}{unit}"));
     }
 }
 

@@ -75,6 +75,10 @@ fn an_error_is_told_with_line_field_and_what_would_be_right() {
         (&with("    domainType: kwm"), 10, &["spec.template.domainType", "auto, kvm, qemu", "did you mean kvm?"]),
         (&with("    network: {mode: user, egress: internet}"), 10, &["spec.template.network.egress", "nat"]),
         (&with("    lifetime: {ttlSeconds: 9, maxTtlSeconds: 8}"), 10, &["spec.template.lifetime.ttlSeconds", "8"]),
+        (&with("    readinessProbe: {periodSeconds: 0}"), 10, &["template.readinessProbe.periodSeconds", "1 to 3600"]),
+        (&with("    readinessProbe: {timeoutSeconds: 61}"), 10, &["readinessProbe.timeoutSeconds", "1 to 60 seconds"]),
+        (&with("    readinessProbe: {failureThreshold: 0}"), 10, &["readinessProbe.failureThreshold", "1 to 100"]),
+        (&with("    readinessProbe: {failureTreshold: 3}"), 10, &["did you mean failureThreshold?"]),
         (&with("    lifetime: {idleTimeoutSeconds: 0}"), 10, &["lifetime.idleTimeoutSeconds", "leave it out"]),
         (&with("  updateStrategy: {maxUnavailable: 0}"), 10, &["spec.updateStrategy.maxUnavailable", "at least 1"]),
         (&with("  refill: {maxStarting: 0}"), 10, &["spec.refill.maxStarting"]),
@@ -244,6 +248,7 @@ fn full(kind: Kind) -> Value {
         "network": { "mode": "nat", "egress": "internet" },
         "bootDeadlineSeconds": 60,
         "lifetime": { "ttlSeconds": 1, "maxTtlSeconds": 2, "idleTimeoutSeconds": 3, "maxReadySeconds": 4 },
+        "readinessProbe": { "periodSeconds": 5, "timeoutSeconds": 6, "failureThreshold": 7 },
     });
     let spec = match kind {
         Kind::ContainerPool => json!({

@@ -35,7 +35,8 @@ pub use observed::{DomainSeen, DomainState, Mark, Observed, Pause, Seen};
 pub use pool::{ContainerPool, PoolSpec, PoolStatus, Refill, RefillWindow, UpdateKind, UpdateStrategy};
 pub use subnet::{ParseSubnetError, Subnet};
 pub use template::{
-    DiskFormat, DomainType, Egress, Image, Lifetime, Memory, Network, NetworkSpec, ParseMemoryError, Template,
+    DiskFormat, DomainType, Egress, Image, Lifetime, Memory, Network, NetworkSpec, ParseMemoryError, ReadinessProbe,
+    Template,
 };
 pub use trace::{Listing, Trace, TraceKind, Whose};
 

@@ -30,6 +30,29 @@ pub struct Template {
     /// How long it may live.
     #[serde(default)]
     pub lifetime: Lifetime,
+    /// How a machine that waits for a claim is asked whether it still answers.
+    #[serde(default)]
+    pub readiness_probe: ReadinessProbe,
+}
+
+/// How a machine that waits for a claim is asked for its SSH server's first words (see [`crate::plan::probe`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ReadinessProbe {
+    /// Seconds from Ready, and from each answer, until it is asked again.
+    pub period_seconds: u32,
+    /// Seconds that an answer may take. A healthy guest takes milliseconds; one that is emulated on a busy host, seconds.
+    pub timeout_seconds: u32,
+    /// Questions in a row without an answer after which it is replaced.
+    pub failure_threshold: u32,
+}
+
+impl Default for ReadinessProbe {
+    /// Few and patient: under software emulation an answer costs a guest about a second of its processor, and a busy host
+    /// makes many seconds of that.
+    fn default() -> Self {
+        ReadinessProbe { period_seconds: 30, timeout_seconds: 10, failure_threshold: 3 }
+    }
 }
 
 /// How long a machine may live. What is absent has no limit.
@@ -73,6 +96,7 @@ impl Template {
             network: NetworkSpec::default(),
             boot_deadline_seconds: default_boot_deadline(),
             lifetime: Lifetime::default(),
+            readiness_probe: ReadinessProbe::default(),
         }
     }
 }

@@ -24,14 +24,21 @@ impl Operator {
     pub(super) fn apply(&self, c: &Container, step: Step) -> Outcome {
         match step {
             Step::CreateDomain => self.hypervisor.create(&self.domain(c)).map_or_else(hypervisor_outcome, done),
-            Step::DestroyDomain => self.hypervisor.destroy(&self.mark(c)).map_or_else(hypervisor_outcome, done),
+            Step::DestroyDomain => {
+                self.shell.forget(c.uuid());
+                self.hypervisor.destroy(&self.mark(c)).map_or_else(hypervisor_outcome, done)
+            }
             Step::Personalise => self.personalise(c),
             Step::Publish => self.forwarder.publish(&forward(c)).map_or_else(forward_outcome, done),
             Step::Authorize => self.authorize(c),
             Step::RemoveDisk => self.hypervisor.remove_disk(c.uuid()).map_or_else(hypervisor_outcome, done),
             Step::Resume => self.hypervisor.resume(&self.mark(c)).map_or_else(hypervisor_outcome, done),
             Step::Remember => self.remember(c),
-            Step::Withdraw => self.forwarder.withdraw(&forward(c)).map_or_else(forward_outcome, done),
+            Step::Withdraw => {
+                // First: what it closes is among the connections that are cut.
+                self.shell.forget(c.uuid());
+                self.forwarder.withdraw(&forward(c)).map_or_else(forward_outcome, done)
+            }
         }
     }
 

@@ -28,7 +28,7 @@ impl Operator {
             false => Seen::Present(None),
         };
         let disk = Seen::from_look(self.hypervisor.has_disk(c.uuid()).map(|there| there.then_some(())));
-        Observed { domain, address, forward, connections, disk, answers: self.probes.answers(c.uuid()) }
+        Observed { domain, address, forward, connections, disk, answers: self.probes.answers(c) }
     }
 }
 

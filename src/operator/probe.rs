@@ -28,8 +28,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// Questions at once: emulated guests share the host's processors, and answering is work. Since silence takes time, no host
 /// is so busy that all its members are replaced at once, and make it busier.
 const AT_ONCE: usize = 2;
-/// How long an answer may take. A healthy guest takes milliseconds; one that is emulated on a busy host, seconds.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What probes of members came to, since this daemon started.
 #[derive(Default)]
@@ -37,8 +35,11 @@ pub struct Probes(Mutex<HashMap<Uuid, Probed>>);
 
 impl Probes {
     /// Whether a member answers, as far as it was asked.
-    pub(super) fn answers(&self, member: Uuid) -> Seen<()> {
-        self.lock().get(&member).map_or_else(|| Seen::Unknown("nobody asked".into()), |probed| probed.answers())
+    pub(super) fn answers(&self, member: &Container) -> Seen<()> {
+        let probe = &member.spec.template.readiness_probe;
+        let probes = self.lock();
+        let probed = probes.get(&member.uuid());
+        probed.map_or_else(|| Seen::Unknown("nobody asked".into()), |probed| probed.answers(probe))
     }
 
     /// Whether it did not answer when it was asked last.
@@ -67,7 +68,7 @@ impl Probes {
     /// It answered none of as many probes as it takes.
     #[cfg(test)]
     pub(super) fn silence(&self, member: Uuid, at: Timestamp) {
-        for _ in 0..crate::plan::probe::MOST_SILENT {
+        for _ in 0..crate::model::ReadinessProbe::default().failure_threshold {
             self.note(member, false, at);
         }
     }
@@ -130,7 +131,8 @@ impl Operator {
         if now.doubtful() {
             self.doubts.raise(c.uuid());
         }
-        if before.answers() != now.answers() {
+        let probe = &c.spec.template.readiness_probe;
+        if before.answers(probe) != now.answers(probe) {
             queue.add(c.object_ref());
         }
     }
@@ -143,7 +145,8 @@ impl Operator {
         }
         let wanted = || self.waits(c);
         let at = self.forwarder.public(&forward(c));
-        let answer = self.shell.probe(at, c.uuid(), Patience::new(PATIENCE, &wanted));
+        let at_most = Duration::from_secs(c.spec.template.readiness_probe.timeout_seconds.into());
+        let answer = self.shell.probe(at, c.uuid(), Patience::new(at_most, &wanted));
         (answer.is_ok() || (wanted() && self.runs(c))).then_some(answer)
     }
 

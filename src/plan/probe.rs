@@ -4,23 +4,19 @@
 //! asked for its SSH server's first words, now and then. Only members: who uses a machine may have cut it off, and finds out
 //! what it does anyway.
 //!
-//! All of it is constants, since there is one reason for all of them: under software emulation a connection costs a guest
-//! about a second of its processor, and a busy host makes many seconds of that. So they are few, and may take long.
+//! How often, how patiently, and how many silences are one, its template says ([`ReadinessProbe`]).
 //!
 //! What came of it is kept in memory alone. After a start every member counts as not asked yet, and is soon.
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{Container, Phase, Seen};
+use crate::model::{Container, Phase, ReadinessProbe, Seen};
 
-/// From an answer to the next question, at least.
-pub const EVERY: SignedDuration = SignedDuration::from_secs(30);
-/// Members that became Ready together, or were found together, are asked within so long, and not all at once.
+/// Members that became Ready together, or were found together, are asked within so long, and not all at once; within a
+/// period, if that is less.
 pub const SPREAD: SignedDuration = SignedDuration::from_secs(5);
-/// From silence to the next question.
+/// From silence to the next question; a period, if that is less.
 pub const AGAIN: SignedDuration = SignedDuration::from_secs(5);
-/// Questions in a row without an answer after which it counts as silent.
-pub const MOST_SILENT: u32 = 3;
 
 /// What the probes of one member came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,23 +53,24 @@ impl Probed {
     /// When it is to be asked next.
     pub fn due(self, c: &Container) -> Timestamp {
         let after = |at: Timestamp, wait: SignedDuration| at.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        let period = period(c);
         match self {
             // At its set-up it answered; one of an earlier run may have ended to since.
             Probed::NotYet { since } => {
-                let ready = c.status.ready_at.map_or(since, |at| after(at, EVERY));
+                let ready = c.status.ready_at.map_or(since, |at| after(at, period));
                 after(ready.max(since), spread(c))
             }
-            Probed::Answered { at } => after(at, EVERY + spread(c)),
-            Probed::Silent { at, .. } => after(at, AGAIN),
+            Probed::Answered { at } => after(at, period + spread(c)),
+            Probed::Silent { at, .. } => after(at, AGAIN.min(period)),
         }
     }
 
-    /// Whether it answers: a silence is one only after [`MOST_SILENT`] questions.
-    pub fn answers(self) -> Seen<()> {
+    /// Whether it answers: silence is one only after as many questions as its template says.
+    pub fn answers(self, probe: &ReadinessProbe) -> Seen<()> {
         match self {
             Probed::NotYet { .. } => Seen::Unknown("it was not asked yet".into()),
             Probed::Answered { .. } => Seen::Present(()),
-            Probed::Silent { times, .. } if times >= MOST_SILENT => Seen::Absent,
+            Probed::Silent { times, .. } if times >= probe.failure_threshold => Seen::Absent,
             Probed::Silent { .. } => Seen::Unknown("it did not answer when it was asked last".into()),
         }
     }
@@ -92,10 +89,14 @@ pub fn wants(c: &Container) -> bool {
     c.status.phase == Phase::Ready && c.spec.pool.is_some() && c.spec.claim.is_none() && !c.metadata.deleting()
 }
 
+fn period(c: &Container) -> SignedDuration {
+    SignedDuration::from_secs(c.spec.template.readiness_probe.period_seconds.into())
+}
+
 /// A member's own part of [`SPREAD`], always the same.
 fn spread(c: &Container) -> SignedDuration {
     let [.., low] = *c.uuid().as_bytes();
-    SPREAD * i32::from(low) / i32::from(u8::MAX)
+    SPREAD.min(period(c)) * i32::from(low) / i32::from(u8::MAX)
 }
 
 #[cfg(test)]
@@ -134,6 +135,17 @@ mod tests {
     }
 
     #[test]
+    fn a_member_is_asked_as_often_as_its_template_says() {
+        for (period, next, again) in [(1, 2, 1), (4, 8, 4), (60, 65, 5)] {
+            let mut c = member(255);
+            c.spec.template.readiness_probe.period_seconds = period;
+            assert_eq!(Probed::NotYet { since: at(-1) }.due(&c), at(next), "every {period} s");
+            assert_eq!(Probed::Answered { at: at(50) }.due(&c), at(50 + next), "every {period} s");
+            assert_eq!(Probed::Silent { at: at(50), times: 1 }.due(&c), at(50 + again), "every {period} s");
+        }
+    }
+
+    #[test]
     fn after_a_start_every_member_is_asked_soon() {
         assert_eq!(Probed::NotYet { since: at(1000) }.due(&member(0)), at(1000));
         assert_eq!(Probed::NotYet { since: at(1000) }.due(&member(255)), at(1005));
@@ -141,18 +153,21 @@ mod tests {
 
     #[test]
     fn only_so_many_silences_in_a_row_are_one_and_one_answer_ends_them() {
-        let mut probed = Probed::NotYet { since: at(0) };
-        for time in 1..=MOST_SILENT {
-            assert_ne!(probed.answers(), Seen::Absent);
-            probed = probed.and(false, at(time.into()));
-            assert!(probed.doubtful());
-            assert_eq!(probed.due(&member(255)), at(time.into()) + AGAIN);
+        for most in [2, 3, 5] {
+            let probe = ReadinessProbe { failure_threshold: most, ..ReadinessProbe::default() };
+            let mut probed = Probed::NotYet { since: at(0) };
+            for time in 1..=most {
+                assert_ne!(probed.answers(&probe), Seen::Absent);
+                probed = probed.and(false, at(time.into()));
+                assert!(probed.doubtful());
+                assert_eq!(probed.due(&member(255)), at(time.into()) + AGAIN);
+            }
+            assert_eq!(probed.answers(&probe), Seen::Absent);
+            probed = probed.and(true, at(9));
+            assert!(!probed.doubtful());
+            assert_eq!(probed.answers(&probe), Seen::Present(()));
+            assert!(matches!(probed.and(false, at(10)).answers(&probe), Seen::Unknown(_)), "the count goes on");
         }
-        assert_eq!(probed.answers(), Seen::Absent);
-        probed = probed.and(true, at(9));
-        assert!(!probed.doubtful());
-        assert_eq!(probed.answers(), Seen::Present(()));
-        assert!(matches!(probed.and(false, at(10)).answers(), Seen::Unknown(_)), "the count goes on");
     }
 
     #[test]

@@ -67,13 +67,13 @@ fn a_guest_that_finds_no_room_on_the_host_stands_still_and_goes_on_when_there_is
     let disks = home.state.join("disks");
     fs::create_dir_all(&disks).unwrap();
     let disks = disks.to_str().unwrap();
-    run("mount", &["-t", "tmpfs", "-o", "size=24m,mode=711", "small", disks]);
+    run("mount", &["-t", "tmpfs", "-o", "size=8m,mode=711", "small", disks]);
     let daemon = home.start();
     let user = User::of(&host, &home);
     let granted = grant(&create(daemon.address));
     let runtime = runtime();
     let mut session = runtime.block_on(log_in(&granted));
-    let write = "yes | head -c 67108864 | sudo -n dd of=/dev/vda bs=65536 conv=fsync";
+    let write = "yes | head -c 20971520 | sudo -n dd of=/dev/vda bs=65536 conv=fsync";
     let behind = format!("({write} && echo whole >written) </dev/null >said 2>&1 &");
     runtime.block_on(execute(&mut session, &behind));
 
@@ -83,11 +83,11 @@ fn a_guest_that_finds_no_room_on_the_host_stands_still_and_goes_on_when_there_is
         paused(&user, &granted.uuid).filter(|c| c["message"].as_str().is_some_and(|said| said.contains(disks)))
     });
     assert_eq!(told["reason"], "DiskFull");
-    run("mount", &["-o", "remount,size=256m", disks]);
+    run("mount", &["-o", "remount,size=64m", disks]);
     daemon.log.event_about("RESUMED_CONTAINER", &granted.uuid);
     assert_eq!(paused(&user, &granted.uuid), None);
 
-    let read = "sudo -n dd if=/dev/vda bs=1M count=64 2>/dev/null | tail -c 4";
+    let read = "sudo -n dd if=/dev/vda bs=1M count=20 2>/dev/null | tail -c 4";
     let written = until("the rest", || {
         let written = runtime.block_on(execute(&mut session, "cat written 2>/dev/null || true"));
         (!written.is_empty()).then_some(written)

@@ -14,11 +14,12 @@ use crate::common::until;
 use crate::host::{Host, Mode, at, execute, is_a_machine_of_its_user, log_in, run};
 use crate::user::{LISTEN, User};
 
-/// A pool of so many that wait for a client, and at most so many in all.
+/// A pool of so many that wait for a client, and at most so many in all. Who waits is asked often, but as patiently as a
+/// guest needs that is emulated on a busy host.
 pub(crate) fn waiting(host: &Host, replicas: u32, most: u32) -> String {
     format!(
         "apiVersion: anweddol.io/v1alpha1\nkind: ContainerPool\nmetadata: {{name: waiting}}\nspec:\n  replicas: {replicas}\n  \
-         maxContainers: {most}\n  template: {{image: {}, memory: 256Mi}}\n",
+         maxContainers: {most}\n  template: {{image: {}, memory: 256Mi, readinessProbe: {{periodSeconds: 5, timeoutSeconds: 5}}}}\n",
         host.kernel()
     )
 }

@@ -1,6 +1,6 @@
 //! Logins that are kept open for the one command that may still come, a bounded number of them.
 //!
-//! One is lost when its machine ends, when it breaks, or when there are too many: then that command costs a login more.
+//! One is lost when its machine ends ([`Shell::forget`](super::Shell::forget)), when it breaks, or when there are too many: then that command costs a login more.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -113,6 +113,12 @@ impl Shell for SshShell {
     fn probe(&self, at: SocketAddr, _: Uuid, patience: Patience<'_>) -> Result<(), ShellError> {
         self.while_wanted(at, patience, reach::answers(at, patience.at_most))
     }
+
+    fn forget(&self, container: Uuid) {
+        // Its connection lives on the runtime.
+        let _runtime = self.runtime.enter();
+        drop(self.kept.take(container));
+    }
 }
 
 impl SshShell {
@@ -176,6 +182,7 @@ async fn personalise_once(
     answered();
     match entry {
         Entry::In(shell) => {
+            tracing::debug!(%at, username = ENDPOINT, "logged in");
             let mut shell: Box<dyn OpenShell> = Box::new(shell);
             if let Some(observer) = observer {
                 let opened = within(at, deadline, async { Ok(observer.opened(who.uuid, shell).await) }).await?;
@@ -186,6 +193,7 @@ async fn personalise_once(
             let output = shell.execute(command.expose_secret(), left).await?;
             shell.close().await;
             ended(at, SET_UP, &output)?;
+            tracing::debug!(%at, username = ENDPOINT, "set up");
         }
         Entry::Refused => {
             return match enter(at, Expect::Answer, &who.username, who.password.expose_secret(), deadline).await? {
@@ -230,6 +238,7 @@ async fn enter(
     deadline: Instant,
 ) -> Result<Entry, ShellError> {
     let stream = reach::reach(at, expect, deadline).await?;
+    tracing::debug!(%at, username, "a guest answers");
     let deadline = deadline.min(Instant::now() + LOGIN_PATIENCE);
     within(at, deadline, endpoint::enter(at, stream, username, password)).await
 }

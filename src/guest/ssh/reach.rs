@@ -119,6 +119,9 @@ async fn ask(at: SocketAddr, patience: Duration) -> Result<TcpStream, Silence> {
     let talk = async {
         let stream = TcpStream::connect(at).await?;
         stream.set_nodelay(true)?;
+        // Closed, it is gone at once. A guest that ended would never acknowledge an orderly end, and the kernel would tell it
+        // again for minutes, and remember a connection to an address that is another machine's by then.
+        stream.set_zero_linger()?;
         match stream.peek(&mut [0]).await? {
             0 => Err(std::io::Error::other("the connection was closed")),
             _ => Ok(stream),

@@ -8,7 +8,7 @@ use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session};
 use russh::{Channel, ChannelId};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -238,6 +238,40 @@ fn no_more_logins_are_kept_than_there_may_be_and_none_that_is_dead() {
     }
     kept.put(Uuid::from_u128(4), dead);
     assert!(kept.take(Uuid::from_u128(4)).is_none() && kept.take(Uuid::from_u128(3)).is_some());
+}
+
+#[test]
+fn what_is_kept_of_a_machine_is_closed_when_it_is_forgotten_and_others_stay() {
+    let (runtime, who) = (Runtime::new().unwrap(), login());
+    let guest = guest(Script::Breaks, &who);
+    guest.user.store(true, Ordering::SeqCst);
+    let at = serve(&runtime, &guest);
+    let shell = SshShell::new(runtime.handle().clone());
+    let connect = || runtime.block_on(EndpointShell::connect_as(at, &who.username, &who.password, LONG)).unwrap();
+    for n in 1..=2 {
+        shell.kept.put(Uuid::from_u128(n), connect());
+    }
+    shell.forget(Uuid::from_u128(1));
+    shell.forget(Uuid::from_u128(9));
+    assert!(shell.kept.take(Uuid::from_u128(1)).is_none());
+    assert!(shell.kept.take(Uuid::from_u128(2)).is_some());
+}
+
+/// An orderly end would be told again and again to a guest that is gone.
+#[test]
+fn a_connection_that_is_closed_is_gone_at_once() {
+    let runtime = Runtime::new().unwrap();
+    let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let at = listener.local_addr().unwrap();
+    let heard = runtime.spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // All of it is read: unread, it would be an end of the same kind.
+        stream.write_all(b"SSH-").await.unwrap();
+        stream.read(&mut [0; 1]).await.map_err(|error| error.kind())
+    });
+    SshShell::new(runtime.handle().clone()).probe(at, Uuid::nil(), LONG.into()).unwrap();
+    let heard = runtime.block_on(heard).unwrap();
+    assert_eq!(heard, Err(std::io::ErrorKind::ConnectionReset), "the other side waits for an answer to its end");
 }
 
 #[test]

@@ -58,7 +58,8 @@ impl Draft<'_> {
         }
         // A machine in use is not asked: its user may have cut it off, and has it to themselves.
         if probe::wants(self.c) && seen.answers == Seen::Absent {
-            let message = format!("its SSH server did not answer {} probes in a row", probe::MOST_SILENT);
+            let most = self.c.spec.template.readiness_probe.failure_threshold;
+            let message = format!("its SSH server did not answer {most} probes in a row");
             return self.lose("NotAnswering", &message, mark, seen);
         }
         match &seen.forward {

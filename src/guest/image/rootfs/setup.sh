@@ -25,26 +25,34 @@ case "$port" in
 esac
 [ "$port" -le 65535 ] || fail 'the port is no number from 1 to 65535' 2
 
+# To start a program takes an emulated guest longer than all that the shell does by itself: few are started here.
+
 # Few rounds: the password is random and long, nothing is gained by making each login slow.
-read -r salt < /proc/sys/kernel/random/uuid
-hash=$(printf '%s' "$password" | mkpasswd -m sha512 -P 0 -S "rounds=1000\$$(echo "$salt" | tr -d - | cut -c 1-16)") || fail 'mkpasswd failed' 3
+IFS=- read -r a b c rest < /proc/sys/kernel/random/uuid
+hash=$(mkpasswd -m sha512 -P 0 -S "rounds=1000\$$a$b$c" <<END
+$password
+END
+) || fail 'mkpasswd failed' 3
 case "$hash" in
 '$6$rounds=1000$'*) ;;
 *) fail 'mkpasswd gave no SHA-512 hash' 3 ;;
 esac
 
-# Replaces the line of account $2 in /etc/$1 by $3 (adds it if there is none), in one rename.
-account() {
-    { grep -v "^$2:" "/etc/$1" || true; echo "$3"; } > "/etc/$1.new"
-    chmod "$4" "/etc/$1.new"
-    mv "/etc/$1.new" "/etc/$1"
+# The lines of /etc/$1 but for those that begin with $2 or $3.
+without() {
+    while IFS= read -r line; do
+        case "$line" in "$2"* | "$3"*) ;; *) printf '%s\n' "$line" ;; esac
+    done < "/etc/$1"
 }
-account passwd "$user" "$user:x:1000:1000::/home/$user:/bin/sh" 644
-account group "$user" "$user:x:1000:" 644
-account group sudo "sudo:x:27:$user" 644
-account shadow "$user" "$user:$hash:20000:0:99999:7:::" 600
+
+# Each file is another one in one rename, with the mode that `umask` leaves.
+umask 022
+{ without passwd "$user:" "$user:"; echo "$user:x:1000:1000::/home/$user:/bin/sh"; } > /etc/passwd.new
+mv /etc/passwd.new /etc/passwd
+{ without group "$user:" sudo:; echo "$user:x:1000:"; echo "sudo:x:27:$user"; } > /etc/group.new
+mv /etc/group.new /etc/group
+umask 077
 mkdir -p "/home/$user"
-chmod 700 "/home/$user"
 chown 1000:1000 "/home/$user"
 
 if ! grep -qx "Port $port" /etc/ssh/sshd_config; then
@@ -55,9 +63,14 @@ if ! grep -qx "Port $port" /etc/ssh/sshd_config; then
     kill "$listener"
 fi
 
-account shadow endpoint 'endpoint:!:20000:0:99999:7:::' 600
-sed '/^endpoint /d' /etc/sudoers > /etc/sudoers.new
-chmod 440 /etc/sudoers.new
+{
+    without shadow "$user:" endpoint:
+    echo "$user:$hash:20000:0:99999:7:::"
+    echo 'endpoint:!:20000:0:99999:7:::'
+} > /etc/shadow.new
+mv /etc/shadow.new /etc/shadow
+umask 337
+without sudoers 'endpoint ' 'endpoint ' > /etc/sudoers.new
 mv /etc/sudoers.new /etc/sudoers
 
 # Whoever else came in as endpoint while its password was the well-known one has to leave: all of its processes but our own line.

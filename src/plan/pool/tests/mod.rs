@@ -281,13 +281,14 @@ fn a_hash_covers_the_whole_template_and_the_image() {
     assert_eq!(hash.len(), 10);
     assert_eq!(hash, template_hash(&template(), SHA));
     assert_ne!(hash, template_hash(&template(), "another"));
-    let changes: [fn(&mut Template); 6] = [
+    let changes: [fn(&mut Template); 7] = [
         |t| t.image = Image::Iso("/j".into()),
         |t| t.memory = Memory::mebibytes(300),
         |t| t.vcpus = 3,
         |t| t.boot_deadline_seconds = 1,
         |t| t.network.egress = crate::model::Egress::All,
         |t| t.lifetime.idle_timeout_seconds = Some(1),
+        |t| t.readiness_probe.period_seconds = 1,
     ];
     for (index, change) in changes.iter().enumerate() {
         let mut changed = template();
