@@ -5,6 +5,7 @@
 //! Whoever stops it has to leave them alone: `anweddol help serve` says what that means for a unit of systemd.
 
 pub mod checks;
+mod error;
 mod instance;
 mod memory;
 pub mod rebuild;
@@ -15,7 +16,6 @@ pub mod teardown;
 mod watchdog;
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,34 +27,34 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::api::{Births, Digests, ImageError, SealError, Sealer};
+use crate::api::{Births, Digests, Sealer};
 use crate::config::{Config, Mode, WebTls};
 use crate::facade::{Assembly, Handlers, HttpsPlan, Keys, Machines, Plan, StopMode, Virtualization};
 use crate::guest::Forwarder;
 use crate::guest::fake::{FakeForwarder, FakeShell};
-use crate::guest::forward::nft::{NftConfig, NftForwarder, SetUpError};
+use crate::guest::forward::nft::{NftConfig, NftForwarder};
 use crate::guest::forward::user::UserForwarder;
 use crate::guest::ssh::SshShell;
+use crate::hypervisor::fake;
 use crate::hypervisor::fake::{FakeHypervisor, FakeWorld};
 use crate::hypervisor::libvirt::{self, Libvirt, NatNetwork};
-use crate::hypervisor::{HypervisorError, fake};
-use crate::keeper::KeeperError;
 use crate::metrics::Metrics;
 use crate::metrics::calls::Measured;
 use crate::model::{Image, Network};
-use crate::operator::{Inventory, Operator, PassError};
+use crate::operator::{Inventory, Operator};
 use crate::plan::checks::machines::Way;
 use crate::server::descriptors;
 use crate::server::gate::Gate;
-use crate::server::https::{AUTHORITY, HttpsError};
-use crate::server::key::{self, KeyFileError};
-use crate::server::local::{LocalError, SOCKET};
-use crate::server::tcp::{self, BindError, WireConfig};
-use crate::server::web::{Tls, WebConfig, WebError};
-use crate::store::records::{self, RecordError};
-use crate::store::{self, OpenError, Store, StoreError};
+use crate::server::https::AUTHORITY;
+use crate::server::key;
+use crate::server::local::SOCKET;
+use crate::server::tcp::{self, WireConfig};
+use crate::server::web::{Tls, WebConfig};
+use crate::store::records;
+use crate::store::{self, Store};
 use crate::wire::AccessTokens;
 
+pub use error::ServeError;
 pub use instance::InstanceError;
 pub(crate) use reload::Live;
 pub use reload::Reloads;
@@ -67,113 +67,6 @@ pub const DEFAULT_POOL: &str = "default";
 /// supervises it has to wait longer: `the_units_wait_longer_than_the_daemon_takes` (daemon/watchdog) reads it in the
 /// unit.
 const STOP_PATIENCE: Duration = Duration::from_secs(45);
-
-/// Why the daemon does not serve.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The state directory cannot be made or written.
-    #[error("state directory '{path}' cannot be used: choose another with --state or 'state_dir'")]
-    StateDir {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Others than its owner may write to the state directory.
-    #[error(
-        "state directory '{path}' has mode {mode:04o}, but only its owner may write to it: run 'chmod go-w {path}'"
-    )]
-    OpenStateDir {
-        /// Which.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// There are no records to compare with.
-    #[error("there are no records in '{path}': no daemon ever ran there; say where with --state or --config")]
-    NoRecords {
-        /// Where they would be.
-        path: PathBuf,
-    },
-    /// The server key.
-    #[error(transparent)]
-    Key(#[from] KeyFileError),
-    /// The key of sealed secrets.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// The store cannot be opened.
-    #[error("machines are untouched and run on, but the daemon does not serve without its store")]
-    Store(#[from] OpenError),
-    /// The store could not write while the daemon served.
-    #[error(
-        "the store failed while it served ({reason}): machines run on, and another start finds everything that was told"
-    )]
-    StoreFailed {
-        /// Why, as the disk said it.
-        reason: String,
-    },
-    /// Records.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// Which installation this is.
-    #[error(transparent)]
-    Instance(#[from] InstanceError),
-    /// The image.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// libvirt.
-    #[error(transparent)]
-    Hypervisor(#[from] HypervisorError),
-    /// How much memory there is for machines.
-    #[error("it cannot be read how much memory this host has: set 'host.memory'")]
-    Host(#[source] io::Error),
-    /// The host lacks what no machine runs without.
-    #[error("this host cannot run machines: {what}")]
-    Unfit {
-        /// Each thing, and what to do about it.
-        what: String,
-    },
-    /// The forwards.
-    #[error(transparent)]
-    Forwards(#[from] SetUpError),
-    /// What an earlier run left.
-    #[error("recovery failed")]
-    Recovery(#[from] PassError),
-    /// The wire port.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The health port.
-    #[error("health_listen: cannot listen on {address}: choose another in 'server.health_listen', or 'null' for none")]
-    Health {
-        /// Where.
-        address: std::net::SocketAddr,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The API over TLS.
-    #[error(transparent)]
-    Https(#[from] HttpsError),
-    /// The local API.
-    #[error(transparent)]
-    Local(#[from] LocalError),
-    /// The original's plain web server.
-    #[error(transparent)]
-    Web(#[from] WebError),
-    /// The directory of manifests.
-    #[error(transparent)]
-    Manifests(#[from] KeeperError),
-    /// A task of the daemon died.
-    #[error("a task of the daemon died")]
-    Task(#[from] tokio::task::JoinError),
-}
-
-impl From<StoreError> for ServeError {
-    fn from(error: StoreError) -> Self {
-        ServeError::Record(error.into())
-    }
-}
 
 /// Where the server key is.
 pub fn key_path(state_dir: &Path) -> PathBuf {
