@@ -51,11 +51,8 @@ pub(super) fn build(args: ImageBuildArgs) -> Result<ExitCode> {
 
 fn tiny(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> std::result::Result<Outcome, ImageError> {
     let built = image::build(options, progress)?;
-    let image = Image::Kernel {
-        path: built.kernel.path.clone(),
-        initrd: built.initrd.path.clone(),
-        cmdline: String::new(),
-    };
+    let image =
+        Image::Kernel { path: built.kernel.path.clone(), initrd: built.initrd.path.clone(), cmdline: String::new() };
     let files = vec![("kernel", built.kernel), ("initrd", built.initrd), ("iso", built.iso), ("disk", built.disk)];
     Ok(Outcome { cached: built.cached, files, image })
 }

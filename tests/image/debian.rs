@@ -59,7 +59,9 @@ fn a_whole_debian_is_given_to_its_user_and_no_two_machines_are_the_same() {
     assert!(matches!(stranger, Err(ShellError::Refused { .. })), "{stranger:?}");
 
     let key = scratch.path().join("key");
-    assert!(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap().success());
+    assert!(
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap().success()
+    );
     let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
     shell.authorize(machine.at, who, public.trim(), PATIENCE.into()).unwrap();
     let by_key = Command::new("ssh")
@@ -73,8 +75,11 @@ fn a_whole_debian_is_given_to_its_user_and_no_two_machines_are_the_same() {
     let tell = |command: &str| says(&runtime, machine, who, command);
     assert_eq!(tell("systemctl is-system-running --wait; systemctl --failed --no-legend"), "running");
     assert_eq!(tell("sudo -n id -u; cat /proc/1/comm; locale | head -1"), "0\nsystemd\nLANG=C.UTF-8");
-    assert_eq!(tell("apt-get check -qq; apt list --installed 2>/dev/null | grep -c ^openssh-server/"), "1");
-    assert_eq!(tell("sudo -n passwd --status root | cut -d' ' -f2; sudo -n passwd --status endpoint | cut -d' ' -f2"), "L\nL");
+    assert_eq!(tell("sudo -n apt-get -qq check; apt list --installed 2>/dev/null | grep -c ^openssh-server/"), "1");
+    assert_eq!(
+        tell("sudo -n passwd --status root | cut -d' ' -f2; sudo -n passwd --status endpoint | cut -d' ' -f2"),
+        "L\nL"
+    );
     assert!(tell("sudo -n -l -U endpoint").contains("not allowed to run sudo"));
     assert_eq!(tell("grep -h ^deb /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -vc debian"), "0");
     let identities = [0, 1].map(|at| identity(&runtime, &machines[at].0, &machines[at].1));

@@ -156,7 +156,9 @@ pub enum ImageError {
         reason: String,
     },
     /// This host uses no archive of Debian's.
-    #[error("APT uses no archive of Debian's on this host: the image of the flavor debian is made from them; check /etc/apt and run 'apt-get update'")]
+    #[error(
+        "APT uses no archive of Debian's on this host: the image of the flavor debian is made from them; check /etc/apt and run 'apt-get update'"
+    )]
     NoDebian,
     /// Debian could not be installed into the image.
     #[error("'{program}' could not make Debian's file system: {reason}")]

@@ -73,7 +73,9 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
     let cache = absolute(&options.cache_dir)?;
     let out = absolute(&options.out_dir)?;
     let lists = Path::new(DEBIAN).join("lists/partial");
-    for directory in ["debs", "images", "archives/partial"].map(|name| cache.join(name)).iter().chain([&out, &cache.join(lists)]) {
+    for directory in
+        ["debs", "images", "archives/partial"].map(|name| cache.join(name)).iter().chain([&out, &cache.join(lists)])
+    {
         fs::create_dir_all(directory).map_err(io_error(directory))?;
     }
     steps::sweep(&cache)?;
@@ -93,7 +95,10 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
     };
     let cached = cache.join("images").join(&ingredients.key).is_dir();
     if !cached {
-        progress(&format!("fetching what is missing of {} packages", ingredients.system.len() + ingredients.boot.len()));
+        progress(&format!(
+            "fetching what is missing of {} packages",
+            ingredients.system.len() + ingredients.boot.len()
+        ));
         let system = apt.download(&ingredients.system)?;
         let boot = apt.download(&ingredients.boot)?;
         make(&cache, &ingredients, &system, &boot, progress)?;

@@ -42,7 +42,9 @@ pub(super) fn sweep(cache: &Path) -> Result<(), ImageError> {
     for entry in fs::read_dir(&images).map_err(io_error(&images))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.strip_prefix('.').and_then(|name| name.rsplit_once('-')).is_some_and(|(_, process)| {
-            !process.is_empty() && process.bytes().all(|b| b.is_ascii_digit()) && !Path::new("/proc").join(process).exists()
+            !process.is_empty()
+                && process.bytes().all(|b| b.is_ascii_digit())
+                && !Path::new("/proc").join(process).exists()
         }) {
             fs::remove_dir_all(entry.path()).map_err(io_error(&entry.path()))?;
         }
@@ -181,8 +183,9 @@ impl Work<'_> {
         if let Some(stderr) = child.stderr.take() {
             for line in BufReader::new(stderr).split(b'\n') {
                 let line = String::from_utf8_lossy(&line.map_err(start)?).trim().to_owned();
-                if let Some(stage) = line.strip_prefix("I: ") {
-                    progress(stage);
+                if let Some(told) = line.strip_prefix("I: ") {
+                    // Its stages end so; what else it tells is for whoever debugs it.
+                    told.strip_suffix("...").map(&mut *progress);
                 } else if !line.is_empty() {
                     if said.len() == MESSAGE_LINES {
                         said.remove(0);
