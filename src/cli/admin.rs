@@ -1,12 +1,9 @@
 //! Commands for whoever runs the daemon.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde_json::json;
-
-use super::{ConfigArgs, ImageBuildArgs, Output, Result};
+use super::{ConfigArgs, Result};
 use crate::api::Digests;
 use crate::config::{Config, ConfigError};
 use crate::manifest::crd;
@@ -84,44 +81,6 @@ pub(super) fn image_check(args: &ConfigArgs) -> Result<ExitCode> {
     Digests::default().sha256(&image)?;
     for file in image.files() {
         println!("{}", file.display());
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(super) fn image_build(args: ImageBuildArgs) -> Result<ExitCode> {
-    use crate::guest::image::{Artifact, BuildOptions, build};
-    let config = config_as_owner(&args.config)?;
-    let options = BuildOptions {
-        out_dir: args.out.unwrap_or_else(|| config.image_dir()),
-        cache_dir: config.state_dir.join("cache"),
-    };
-    let terminal = std::io::stderr().is_terminal();
-    let bar = if terminal { indicatif::ProgressBar::new_spinner() } else { indicatif::ProgressBar::hidden() };
-    bar.enable_steady_tick(std::time::Duration::from_millis(120));
-    let built = build(&options, &mut |stage| {
-        if terminal { bar.set_message(stage.to_owned()) } else { eprintln!("{stage}") }
-    })?;
-    bar.finish_and_clear();
-    match args.output.output {
-        Output::Json => {
-            let file = |artifact: &Artifact| json!({ "path": artifact.path, "size": artifact.size, "sha256": artifact.sha256 });
-            let [kernel, initrd, iso, disk] = [&built.kernel, &built.initrd, &built.iso, &built.disk].map(file);
-            let cached = built.cached;
-            println!("{}", json!({ "cached": cached, "kernel": kernel, "initrd": initrd, "iso": iso, "disk": disk }));
-        }
-        Output::Text => {
-            if built.cached {
-                eprintln!("nothing changed since it was built: taken from the cache");
-            }
-            for artifact in [&built.kernel, &built.initrd, &built.iso, &built.disk] {
-                println!(
-                    "{}  {}  {:.1} MiB",
-                    artifact.sha256,
-                    artifact.path.display(),
-                    artifact.size as f64 / 1_048_576.0
-                );
-            }
-        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,6 +18,7 @@ mod credentials;
 mod doctor;
 mod duration;
 mod help;
+mod image;
 mod log;
 mod objects;
 mod otlp;
@@ -272,6 +273,9 @@ enum ImageCommand {
 struct ImageBuildArgs {
     #[command(flatten)]
     config: ConfigArgs,
+    /// Which image
+    #[arg(long, value_enum, default_value_t = image::Flavor::Tiny)]
+    flavor: image::Flavor,
     /// Where it is put; default: images/ in the state directory
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -347,7 +351,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Crds => admin::crds(),
         Command::Explain(args) => objects::explain(args),
         Command::Doctor(args) => doctor::doctor(args),
-        Command::Image(ImageCommand::Build(args)) => admin::image_build(args),
+        Command::Image(ImageCommand::Build(args)) => image::build(args),
         Command::Image(ImageCommand::Check(args)) => admin::image_check(&args),
         Command::Fingerprint(args) => admin::fingerprint(args),
         Command::Config(command) => config::config(command),

@@ -1,6 +1,7 @@
 //! A guest in a QEMU process of its own, without libvirt.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use anweddol::guest::image::{Built, CMDLINE};
 pub(crate) enum Boot<'a> {
     Kernel(&'a Built),
     Iso(&'a Built),
-    Disk(&'a Built),
+    Disk(&'a Path),
 }
 
 /// A running guest; killed when dropped.
@@ -37,9 +38,9 @@ impl Machine {
             Boot::Iso(image) => {
                 command.arg("-cdrom").arg(&image.iso.path);
             }
-            Boot::Disk(image) => {
+            Boot::Disk(disk) => {
                 // Written nowhere: a snapshot is QEMU's own overlay.
-                let disk = image.disk.path.display();
+                let disk = disk.display();
                 command.arg("-drive").arg(format!("file={disk},format=qcow2,if=virtio,snapshot=on"));
             }
         }

@@ -1,5 +1,6 @@
 //! The reference image on a real guest: built, booted under QEMU's software emulation, set up and logged into.
 
+mod debian;
 mod machine;
 
 use std::path::Path;
@@ -78,7 +79,7 @@ fn a_guest_of_the_iso_is_given_to_its_user() {
 #[ignore = "needs apt and qemu: builds the image and boots it"]
 fn a_guest_of_the_disk_is_given_to_its_user_and_finds_a_disk() {
     let scratch = tempfile::tempdir().unwrap();
-    is_given_to_its_user(Boot::Disk(&image(scratch.path())));
+    is_given_to_its_user(Boot::Disk(&image(scratch.path()).disk.path));
 }
 
 fn is_given_to_its_user(boot: Boot<'_>) {

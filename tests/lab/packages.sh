@@ -18,6 +18,10 @@ qemu-utils              run     makes the overlays of machines with a disk, and 
 iproute2                run     ip, to look at networks and to make the lab's
 openssh-client          run     anweddol ssh
 xorriso                 image   writes the reference image's ISO
+mmdebstrap              image   installs Debian into the image of that flavor
+e2fsprogs               image   mke2fs, which makes its file system
+uidmap                  image   newuidmap, with which somebody without privileges builds it
+fakeroot                image   remembers for them whose the files are
 python3-venv            test    the clients of Kubernetes that are written in Python, and pip, which fetches kubectl
 tmux                    test    the terminal of anweddol top
 dpkg-dev                package finds out which libraries' packages the program needs

@@ -15,6 +15,8 @@ use super::{ImageError, file_sha256};
 const ROOTS: [&str; 6] = ["busybox-static", "openssh-server", "openssh-client", "sudo", "isolinux", "syslinux-common"];
 /// Kernels made for virtual machines, by preference: Debian's, Ubuntu's; then Debian's general one.
 const KERNELS: [&str; 3] = ["linux-image-cloud-amd64", "linux-image-virtual", "linux-image-amd64"];
+/// The keys of Debian's archives, from the package debian-archive-keyring: on the host and in the guest.
+pub(super) const DEBIAN_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// How much of a program's message is told.
 const MESSAGE_LINES: usize = 4;
 
@@ -54,7 +56,14 @@ pub(super) enum Lists {
     Host,
     /// Our own, in the cache directory.
     Own,
+    /// Our own, of Debian's archives alone: those of `sources.list` in the directory [`DEBIAN`].
+    Debian,
 }
+
+/// What the cache directory keeps of Debian's archives.
+pub(super) const DEBIAN: &str = "debian";
+/// One line an archive: who publishes it, where it is, its release, the part of it, and what the line is about.
+const TARGETS: &str = "$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(CREATED_BY)";
 
 /// APT, working in a cache directory of ours.
 pub(super) struct Apt<'a> {
@@ -74,8 +83,13 @@ impl Apt<'_> {
         question.extend(ROOTS.iter().chain(&KERNELS));
         let graph = parse_depends(&self.run("apt-cache", self.cache, &question)?);
         let names = closure(&graph)?;
+        self.files(names.iter().map(String::as_str))
+    }
+
+    /// The package files of these names; sorted.
+    fn files<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<Vec<Package>, ImageError> {
         let mut question = vec!["--print-uris", "download"];
-        question.extend(names.iter().map(String::as_str));
+        question.extend(names);
         // Not asked in the directory of the packages: what is there already would be left out of the answer.
         let mut packages = parse_uris(&self.run("apt-get", self.cache, &question)?);
         packages.sort();
@@ -84,6 +98,21 @@ impl Apt<'_> {
             true => Err(ImageError::Apt { reason: "apt-get names no package files".into() }),
             false => Ok(packages),
         }
+    }
+
+    /// What an empty system installs to have all essential packages and `names`; sorted.
+    pub(super) fn installation(&self, names: &[&str]) -> Result<Vec<Package>, ImageError> {
+        let mut question = vec!["--print-uris", "-y", "-o", "Dir::State::status=/dev/null", "--no-install-recommends"];
+        question.extend(["install", "?essential"]);
+        question.extend(names);
+        // This answer has weaker sums than that for a download.
+        let packages = parse_uris(&self.run("apt-get", self.cache, &question)?);
+        self.files(packages.iter().map(Package::name))
+    }
+
+    /// Debian's archives that this host uses, as lines of a `sources.list`; sorted.
+    pub(super) fn debian_sources(&self) -> Result<Vec<String>, ImageError> {
+        Ok(parse_targets(&self.run("apt-get", self.cache, &["indextargets", "--format", TARGETS])?))
     }
 
     /// Fetches the packages that are not in the cache yet, and checks all of them against their hashes. Returns their paths.
@@ -115,6 +144,7 @@ impl Apt<'_> {
         let pkgcache = match self.lists {
             Lists::Host => "Dir::Cache::pkgcache=host.bin",
             Lists::Own => "Dir::Cache::pkgcache=own.bin",
+            Lists::Debian => "Dir::Cache::pkgcache=debian.bin",
         };
         let mut command = Command::new(program);
         command.current_dir(directory).env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
@@ -128,6 +158,14 @@ impl Apt<'_> {
             let mut option = own("Dir::State::lists=");
             option.push("/lists");
             command.arg("-o").arg(option);
+        }
+        if self.lists == Lists::Debian {
+            for (option, name) in [("Dir::State::lists=", "lists"), ("Dir::Etc::sourcelist=", "sources.list")] {
+                let mut option = OsString::from(option);
+                option.push(self.cache.join(DEBIAN).join(name));
+                command.arg("-o").arg(option);
+            }
+            command.args(["-o", "Dir::Etc::sourceparts=/dev/null", "-o", "Acquire::Languages=none"]);
         }
         let output = command.args(arguments).output().map_err(|source| ImageError::Start { program, source })?;
         checked(output)
@@ -188,6 +226,19 @@ fn closure(graph: &BTreeMap<String, Vec<String>>) -> Result<BTreeSet<String>, Im
     Ok(found)
 }
 
+/// Reads the answer to [`TARGETS`]: of Debian's own archives the part `main`, where the network leads to it.
+fn parse_targets(text: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(text);
+    let source = |line: &str| match line.split('|').collect::<Vec<_>>()[..] {
+        ["Debian", uri, release, "main", "Packages"] if uri.starts_with("http://") || uri.starts_with("https://") => {
+            Some(format!("deb [signed-by={DEBIAN_KEYS}] {uri} {release} main"))
+        }
+        _ => None,
+    };
+    let sources: BTreeSet<String> = text.lines().filter_map(source).collect();
+    sources.into_iter().collect()
+}
+
 /// Reads `apt-get --print-uris`: `'URI' FILE SIZE HASH`.
 fn parse_uris(text: &[u8]) -> Vec<Package> {
     let text = String::from_utf8_lossy(text);
@@ -229,6 +280,16 @@ mod tests {
         let packages = parse_uris(text.as_bytes());
         assert_eq!(packages, [Package { file: "a_1%3a2_amd64.deb".into(), hash: "SHA256:3d".into() }]);
         assert_eq!(packages[0].name(), "a");
+    }
+
+    #[test]
+    fn only_debians_own_archives_become_sources_of_the_guest() {
+        let text = "Debian|http://d/debian/|bookworm|main|Packages\nDebian|http://d/debian/|bookworm|main|Contents-deb\n\
+            Debian|http://d/debian/|bookworm|non-free|Packages\nDebian|file:/srv/|bookworm|main|Packages\n\
+            . nodistro|https://n/|nodistro|main|Packages\n$(ORIGIN)|https://o/|bookworm|main|Packages\n\
+            Debian|http://d/debian/|bookworm|main|Packages\n";
+        let only = format!("deb [signed-by={DEBIAN_KEYS}] http://d/debian/ bookworm main");
+        assert_eq!(parse_targets(text.as_bytes()), [only]);
     }
 
     #[test]

@@ -15,11 +15,18 @@ const SIZE: &str = "1G";
 
 /// Makes the disk of a CD.
 pub(super) fn write(iso: &Path, disk: &Path) -> Result<(), ImageError> {
-    let paths = [iso.as_os_str(), disk.as_os_str()];
-    let convert: Vec<&OsStr> = ["convert", "-f", "raw", "-O", "qcow2"].iter().map(OsStr::new).chain(paths).collect();
-    let resize = [OsStr::new("resize"), OsStr::new("-q"), disk.as_os_str(), OsStr::new(SIZE)];
-    for arguments in [&convert[..], &resize[..]] {
-        QEMU_IMG.run(arguments, "").map_err(|error: ChildError| ImageError::Disk { reason: error_chain(&error) })?;
-    }
-    Ok(())
+    convert(iso, disk)?;
+    qemu_img(&[OsStr::new("resize"), OsStr::new("-q"), disk.as_os_str(), OsStr::new(SIZE)])
+}
+
+/// Makes a disk in QEMU's format of the bytes of one.
+pub(super) fn convert(raw: &Path, disk: &Path) -> Result<(), ImageError> {
+    let paths = [raw.as_os_str(), disk.as_os_str()];
+    let arguments: Vec<&OsStr> = ["convert", "-f", "raw", "-O", "qcow2"].iter().map(OsStr::new).chain(paths).collect();
+    qemu_img(&arguments)
+}
+
+fn qemu_img(arguments: &[&OsStr]) -> Result<(), ImageError> {
+    let failed = |error: ChildError| ImageError::Disk { reason: error_chain(&error) };
+    QEMU_IMG.run(arguments, "").map(drop).map_err(failed)
 }

@@ -10,7 +10,7 @@ use super::apt::last_lines;
 use super::{ImageError, io_error};
 
 /// 2024-01-01, for everything on the CD: ISO 9660 has no year 1970 that all tools agree on.
-const EPOCH: u64 = 1_704_067_200;
+pub(super) const EPOCH: u64 = 1_704_067_200;
 
 /// Writes a CD of `files` (path on the CD and content) to `iso`, by way of the empty directory `scratch`, with the first
 /// sector that is in the file `mbr`.

@@ -21,7 +21,7 @@ const PROGRAMS: [(&str, u32); 6] = [
 /// sudo's policy: its directory changed between Debian's releases.
 const SUDOERS_PLUGIN: &str = "/sudo/sudoers.so";
 /// Network, randomness and disks. What the kernel has built in, and what a release does not have, is left out.
-const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "virtio-rng", "virtio_blk"];
+pub(super) const MODULES: [&str; 4] = ["virtio_pci", "virtio_net", "virtio-rng", "virtio_blk"];
 /// Without this one there is no network.
 const NEEDED_MODULE: &str = "virtio_net";
 /// Everything that those may depend on; a new dependency is an error that names it.
@@ -134,7 +134,7 @@ pub(super) fn root(contents: &Contents) -> Result<Tree, ImageError> {
     for (path, permissions) in PROGRAMS.into_iter().chain([(plugin, 0o644)]) {
         add_program(&mut tree, contents, path, permissions)?;
     }
-    add_modules(&mut tree, contents)?;
+    add_modules(&mut tree, contents, &MODULES)?;
     Ok(tree)
 }
 
@@ -161,10 +161,10 @@ fn add_program(tree: &mut Tree, contents: &Contents, path: &str, permissions: u3
 }
 
 /// Adds the modules, and the order in which to load them: each after all that it depends on.
-fn add_modules(tree: &mut Tree, contents: &Contents) -> Result<(), ImageError> {
+pub(super) fn add_modules(tree: &mut Tree, contents: &Contents, names: &[&str]) -> Result<(), ImageError> {
     let mut order = String::new();
     let mut done = BTreeSet::new();
-    for name in MODULES {
+    for name in names.iter().copied() {
         if find_module(contents, name).is_some() {
             add_module(tree, contents, name, &mut order, &mut done)?;
         } else if name == NEEDED_MODULE {

@@ -9,10 +9,13 @@
 //! Its kernel is Debian's, its user land BusyBox, OpenSSH and sudo. Everything runs from the initial RAM disk, so a guest
 //! needs no disk and forgets everything; where it has one, that is `/dev/vda`. OpenSSH and not a smaller server, because passwords have 120 characters.
 //!
+//! The image with a whole Debian is made by [`debian`].
+//!
 //! Nothing is installed on the host, no privilege is needed, and the same packages give the same bytes: an image is cached
 //! under the SHA-256 of its packages' hashes and of our files.
 
 mod apt;
+pub mod debian;
 mod disk;
 mod elf;
 mod iso;
@@ -152,6 +155,19 @@ pub enum ImageError {
         /// What it said.
         reason: String,
     },
+    /// This host uses no archive of Debian's.
+    #[error(
+        "APT uses no archive of Debian's on this host: the image of the flavor debian is made from them; check /etc/apt and run 'apt-get update'"
+    )]
+    NoDebian,
+    /// Debian could not be installed into the image.
+    #[error("'{program}' could not make Debian's file system: {reason}")]
+    Debian {
+        /// Which program failed.
+        program: &'static str,
+        /// What it said.
+        reason: String,
+    },
     /// The disk image could not be written.
     #[error("qemu-img could not write the disk: {reason}")]
     Disk {
@@ -185,7 +201,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ImageError {
 
 /// Builds the image, or takes it out of the cache, and puts it into `out_dir`. Says what it does through `progress`.
 pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<Built, ImageError> {
-    check_host(std::env::consts::ARCH, on_path)?;
+    check_host(std::env::consts::ARCH, &PROGRAMS, on_path)?;
     let cache = absolute(&options.cache_dir)?;
     let out = absolute(&options.out_dir)?;
     for directory in
@@ -272,12 +288,7 @@ fn make(
         progress("writing the disk");
         disk::write(&iso, &aside.join(NAMES[3]))?;
         fs::remove_dir_all(&scratch).map_err(io_error(&scratch))?;
-        let image = cache.join("images").join(&key);
-        match fs::rename(&aside, &image) {
-            // Another build was first: the same key is the same image.
-            Err(_) if image.is_dir() => Ok(()),
-            other => other.map_err(io_error(&image)),
-        }
+        keep(&aside, cache, &key)
     })();
     if aside.exists() {
         // Nothing more can be done about a left-over than to say why the build itself failed.
@@ -287,6 +298,16 @@ fn make(
     let built = put(cache, out, &key, false)?;
     progress(&format!("built image {}", &key[..12]));
     Ok(built)
+}
+
+/// Moves a whole image into the cache.
+fn keep(aside: &Path, cache: &Path, key: &str) -> Result<(), ImageError> {
+    let image = cache.join("images").join(key);
+    match fs::rename(aside, &image) {
+        // Another build was first: the same key is the same image.
+        Err(_) if image.is_dir() => Ok(()),
+        other => other.map_err(io_error(&image)),
+    }
 }
 
 /// The image out of the cache, if it is there.
@@ -301,22 +322,7 @@ fn take(cache: &Path, out: &Path, key: &str, progress: &mut dyn FnMut(&str)) -> 
 
 /// Puts a cached image into `out`.
 fn put(cache: &Path, out: &Path, key: &str, cached: bool) -> Result<Built, ImageError> {
-    let artifact = |name: &str| {
-        let from = cache.join("images").join(key).join(name);
-        let path = out.join(name);
-        let size = fs::metadata(&from).map_err(io_error(&from))?.len();
-        let sha256 = file_sha256(&from).map_err(io_error(&from))?;
-        // A running guest may have the old file open: it keeps it, since the new one gets its name by a rename.
-        if file_sha256(&path).ok().as_ref() != Some(&sha256) {
-            let aside = out.join(format!(".{name}-{}", std::process::id()));
-            fs::copy(&from, &aside).and_then(|_| fs::rename(&aside, &path)).map_err(|error| {
-                fs::remove_file(&aside).ok();
-                io_error(&path)(error)
-            })?;
-        }
-        Ok(Artifact { path, size, sha256 })
-    };
-    let [kernel, initrd, iso, disk] = NAMES.map(artifact);
+    let [kernel, initrd, iso, disk] = NAMES.map(|name| put_file(cache, out, key, name));
     let built = Built { key: key.into(), cached, kernel: kernel?, initrd: initrd?, iso: iso?, disk: disk? };
     let line = |(name, artifact): (&str, &Artifact)| format!("{}  {name}\n", artifact.sha256);
     let sums = NAMES.into_iter().zip([&built.kernel, &built.initrd, &built.iso, &built.disk]).map(line);
@@ -325,23 +331,39 @@ fn put(cache: &Path, out: &Path, key: &str, cached: bool) -> Result<Built, Image
     Ok(built)
 }
 
+/// Puts one file of a cached image into `out`.
+fn put_file(cache: &Path, out: &Path, key: &str, name: &str) -> Result<Artifact, ImageError> {
+    let from = cache.join("images").join(key).join(name);
+    let path = out.join(name);
+    let size = fs::metadata(&from).map_err(io_error(&from))?.len();
+    let sha256 = file_sha256(&from).map_err(io_error(&from))?;
+    // A running guest may have the old file open: it keeps it, since the new one gets its name by a rename.
+    if file_sha256(&path).ok().as_ref() != Some(&sha256) {
+        let aside = out.join(format!(".{name}-{}", std::process::id()));
+        fs::copy(&from, &aside).and_then(|_| fs::rename(&aside, &path)).map_err(|error| {
+            fs::remove_file(&aside).ok();
+            io_error(&path)(error)
+        })?;
+    }
+    Ok(Artifact { path, size, sha256 })
+}
+
 /// What decides the image: the packages by their hashes, and our files.
 fn key(packages: &[Package]) -> String {
+    let permissions = layout::FILES.map(|(_, permissions, _)| permissions.to_string());
+    let mut texts = vec![FORMAT, CMDLINE, layout::ISOLINUX_CFG];
+    texts.extend(packages.iter().flat_map(|package| [&package.file[..], &package.hash]));
+    let files = layout::FILES.iter().zip(&permissions);
+    texts.extend(files.flat_map(|((path, _, text), permissions)| [path, &permissions[..], text]));
+    digest(&texts)
+}
+
+fn digest(texts: &[&str]) -> String {
     let mut context = Context::new(&SHA256);
-    let mut add = |text: &str| {
+    for text in texts {
         // Its length first, so that no two lists of texts give the same bytes.
         context.update(&(text.len() as u64).to_be_bytes());
         context.update(text.as_bytes());
-    };
-    [FORMAT, CMDLINE, layout::ISOLINUX_CFG].into_iter().for_each(&mut add);
-    for package in packages {
-        add(&package.file);
-        add(&package.hash);
-    }
-    for (path, permissions, text) in layout::FILES {
-        add(path);
-        add(&permissions.to_string());
-        add(text);
     }
     hexadecimal(context.finish().as_ref())
 }
@@ -371,11 +393,15 @@ fn on_path(program: &str) -> bool {
 }
 
 /// Whether this host has what a build needs.
-fn check_host(architecture: &str, has: impl Fn(&str) -> bool) -> Result<(), ImageError> {
+fn check_host(
+    architecture: &str,
+    programs: &[(&'static str, &'static str)],
+    has: impl Fn(&str) -> bool,
+) -> Result<(), ImageError> {
     if architecture != "x86_64" {
         return Err(ImageError::Host { reason: format!("this machine is {architecture}") });
     }
-    for (program, package) in PROGRAMS {
+    for &(program, package) in programs {
         match (has(program), package) {
             (true, _) => {}
             (false, "apt") => return Err(ImageError::Host { reason: format!("this host has no '{program}'") }),

@@ -95,6 +95,15 @@ impl Contents {
         None
     }
 
+    /// The files (no links) below a directory, in order.
+    pub(super) fn below(&self, directory: &str) -> impl Iterator<Item = (&str, &[u8])> {
+        let all = self.items.range(directory.to_owned()..).map(|(path, item)| (path.as_str(), item));
+        all.take_while(move |(path, _)| path.starts_with(directory)).filter_map(|(path, item)| match item {
+            Item::File(bytes) => Some((path, &bytes[..])),
+            Item::Link(_) => None,
+        })
+    }
+
     /// The first path (in order) that `wanted` takes.
     pub(super) fn find(&self, wanted: impl Fn(&str) -> bool) -> Option<&str> {
         self.items.keys().map(String::as_str).find(|path| wanted(path))

@@ -60,11 +60,11 @@ fn the_key_follows_the_packages() {
 
 #[test]
 fn a_host_that_cannot_build_is_told_what_is_missing() {
-    let arm = check_host("aarch64", |_| true).unwrap_err();
+    let arm = check_host("aarch64", &PROGRAMS, |_| true).unwrap_err();
     assert!(arm.to_string().contains("this machine is aarch64"), "{arm}");
-    let fedora = check_host("x86_64", |program| program == "xorriso").unwrap_err();
+    let fedora = check_host("x86_64", &PROGRAMS, |program| program == "xorriso").unwrap_err();
     assert!(matches!(&fedora, ImageError::Host { reason } if reason.contains("apt-get")), "{fedora}");
-    let bare = check_host("x86_64", |program| program != "xorriso").unwrap_err();
+    let bare = check_host("x86_64", &PROGRAMS, |program| program != "xorriso").unwrap_err();
     assert!(bare.to_string().ends_with("install the package 'xorriso'"), "{bare}");
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use cpio::newc::{self, Builder, ModeFileType};
+use tar::EntryType;
 
 /// What stands at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,5 +105,31 @@ impl Tree {
         }
         newc::trailer(&mut to)?;
         to.flush()
+    }
+
+    /// Writes the tree as a `tar` archive, everything dated `date` (seconds since 1970). Devices are left out: who unpacks it
+    /// may not be able to make them.
+    pub(super) fn write_tar(&self, to: impl Write, date: u64) -> io::Result<()> {
+        let mut archive = tar::Builder::new(to);
+        for (path, entry) in &self.entries {
+            let (kind, body, target) = match &entry.node {
+                Node::Directory => (EntryType::Directory, &[][..], None),
+                Node::File(bytes) => (EntryType::Regular, &bytes[..], None),
+                Node::Link(target) => (EntryType::Symlink, &[][..], Some(target)),
+                Node::Device(..) => continue,
+            };
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_mode(entry.permissions);
+            header.set_uid(entry.owner.into());
+            header.set_gid(entry.owner.into());
+            header.set_mtime(date);
+            header.set_size(body.len() as u64);
+            match target {
+                Some(target) => archive.append_link(&mut header, path, target)?,
+                None => archive.append_data(&mut header, path, body)?,
+            }
+        }
+        archive.into_inner()?.flush()
     }
 }
