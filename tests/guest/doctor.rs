@@ -225,9 +225,10 @@ fn a_host_that_runs_machines_has_no_failure_before_its_first_daemon_and_with_one
             (Mode::Embedded, false) => assert!(libvirt.contains("QEMU ") && libvirt.contains("embedded"), "{libvirt}"),
             (Mode::Embedded, true) => assert!(libvirt.contains("embedded mode"), "{libvirt}"),
         }
-        if host.mode == Mode::System {
+        // They stay when a daemon ends, and another test's may be there already.
+        if host.mode == Mode::System && serves {
             let tables = named(&checks, "nftables")["message"].as_str().unwrap();
-            assert_eq!(tables.contains("our tables are there"), serves, "{tables}");
+            assert!(tables.contains("our tables are there"), "{tables}");
         }
     };
     look(false);

@@ -141,15 +141,12 @@ async fn no_failure_after_decryption_can_be_told_from_another() {
     let good = r#"{"verb": "STAT", "parameters": {}}"#;
     for (generation, _) in GENERATIONS {
         let next_iv = if generation == Generation::First { 0 } else { 16 };
-        let mut refusals = Vec::new();
+        let long = "[".repeat(5000);
+        let messages = ["\u{7f}\u{0}", "{", "", "[]", "{}", r#"{"verb": "stat", "parameters": {}}"#, &long];
         // Padding, the text's first block, its verb; then what is no text, no JSON, no object, no request.
-        for damage in [17, 48, 40] {
-            refusals.push(refusal(generation, good, Some(damage + next_iv)).await);
-        }
-        for message in ["\u{7f}\u{0}", "{", "", "[]", "{}", r#"{"verb": "stat", "parameters": {}}"#, &"[".repeat(5000)]
-        {
-            refusals.push(refusal(generation, message, None).await);
-        }
+        let damaged = [17, 48, 40].map(|damage| refusal(generation, good, Some(damage + next_iv)));
+        let refusals = damaged.into_iter().chain(messages.map(|message| refusal(generation, message, None)));
+        let refusals = join_all(refusals).await;
         assert!(refusals.iter().all(|refusal| *refusal == refusals[0]), "{refusals:?}");
         assert_eq!(refusals[0].2[1..], [EventKind::Client, EventKind::MalformedRequest, EventKind::ClientClosed]);
     }
