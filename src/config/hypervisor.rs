@@ -23,7 +23,7 @@ pub struct Hypervisor {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// System for root where libvirtd answers, embedded elsewhere.
+    /// System where libvirtd answers and this process may change networks (root, or `CAP_NET_ADMIN`), embedded elsewhere.
     #[default]
     Auto,
     /// libvirt inside this process, user networking, no root.

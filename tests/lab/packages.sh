@@ -28,7 +28,6 @@ dpkg-dev                package finds out which libraries' packages the program 
 mmdebstrap              test    makes the Debian that the package is installed on
 tini                    test    process 1 of the lab
 util-linux              test    unshare, which makes the lab
-python3-venv            test    the Python client of Kubernetes, and what brings kubectl and helm
 "
 rows() { echo "$packages" | sed '/^$/d'; }
 
