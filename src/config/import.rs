@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::error::{Problem, Problems};
-use super::keys::{self, KEYS};
+use super::keys::KEYS;
 use super::{Config, ConfigError, text};
 use crate::manifest::{self, hint, locate};
 use old::{Became, Old, ROWS};
@@ -144,9 +144,6 @@ impl Reader<'_> {
             return self.unknown(&[section, name], value, hint::nearest(name, below));
         };
         let (outcome, new, to, why) = match convert(&self.old, value) {
-            Became::As(new, ..) | Became::Offered(new, ..) if keys::find(new).is_none() => {
-                (Outcome::None, None, None, format!("this server has no '{new}'"))
-            }
             Became::As(new, to, why) => {
                 let defaults = manifest::json(&Config::default());
                 let same = text::at(&defaults, new) == Some(&to);

@@ -70,6 +70,8 @@ fn a_file_of_the_second_generation_becomes_ours() {
     assert_eq!(config.container.boot_deadline, 600);
     assert_eq!(config.server.client_timeout, 3600);
     assert!(config.access.required);
+    assert_eq!(config.ip_filter.allow, ["192.0.2.7/32".parse().unwrap()]);
+    assert_eq!(config.ip_filter.deny, ["192.0.2.9/32".parse().unwrap()]);
     let became = became(&import);
     for (key, outcome, new) in [
         ("server.bind_address", Outcome::Default, Some("server.listen")),
@@ -78,6 +80,8 @@ fn a_file_of_the_second_generation_becomes_ours() {
         ("container.nat_interface_name", Outcome::None, None),
         ("container.endpoint_password", Outcome::None, None),
         ("access_token.enabled", Outcome::Taken, Some("access.required")),
+        ("ip_filter.denied_ip_list", Outcome::Taken, Some("ip_filter.deny")),
+        ("web_server.listen_port", Outcome::Offered, Some("web.listen")),
         ("access_token.access_token_database_file_path", Outcome::None, None),
         ("server.colour", Outcome::Unknown, None),
     ] {
