@@ -83,7 +83,7 @@ real=(cargo nextest run --locked --offline --run-ignored only)
 run packages tests/lab/packages.sh
 run nextest nextest
 run format cargo fmt --check
-run lints cargo clippy --locked --all-targets -- -D warnings
+run lints cargo clippy --locked --all-targets --features otlp -- -D warnings
 run documentation documentation
 if cargo deny --version >/dev/null 2>&1; then
   run dependencies cargo deny --locked check bans licenses sources
@@ -104,4 +104,6 @@ in_labs 'library' 1 'all()' 'all()' "${real[@]}" --profile lab --test library
 wait $tools || true
 run 'package' package
 run 'kubectl, helm and others' kubernetes
+# Last, since it builds the program anew, with the feature.
+run spans cargo nextest run --locked --features otlp --test daemon -E 'test(/^otlp::/)'
 finished=yes
