@@ -30,10 +30,10 @@ use crate::metrics::{self, Exposition};
 use crate::model::{DEFAULT_NAMESPACE, Event, EventKind, ObjectRef};
 use crate::operator::queue::Queue;
 use crate::operator::{self, Operator};
-use crate::server::access::Gate;
+use crate::server::access::TokenCheck;
 use crate::server::asked::Requests;
 use crate::server::events::Bus;
-use crate::server::gate;
+use crate::server::gate::Gate;
 use crate::server::health::{self, Health, Life};
 use crate::server::https::{Authority, Https};
 use crate::server::kube::Kube;
@@ -60,7 +60,7 @@ pub(crate) struct Assembly {
     /// Where the verbs are answered over HTTP.
     pub(crate) web: Option<WebConfig>,
     /// Who is let in, to the ports that face others.
-    pub(crate) gate: Arc<gate::Gate>,
+    pub(crate) gate: Arc<Gate>,
     /// Exchanges of keys at the same time.
     pub(crate) key_exchanges: usize,
     pub(crate) health: Option<SocketAddr>,
@@ -151,7 +151,9 @@ impl Assembly {
         let tokens = || Arc::new(AccessTokenManager::new(Arc::clone(&store), Arc::clone(&clock)));
         let access_tokens = self.access.as_ref().map(|_| tokens());
         let verbs = match (&access_tokens, self.access) {
-            (Some(tokens), Some(required)) => Gate::before(verbs, Arc::clone(tokens), required, Arc::clone(&events)),
+            (Some(tokens), Some(required)) => {
+                TokenCheck::before(verbs, Arc::clone(tokens), required, Arc::clone(&events))
+            }
             _ => verbs,
         };
 

@@ -28,7 +28,7 @@ const PARAMETER: &str = "access_token";
 pub(super) const INVALID: &str = "Invalid access token";
 
 /// Verbs behind access tokens.
-pub struct Gate {
+pub struct TokenCheck {
     tokens: Arc<AccessTokenManager>,
     required: Arc<AtomicBool>,
     events: Arc<dyn EventSink>,
@@ -41,7 +41,7 @@ enum Stopped {
     Token(AdmitError),
 }
 
-impl Gate {
+impl TokenCheck {
     /// In front of these verbs. While `required` is set nobody comes through without a token.
     pub fn before(
         rest: Arc<dyn Verbs>,
@@ -57,7 +57,7 @@ impl Gate {
             // Each request says so.
             Ok(_) | Err(_) => {}
         }
-        Arc::new(Gate { tokens, required, events, rest })
+        Arc::new(TokenCheck { tokens, required, events, rest })
     }
 
     /// The name of the token that a request bears, if it bears one.
@@ -79,7 +79,7 @@ impl Gate {
     }
 }
 
-impl Verbs for Gate {
+impl Verbs for TokenCheck {
     fn handle(&self, client: Arc<ClientInstance>, request: Request) -> BoxFuture<'static, Answer> {
         let verb = request.verb.as_str();
         let stopped = match self.admitted(&request.parameters) {

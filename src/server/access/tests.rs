@@ -59,7 +59,7 @@ impl Bench {
 
     /// What a request with this parameter is answered.
     async fn ask(&self, required: bool, verb: &str, token: Option<Value>) -> Response {
-        let gate = Gate::before(
+        let gate = TokenCheck::before(
             Arc::new(Open),
             Arc::clone(&self.tokens),
             Arc::new(required.into()),
