@@ -80,7 +80,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::store::{Commit, StoreError, Txn, Watch, memory};
+    use crate::store::{Commit, Index, StoreError, Txn, Watch, memory};
 
     /// Counts what is looked for.
     struct Counting {
@@ -98,6 +98,10 @@ mod tests {
         fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
             self.lists.fetch_add(1, Ordering::Relaxed);
             self.inner.list(prefix)
+        }
+
+        fn index(&self) -> Result<Index, StoreError> {
+            self.inner.index()
         }
 
         fn txn(&self, txn: Txn) -> Commit {

@@ -302,6 +302,10 @@ impl Store for Together {
         self.inner.list(prefix)
     }
 
+    fn index(&self) -> Result<Index, StoreError> {
+        self.inner.index()
+    }
+
     fn txn(&self, txn: Txn) -> Commit {
         let (inner, all) = (Arc::clone(&self.inner), Arc::clone(&self.all));
         Commit::new(Box::pin(async move {

@@ -42,9 +42,12 @@ pub fn good(token: &AccessToken, now: Timestamp) -> bool {
 
 /// How many containers are taken with each token, by its name. A claim counts until nothing is left of it: while it waits
 /// for its machine, while that is its own, and while that goes away, whoever ended it.
-pub fn taken<'a>(claims: &'a [ContainerClaim], containers: &[Container]) -> BTreeMap<&'a str, u32> {
-    let held: BTreeSet<(&str, &str)> =
-        containers.iter().filter_map(|c| Some((c.metadata.namespace.as_str(), c.spec.claim.as_deref()?))).collect();
+pub fn taken<'a, 'b>(
+    claims: impl IntoIterator<Item = &'a ContainerClaim>,
+    containers: impl IntoIterator<Item = &'b Container>,
+) -> BTreeMap<&'a str, u32> {
+    let holder = |c: &'b Container| Some((c.metadata.namespace.as_str(), c.spec.claim.as_deref()?));
+    let held: BTreeSet<(&str, &str)> = containers.into_iter().filter_map(holder).collect();
     let counts = |claim: &ContainerClaim| match claim.status.phase {
         ClaimPhase::Pending | ClaimPhase::Bound => true,
         ClaimPhase::Failed | ClaimPhase::Lost | ClaimPhase::Expired => {
@@ -52,7 +55,7 @@ pub fn taken<'a>(claims: &'a [ContainerClaim], containers: &[Container]) -> BTre
         }
     };
     let mut taken = BTreeMap::new();
-    for claim in claims.iter().filter(|claim| counts(claim)) {
+    for claim in claims.into_iter().filter(|claim| counts(claim)) {
         if let Some(token) = &claim.spec.access_token {
             *taken.entry(token.as_str()).or_default() += 1;
         }

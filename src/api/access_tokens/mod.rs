@@ -26,7 +26,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::claims::{TOKEN_ALPHABET, sha256};
 use super::random_text;
-use crate::model::{AccessToken, Container, ContainerClaim, NameError, Quotas, valid_name};
+use crate::model::{AccessToken, NameError, Quotas, valid_name};
 use crate::plan::access::{self, Recognised};
 use crate::plan::clock::Clock;
 use crate::store::records::{self, RecordError, Versioned, access_token_key};
@@ -185,9 +185,9 @@ impl AccessTokenManager {
 
     /// All tokens, in the order of their names.
     pub fn list(&self) -> Result<Vec<Listed>, AccessTokenError> {
-        let claims = objects(records::list_all::<ContainerClaim>(&*self.store)?);
-        let containers = objects(records::list_all::<Container>(&*self.store)?);
-        let taken = access::taken(&claims, &containers);
+        let index = self.store.index()?;
+        let (claims, containers) = (index.claims()?.map(|claim| &claim.object), index.containers()?.map(|c| &c.object));
+        let taken = access::taken(claims, containers);
         let listed = |token: AccessToken| {
             let containers = taken.get(token.name.as_str()).copied().unwrap_or_default();
             Listed { token, containers }

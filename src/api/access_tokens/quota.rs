@@ -1,7 +1,7 @@
 //! How many containers there are with a token: counted from the records, and exact under any number of clients.
 
 use crate::api::{Api, ApiError};
-use crate::model::{AccessToken, Container, ContainerClaim};
+use crate::model::{AccessToken, ContainerClaim};
 use crate::plan::access;
 use crate::store::Txn;
 use crate::store::records::{self, access_token_key};
@@ -49,9 +49,9 @@ impl Api {
         }
         let txn = Txn::default().key_unchanged(&kv);
         let Some(most) = token.quotas.max_containers else { return Ok(Allowance { txn, counts: false }) };
-        let claims = super::objects(records::list_all::<ContainerClaim>(&*self.store)?);
-        let containers = super::objects(records::list_all::<Container>(&*self.store)?);
-        if access::taken(&claims, &containers).get(name.as_str()).copied().unwrap_or_default() >= most {
+        let index = self.store.index()?;
+        let (claims, containers) = (index.claims()?.map(|claim| &claim.object), index.containers()?.map(|c| &c.object));
+        if access::taken(claims, containers).get(name.as_str()).copied().unwrap_or_default() >= most {
             return Err(QuotaError::Used { name: name.clone(), most }.into());
         }
         // Written as it is: so no other claim that was counted with the same records is committed besides.

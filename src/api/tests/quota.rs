@@ -160,6 +160,10 @@ impl Store for Queued {
         self.inner.list(prefix)
     }
 
+    fn index(&self) -> Result<crate::store::Index, StoreError> {
+        self.inner.index()
+    }
+
     fn txn(&self, txn: Txn) -> Commit {
         let (answer, answered) = oneshot::channel();
         self.queue.lock().unwrap().push((txn, answer));

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::daemon::STOP_PATIENCE;
 use crate::operator::queue::{self, Queue, Requeue};
-use crate::store::{Commit, Kv, Store, StoreError, Txn, Watch, memory};
+use crate::store::{Commit, Index, Kv, Store, StoreError, Txn, Watch, memory};
 
 const PAUSE: Duration = Duration::from_secs(20);
 
@@ -44,6 +44,9 @@ impl Store for Stuck {
     }
     fn list(&self, _: &str) -> Result<(Vec<Kv>, u64), StoreError> {
         Ok((Vec::new(), 1))
+    }
+    fn index(&self) -> Result<Index, StoreError> {
+        Ok(Index::default())
     }
     fn txn(&self, _: Txn) -> Commit {
         Commit::new(Box::pin(std::future::pending()))

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::apply::{Round, Snapshot};
 use super::check::check;
-use crate::store::{Commit, Kv, Store, StoreError, Txn, TxnResult, Watch};
+use crate::store::records::REGISTRY;
+use crate::store::{Commit, Index, Kv, Store, StoreError, Txn, TxnResult, Watch};
 
 /// It tells nobody of changes: who looks does so when the search says so.
 pub(crate) struct Copies(Mutex<Snapshot>);
@@ -41,6 +42,11 @@ impl Store for Copies {
     fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
         let state = self.take();
         Ok((state.below(prefix).cloned().collect(), state.revision))
+    }
+
+    fn index(&self) -> Result<Index, StoreError> {
+        let state = self.take();
+        Ok(Index::of(state.below(REGISTRY), state.revision))
     }
 
     fn txn(&self, txn: Txn) -> Commit {

@@ -12,7 +12,7 @@ use crate::guest::{Forward, ForwardError, Forwarder, Login, Patience, Shell, She
 use crate::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
 use crate::model::{DomainSeen, Mark, Wake};
 use crate::store::records::REGISTRY;
-use crate::store::{Commit, Cond, Kv, Op, Store, StoreError, Txn, TxnResult, Watch};
+use crate::store::{Commit, Cond, Index, Kv, Op, Store, StoreError, Txn, TxnResult, Watch};
 
 /// Anything that the daemon calls.
 pub(super) struct On<T: ?Sized> {
@@ -65,6 +65,9 @@ impl Store for Recorded {
     }
     fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
         self.0.store.list(prefix)
+    }
+    fn index(&self) -> Result<Index, StoreError> {
+        self.0.store.index()
     }
     fn txn(&self, txn: Txn) -> Commit {
         let txn = self.seeded(txn);
