@@ -235,7 +235,7 @@ impl Lives<'_> {
         let served = Instant::now();
         let at_rest = match &end {
             End::Rest => {
-                self.rest()?;
+                self.rest(&daemon)?;
                 self.figures.settled.push(served.elapsed());
                 true
             }
@@ -426,7 +426,7 @@ impl Lives<'_> {
     }
 
     /// Waits until there is nothing left to do, and somebody logs in anew.
-    fn rest(&mut self) -> Result<(), Faults> {
+    fn rest(&mut self, daemon: &Daemon) -> Result<(), Faults> {
         let ledger = self.ledger.lock().unwrap();
         let (stranded, cut_off) = (self.left.stranded(&ledger), ledger.cut_off);
         drop(ledger);
@@ -449,7 +449,10 @@ impl Lives<'_> {
                 break;
             }
             if Instant::now() > end {
-                return Err(vec![Breach::Unrest.of(format!("in {} s it never came to rest", REST.as_secs()))]);
+                let (shown, cards) = (everything(&self.home.state), self.lab.cards());
+                eprintln!("the log of the daemon that never came to rest:\n{}", daemon.log);
+                let what = format!("in {} s it never came to rest: cards {cards:?}, {shown:?}", REST.as_secs());
+                return Err(vec![Breach::Unrest.of(what)]);
             }
             before = now;
             std::thread::sleep(LOOK);
@@ -489,7 +492,7 @@ impl Lives<'_> {
                 }
             }
         }
-        self.rest()?;
+        self.rest(&daemon)?;
         self.dead(daemon, Death::Time, true, &found, true)
     }
 
@@ -536,10 +539,15 @@ fn wait(daemon: &mut Daemon, end: &End, told: impl Fn() -> usize) -> Death {
     }
 }
 
+/// What a daemon shows: pools, containers and claims.
+fn everything(state: &Path) -> Option<[Value; 3]> {
+    let list = |kind: &str| http::ask(state, "GET", kind, &Value::Null).ok().map(|(_, body)| body["items"].clone());
+    Some([list("containerpools")?, list("containers")?, list("containerclaims")?])
+}
+
 /// What a daemon shows of everything, if there seems to be nothing left to do.
 fn resting(state: &Path) -> Option<Value> {
-    let list = |kind: &str| http::ask(state, "GET", kind, &Value::Null).ok().map(|(_, body)| body["items"].clone());
-    let (pools, containers, claims) = (list("containerpools")?, list("containers")?, list("containerclaims")?);
+    let [pools, containers, claims] = everything(state)?;
     let full = |pool: &Value| pool["status"]["boundContainers"] == pool["spec"]["maxContainers"];
     let as_wished = pools.as_array()?.iter().all(|pool| {
         let (spec, status) = (&pool["spec"], &pool["status"]);
