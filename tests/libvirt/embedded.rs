@@ -118,6 +118,37 @@ fn role_heir() {
 
 #[test]
 #[ignore = "needs qemu and the lab (tests/lab/run.sh --no-libvirtd)"]
+fn a_domain_whose_start_was_cut_off_is_not_there_for_the_next_one() {
+    lab("embedded");
+    let root = root();
+    let mut daemon = role(&[], "embedded::role_daemon", root.to_str().unwrap());
+    let uid = fs::read_to_string(root.join("uid")).unwrap();
+    let run = root.join("run/qemu");
+    let (status, pid) = (run.join(format!("anweddol-{uid}.xml")), run.join(format!("anweddol-{uid}.pid")));
+    let written = fs::read_to_string(&status).unwrap();
+    kill_by_file(&pid);
+    until("libvirt to notice", || (!status.exists()).then_some(()));
+    daemon.0.kill().unwrap();
+    daemon.0.wait().unwrap();
+
+    // As libvirt leaves it if it is killed before it knows the QEMU: no pid yet.
+    let begin = written.find("pid='").unwrap() + "pid='".len();
+    let length = written[begin..].find('\'').unwrap();
+    fs::write(&status, format!("{}0{}", &written[..begin], &written[begin + length..])).unwrap();
+    drop(role(&[], "embedded::role_finds_nothing", root.to_str().unwrap()));
+}
+
+#[test]
+#[ignore = "the next process of the test above"]
+fn role_finds_nothing() {
+    let Some(root) = argument() else { return };
+    let libvirt = Libvirt::connect(Config::embedded(&root)).unwrap();
+    assert_eq!(libvirt.list().unwrap(), []);
+    println!("ready");
+}
+
+#[test]
+#[ignore = "needs qemu and the lab (tests/lab/run.sh --no-libvirtd)"]
 fn ending_a_guest_at_once_after_opening_works() {
     lab("embedded");
     let root = root();

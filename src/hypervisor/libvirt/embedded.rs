@@ -7,6 +7,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
 use crate::hypervisor::HypervisorError;
 use crate::hypervisor::account::{Account, Want};
 
@@ -99,10 +102,48 @@ pub(super) fn prepare(root: &Path, runner: &Runner) -> Result<(), HypervisorErro
             account.name
         )));
     }
+    forget_unborn(&root.join("run/qemu")).map_err(failed)?;
     let etc = root.join("etc");
     DirBuilder::new().recursive(true).mode(0o755).create(&etc).map_err(failed)?;
     let (file, fresh) = (etc.join("qemu.conf"), etc.join("qemu.conf.new"));
     fs::write(&fresh, runner.configuration()).and_then(|()| fs::rename(&fresh, &file)).map_err(failed)
+}
+
+/// Removes what libvirt wrote of domains whose QEMU was not there yet.
+///
+/// A process that is killed then leaves a status file with pid 0, and libvirt (9.0) looks at no such domain again: it
+/// would be shown as starting for ever, with a lock that nobody gives back. There is no QEMU to forget with it: libvirt
+/// writes its pid before it lets it begin. Kept by `a_start_that_was_cut_off_before_its_qemu_is_forgotten`, on libvirt by
+/// `a_domain_whose_start_was_cut_off_is_not_there_for_the_next_one`.
+fn forget_unborn(run: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(run) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "xml") && is_unborn(&fs::read_to_string(&path)?) {
+            fs::remove_file(&path)?;
+            tracing::info!(?path, "forgot a start that was cut off before its QEMU was there");
+        }
+    }
+    Ok(())
+}
+
+/// Whether a status file says that there is no QEMU yet.
+fn is_unborn(status: &str) -> bool {
+    let mut reader = Reader::from_str(status);
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(element)) => {
+                let pid = element.try_get_attribute("pid").ok().flatten();
+                return element.name().as_ref() == "domstatus" && pid.is_some_and(|pid| pid.value.as_ref() == "0");
+            }
+            Ok(Event::Eof) | Err(_) => return false,
+            // What stands before it: a comment, a declaration.
+            Ok(_) => {}
+        }
+    }
 }
 
 fn check(root: &Path) -> Result<(), String> {
@@ -173,6 +214,31 @@ mod tests {
         let text = Runner::Account(account).configuration();
         assert!(text.contains("user = \"libvirt-qemu\"\ngroup = \"kvm\"\n"), "{text}");
         assert!(!Runner::Myself.configuration().contains("user"));
+    }
+
+    #[test]
+    fn a_start_that_was_cut_off_before_its_qemu_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = "<!--\nWARNING: THIS IS AN AUTO-GENERATED FILE\n-->\n";
+        let status = |pid: &str| {
+            format!("{begin}<domstatus state='paused' reason='starting up' pid='{pid}'>\n<domain pid='0'/></domstatus>")
+        };
+        let files = [
+            ("unborn.xml", status("0"), false),
+            ("runs.xml", status("10"), true),
+            ("network.xml", "<networkstatus pid='0'/>".into(), true),
+            ("cut.xml", "<domstatus pid=".into(), true),
+            ("empty.xml", String::new(), true),
+            ("unborn.pid", status("0"), true),
+        ];
+        for (name, text, _) in &files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        forget_unborn(dir.path()).unwrap();
+        for (name, _, stays) in files {
+            assert_eq!(dir.path().join(name).exists(), stays, "{name}");
+        }
+        forget_unborn(&dir.path().join("nothing")).unwrap();
     }
 
     #[test]
