@@ -68,10 +68,9 @@ fn a_machine_reaches_what_its_egress_says() {
         let granted: Vec<_> = create_parallel(daemon.address, count).iter().map(grant).collect();
         runtime().block_on(async {
             let mut session = log_in(&granted[0]).await;
-            for (what, address, port, wanted) in [
-                ("the Internet", "8.8.8.8", 7007, public),
-                ("a service of this host", "10.99.0.1", 7008, own),
-            ] {
+            for (what, address, port, wanted) in
+                [("the Internet", "8.8.8.8", 7007, public), ("a service of this host", "10.99.0.1", 7008, own)]
+            {
                 assert_eq!(reaches(&mut session, address, port).await, wanted, "egress {egress}: {what}");
             }
             let reached = reached(&mut session, &PRIVATE.map(|address| (address, 7007))).await;

@@ -287,7 +287,7 @@ fn not_run(at: SocketAddr, what: &'static str, why: &str) -> ShellError {
 }
 
 /// The command that sets a machine up. Both words are checked to be of letters, digits and `_` alone, so that no shell on the
-/// way can read anything else into them.
+/// way can read anything else into them: `a_shell_reads_the_words_of_the_set_up_as_they_are_or_is_not_asked`.
 fn setup_command(username: &str, password: &SecretString) -> Result<SecretString, &'static str> {
     check(username, password)?;
     let password = password.expose_secret();

@@ -107,7 +107,8 @@ pub(super) fn ensure(connect: &Connect, network: &NatNetwork) -> Result<(), Hype
             }
             if !there.contains(IGNORE_NAMES) {
                 // Made by an earlier version. Its server goes on as it was started, until the network's next start.
-                let text = xml(network, Some(found.uuid().map_err(refused)?)).map_err(|error| invalid(error.to_string()))?;
+                let text =
+                    xml(network, Some(found.uuid().map_err(refused)?)).map_err(|error| invalid(error.to_string()))?;
                 connect.define_network_xml(&text).map_err(refused)?;
             }
             start(&found).map_err(|error| invalid(hint(&error)))

@@ -180,7 +180,13 @@ impl Guest {
     }
 
     fn lets_in(&self, user: &str, password: &str) -> bool {
-        let is_user = || self.user.lock().unwrap().as_ref().is_some_and(|(name, word)| (name, word) == (&user.into(), &password.into()));
+        let is_user = || {
+            self.user
+                .lock()
+                .unwrap()
+                .as_ref()
+                .is_some_and(|(name, word)| (name, word) == (&user.into(), &password.into()))
+        };
         match self.manner {
             Manner::Open => true,
             Manner::Shut => false,

@@ -31,15 +31,8 @@ use double::{Guest, Kind, Manner, RAW};
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
 
 /// Every kind of channel.
-const KINDS: [Kind; 7] = [
-    Kind::Session,
-    Kind::Agent,
-    Kind::X11,
-    Kind::Forwarded,
-    Kind::ForwardedSocket,
-    Kind::Direct,
-    Kind::DirectSocket,
-];
+const KINDS: [Kind; 7] =
+    [Kind::Session, Kind::Agent, Kind::X11, Kind::Forwarded, Kind::ForwardedSocket, Kind::Direct, Kind::DirectSocket];
 
 /// What has no place in a line, whoever reads it.
 fn is_raw(text: &str) -> bool {
@@ -189,7 +182,8 @@ fn a_hostile_guest_is_given_to_nobody_and_those_beside_it_are() {
     // Nobody could have reached one that nobody was given.
     assert_eq!(manners(&ways.published.lock().unwrap()), expected);
     for guest in &guests {
-        let (sent, connections) = (guest.seen.sent.load(Ordering::SeqCst), guest.seen.connections.load(Ordering::SeqCst));
+        let (sent, connections) =
+            (guest.seen.sent.load(Ordering::SeqCst), guest.seen.connections.load(Ordering::SeqCst));
         // What a socket holds, and what is read of it before it is given up.
         assert!(sent <= connections * (48 << 20), "{:?}: {sent} bytes on {connections} connections", guest.manner);
         assert_eq!(guest.seen.channels.load(Ordering::SeqCst), 0, "{:?}", guest.manner);
