@@ -265,9 +265,13 @@ fn tidy<'a>(object: &'a mut Value, of: &PlainRef) -> Result<&'a mut Map<String, 
     fields.retain(|name, _| name != "kind" && name != "apiVersion");
     // What is written as text is kept, and read, as what it is.
     if let Some(Value::Object(texts)) = fields.shift_remove("stringData") {
-        let data = fields.entry("data").or_insert_with(|| json!({}));
+        let data = fields.entry("data").or_insert(Value::Null);
+        if data.is_null() {
+            *data = json!({});
+        }
+        let data = data.as_object_mut().ok_or_else(|| invalid("data", "write a map"))?;
         for (name, text) in texts {
-            data[name] = STANDARD.encode(text.as_str().unwrap_or_default()).into();
+            data.insert(name, STANDARD.encode(text.as_str().unwrap_or_default()).into());
         }
     }
     let meta = fields.entry("metadata").or_insert_with(|| json!({}));

@@ -10,8 +10,9 @@ use tracing_subscriber::{EnvFilter, fmt};
 use super::otlp;
 use crate::config::Observe;
 
-/// What is told where `RUST_LOG` says nothing.
-const FILTER: &str = "info,russh=warn,sled=warn";
+/// What is told where `RUST_LOG` says nothing. What russh tells is what guests sent it, as often and as long as they like;
+/// what matters of it comes back as an error, bounded.
+const FILTER: &str = "info,russh=off,sled=warn";
 
 /// A form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,18 @@ mod tests {
             assert_eq!(form(Some(said), true, false), expected);
             assert_eq!(form(Some(said), false, true), expected);
         }
+    }
+
+    #[test]
+    fn a_guest_has_no_line_written_by_whatever_it_sends() {
+        let logged = |target: &str| {
+            let registry = tracing_subscriber::registry().with(EnvFilter::new(FILTER));
+            tracing::subscriber::with_default(registry, || match target {
+                "russh" => tracing::enabled!(target: "russh::client::encrypted", tracing::Level::ERROR),
+                _ => tracing::enabled!(target: "anweddol::guest", tracing::Level::INFO),
+            })
+        };
+        assert!(!logged("russh") && logged("anweddol"));
     }
 
     #[test]

@@ -49,9 +49,9 @@ impl Hypervisor {
             "write 1 to 15 letters, digits, '-' or '_' (the kernel's limit)",
         );
         f.unless(
-            !self.network.is_empty() && !self.network.contains(['/', '\n']),
+            !self.network.is_empty() && !self.network.contains(|c: char| c == '/' || c.is_control()),
             "hypervisor.network",
-            "write a libvirt network name: not empty, no '/' and no newline",
+            "write a libvirt network name: not empty, no '/' and no control characters",
         );
     }
 }

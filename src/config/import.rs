@@ -174,14 +174,14 @@ impl Reader<'_> {
 
     fn note(&mut self, path: &[&str], value: &Value, note: Note) {
         let line = self.place(path).0;
-        let key = path.join(".");
+        let key = text::plain(&path.join("."));
         let value = (!key.contains("password")).then(|| text::say(value));
         self.notes.push(Note { key, line, value, ..note });
     }
 
     fn wrong(&mut self, path: &[&str], value: &Value, message: &str) {
         let (line, column) = self.place(path);
-        let (key, value) = (path.join("."), Some(text::say(value)));
+        let (key, value) = (text::plain(&path.join(".")), Some(text::say(value)));
         self.problems.push(Problem { line, column, key, value, ..Problem::whole(self.file, message) });
     }
 
@@ -263,11 +263,13 @@ fn blank() -> Note {
     Note { key, line: 0, value: None, outcome: Outcome::None, new: None, to: None, why }
 }
 
-/// A value on one line, as YAML takes it.
+/// A value on one line, as YAML takes it: it may stand in a comment, of which a second line would be none.
 fn inline(value: &Value) -> String {
     match value {
-        Value::String(text) => serde_yaml::to_string(text).unwrap_or_default().trim_end().to_owned(),
-        other => other.to_string(),
+        Value::String(text) if !text.contains('\n') => {
+            serde_yaml::to_string(text).unwrap_or_default().trim_end().to_owned()
+        }
+        other => manifest::yaml(other),
     }
 }
 

@@ -215,21 +215,26 @@ pub(super) fn say(value: &Value) -> String {
         Value::Array(list) if list.is_empty() => "[]".into(),
         Value::Array(_) | Value::Object(_) => {
             let text = value.to_string();
-            if text.chars().count() <= LONGEST { text } else { manifest::say(value) }
+            if text.chars().count() <= LONGEST { plain(&text) } else { manifest::say(value) }
         }
         Value::String(text) if text.chars().count() <= LONGEST => format!("'{}'", plain(text)),
         other => manifest::say(other),
     }
 }
 
-/// What somebody wrote, on one line, without what a terminal would obey, and not all of it if it is long.
-fn plain(text: &str) -> String {
+/// What somebody wrote, on one line (YAML ends one with more than a line feed), without what a terminal would obey, and not all
+/// of it if it is long.
+pub(super) fn plain(text: &str) -> String {
     let mut plain = String::new();
     for c in text.chars() {
         if plain.len() > 4 * LONGEST {
             return plain + "…";
         }
-        if c.is_control() { plain.extend(c.escape_debug()) } else { plain.push(c) }
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            plain.extend(c.escape_debug())
+        } else {
+            plain.push(c)
+        }
     }
     plain
 }

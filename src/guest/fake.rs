@@ -163,6 +163,9 @@ impl Shell for FakeShell {
             }
         }
     }
+
+    /// Nothing is kept open to a simulated guest.
+    fn forget(&self, _: Uuid) {}
 }
 
 /// Forwards of simulated guests: they are kept, and lead nowhere.

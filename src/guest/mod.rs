@@ -4,7 +4,8 @@
 //!
 //! An image boots, takes an address by DHCP, and runs an SSH server on port 22 with the account `endpoint`
 //! (password `endpoint`), which may run `sudo /bin/anweddol_container_setup.sh USER PASSWORD PORT`. The script
-//! creates USER with PASSWORD, sets the SSH server's port, locks `endpoint`, and prints nothing when all went well.
+//! creates USER with PASSWORD, sets the SSH server's port, locks `endpoint`, and prints nothing when all went well. The SSH
+//! server keeps its host key from the first login on.
 //!
 //! A kernel that panics restarts (`panic=-1`, which machines from a kernel get), or has the driver `pvpanic`: either ends its
 //! machine at once. One that stands still in a panic looks like one that works: while it waits for a client it is found by its
@@ -54,8 +55,9 @@ pub trait Shell: Send + Sync + 'static {
     /// connection, and nobody logs in.
     fn probe(&self, at: SocketAddr, container: Uuid, patience: Patience<'_>) -> Result<(), ShellError>;
 
-    /// Closes what is kept open to a machine that is about to end, or did. One that keeps nothing has nothing to do.
-    fn forget(&self, _container: Uuid) {}
+    /// Closes what is kept open to a machine, and forgets what was known of it: it is its user's now, or about to end, or
+    /// did. Without a default: who passes calls on would swallow it.
+    fn forget(&self, container: Uuid);
 }
 
 /// How long somebody waits for a guest: a boot may take minutes, and may have become pointless meanwhile.
@@ -131,6 +133,12 @@ pub enum ShellError {
     /// After set-up, `endpoint` can still log in.
     #[error("the guest at {at} did not lock the account 'endpoint': the image does not keep the guest contract")]
     NotLocked {
+        /// Where.
+        at: SocketAddr,
+    },
+    /// Its host key is not the one that this machine had at its first login.
+    #[error("the guest at {at} shows another host key than before: it is not taken for the machine that was set up")]
+    OtherKey {
         /// Where.
         at: SocketAddr,
     },

@@ -46,6 +46,10 @@ pub(crate) use text::{say, yaml};
 
 use crate::model::{API_VERSION, ClaimSpec, Kind, ObjectRef, OwnerReference, PoolSpec, Template};
 
+/// The most problems that are told of one text, or of one object: whoever has more begins with these. Each may be longer than
+/// what is wrong.
+const MAX_PROBLEMS: usize = 50;
+
 /// Labels and annotations that begin so are the daemon's: a manifest may repeat them and never changes them.
 pub const RESERVED: &str = "anweddol.io/";
 

@@ -37,7 +37,6 @@ pub fn prune(kind: Kind, document: &mut Value) -> Vec<Unknown> {
     let mut unknown = Vec::new();
     let root = schema(kind);
     walk(root, root, document, "", &mut unknown);
-    unknown.truncate(MOST_TOLD);
     unknown
 }
 
@@ -57,7 +56,7 @@ fn walk(root: &Value, schema: &Value, value: &mut Value, path: &str, unknown: &m
             let closed = schema["additionalProperties"] == false;
             map.retain(|name, value| {
                 let known = fields.contains_key(name) || !closed;
-                if !known {
+                if !known && unknown.len() < MOST_TOLD {
                     let meant = hint::nearest(name, fields.keys().map(String::as_str)).map(str::to_owned);
                     unknown.push(Unknown { field: below(path, name), meant });
                 }

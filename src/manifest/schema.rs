@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::forms::{ClaimReport, ContainerForm, ContainerReport, MetadataForm};
 use super::text::say;
-use super::{Fault, FaultKind, hint};
+use super::{Fault, FaultKind, MAX_PROBLEMS, hint};
 use crate::model::{API_VERSION, ClaimSpec, Kind, PoolSpec, PoolStatus};
 
 /// What is in a record and never in a manifest.
@@ -73,7 +73,7 @@ fn described(mut schema: Value, description: &str) -> Value {
     schema
 }
 
-/// What a document has that the schema of its kind does not allow: all of it.
+/// What a document has that the schema of its kind does not allow: all of it, up to [`MAX_PROBLEMS`].
 pub(super) fn faults(kind: Kind, document: &Value) -> Vec<Fault> {
     let mut walk = Walk { root: schema(kind), kind, faults: Vec::new() };
     walk.value(walk.root, document, "");
@@ -136,7 +136,7 @@ impl Walk {
     }
 
     fn value(&mut self, schema: &'static Value, value: &Value, path: &str) {
-        if value.is_null() && nullable(schema) {
+        if value.is_null() && nullable(schema) || self.faults.len() >= MAX_PROBLEMS {
             return;
         }
         let schema = resolve(self.root, schema);
@@ -182,6 +182,9 @@ impl Walk {
         // A field that is written wrongly is not missing as well.
         let mut meant = Vec::new();
         for (name, value) in map {
+            if self.faults.len() >= MAX_PROBLEMS {
+                return;
+            }
             let field = below(path, name);
             match (fields.get(name), &schema["additionalProperties"]) {
                 // Whatever it says, it is the daemon's to write.

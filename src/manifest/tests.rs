@@ -298,6 +298,47 @@ fn the_schema_and_the_types_agree() {
     }
 }
 
+#[test]
+fn of_what_is_wrong_with_an_object_so_much_is_told_as_somebody_reads() {
+    let many =
+        |value: serde_json::Value| (0..10_000).map(|n| (format!("-{n}"), value.clone())).collect::<serde_json::Value>();
+    for (field, wrong) in [
+        ("/metadata/labels", many(1.into())),
+        ("/metadata/labels", many("".into())),
+        ("/metadata/finalizers", vec!["x"; 10_000].into()),
+        ("/spec", many(1.into())),
+    ] {
+        let mut document = full(Kind::ContainerPool);
+        *document.pointer_mut(field).unwrap() = wrong;
+        let faults = of_value(Kind::ContainerPool, &document).unwrap_err();
+        assert!((1..=MAX_PROBLEMS + 1).contains(&faults.len()), "{field}: {}", faults.len());
+    }
+    let mut document = json!({ "spec": many(1.into()) });
+    assert!(prune(Kind::ContainerPool, &mut document).len() < 100);
+    assert_eq!(document, json!({ "spec": {} }));
+}
+
+#[test]
+fn aliases_make_no_more_of_a_text_than_there_is_room_for() {
+    let laughs = (1..9).map(|n| format!("{n}: &{n} [{}]\n", vec![format!("*{}", n - 1); 9].join(", ")));
+    let list = format!("- &a [{}]\n{}", "1, ".repeat(10_000), "- *a\n".repeat(10_000));
+    let text = format!("- &a {}\n{}", "a".repeat(100_000), "- *a\n".repeat(100_000));
+    let keys = format!("- &a {}\n{}", "a".repeat(100_000), "- {*a : }\n".repeat(100_000));
+    let many = format!("- &a [{}]\n{}---\n", "1, ".repeat(1000), "- *a\n".repeat(100)).repeat(100);
+    let laughs = format!("0: &0 [{}]\n{}", ["x"; 9].join(", "), laughs.collect::<String>());
+    for bomb in [laughs, list, text, keys, many] {
+        assert!(bomb.len() <= MAX_SIZE);
+        let found = read_text(&bomb).problems;
+        let told = |problem: &&Problem| problem.message.contains("aliases") && problem.place.line > 0;
+        assert!(found.iter().any(|problem| told(&problem)), "{:.200}: {found:?}", bomb);
+    }
+    let pool = serde_yaml::to_string(&full(Kind::ContainerPool)).unwrap();
+    let labelled = pool.replacen("  labels:", "  labels: &l\n    more: x", 1);
+    assert_ne!(labelled, pool);
+    let shared = format!("{labelled}status: {{a: *l, b: *l, c: [*l, *l]}}\n");
+    assert_eq!(read_text(&shared).problems, []);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 

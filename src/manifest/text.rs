@@ -6,16 +6,14 @@ use serde_json::Value;
 use serde_yaml::Deserializer;
 
 use super::forms::{ContainerForm, Form, MetadataForm};
-use super::tree::Tree;
-use super::{Fault, Located, Manifest, Place, Problem, RESERVED, Spec, hint, locate, rules, schema};
+use super::tree::Room;
+use super::{Fault, Located, MAX_PROBLEMS, Manifest, Place, Problem, RESERVED, Spec, hint, locate, rules, schema};
 use crate::model::{API_VERSION, ClaimSpec, Kind, ObjectRef, PoolSpec, valid_name};
 
 /// The longest file that is read, in bytes.
 pub const MAX_SIZE: usize = 1 << 20;
 /// The most documents in one file.
 pub const MAX_DOCUMENTS: usize = 1000;
-/// The most problems that are told of one file: whoever has more begins with these.
-const MAX_PROBLEMS: usize = 50;
 
 /// What a file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +26,7 @@ pub struct Read {
 
 /// Reads a file's bytes. It never panics, whatever they are (`any_bytes_are_read_or_refused_and_never_panic`).
 pub fn read(file: &str, bytes: &[u8]) -> Read {
-    let mut reader = Reader { file, text: "", read: Read::default() };
+    let mut reader = Reader { file, text: "", lines: true, read: Read::default() };
     if bytes.len() > MAX_SIZE {
         reader.whole(0, format!("it is longer than {MAX_SIZE} bytes: split it"));
         return reader.read;
@@ -54,7 +52,11 @@ pub fn of_value(kind: Kind, document: &Value) -> Result<Manifest, Vec<Fault>> {
         return Err(faults);
     }
     // JSON is YAML: what the types and the rules say, with the field it is about, is said by the one reader there is.
-    let Read { mut manifests, problems } = read("the object", yaml(document).as_bytes());
+    let text = yaml(document);
+    // Nobody sees its lines, and each costs reading it again.
+    let mut reader = Reader { file: "the object", text: &text, lines: false, read: Read::default() };
+    reader.documents();
+    let Read { mut manifests, problems } = reader.read;
     match manifests.pop() {
         Some(located) if problems.is_empty() => Ok(located.manifest),
         _ => Err(problems.into_iter().map(|problem| Fault::new(problem.field, problem.message)).collect()),
@@ -79,6 +81,8 @@ pub(crate) fn yaml(document: &Value) -> String {
 struct Reader<'a> {
     file: &'a str,
     text: &'a str,
+    /// Whether it is told on which line a fault is.
+    lines: bool,
     read: Read,
 }
 
@@ -86,15 +90,16 @@ impl Reader<'_> {
     fn documents(&mut self) {
         // The same documents three times: as a tree, as their type, and for where they begin.
         let (mut typed, mut begins) = (Deserializer::from_str(self.text), Deserializer::from_str(self.text));
+        let room = Room::of(self.text);
         for (index, document) in Deserializer::from_str(self.text).enumerate() {
             let (number, Some(typed), Some(begin)) = (index + 1, typed.next(), begins.next()) else { return };
             if number > MAX_DOCUMENTS {
                 self.whole(0, format!("it has more than {MAX_DOCUMENTS} documents: split it"));
                 return;
             }
-            match Tree::deserialize(document) {
-                Ok(Tree(Value::Null)) => {}
-                Ok(Tree(tree)) => self.document(number, &tree, typed, begin),
+            match room.read(document) {
+                Ok(Value::Null) => {}
+                Ok(tree) => self.document(number, &tree, typed, begin),
                 Err(error) => {
                     self.unreadable(number, None, &error);
                     // After what is not YAML the parser finds no further document.
@@ -195,7 +200,7 @@ impl Reader<'_> {
             if self.read.problems.len() >= MAX_PROBLEMS {
                 return;
             }
-            let line = locate::line(self.text, document, &field);
+            let line = if self.lines { locate::line(self.text, document, &field) } else { 0 };
             let place = Place { file: self.file.into(), document, line };
             self.read.problems.push(Problem { place, object: object.clone(), field, message });
         }
@@ -269,5 +274,5 @@ fn check_metadata(metadata: &MetadataForm) -> Vec<Fault> {
 pub fn value(bytes: &[u8]) -> Result<Value, serde_yaml::Error> {
     use serde::de::Error;
     let text = std::str::from_utf8(bytes).map_err(|_| serde_yaml::Error::custom("it is not UTF-8 text"))?;
-    Tree::deserialize(Deserializer::from_str(text)).map(|Tree(value)| value)
+    Room::of(text).read(Deserializer::from_str(text))
 }

@@ -1,22 +1,54 @@
 //! A document as a tree of values: what the schema is asked about. The same key twice is an error here, because
 //! most readers silently take the last.
+//!
+//! Aliases are written out in it, and a few bytes of them can stand for any number of values: a list of a thousand, a thousand
+//! times. So a text has [`Room`] for about twice what it could say without them; whatever is read of it besides is no larger
+//! than its tree (`aliases_make_no_more_of_a_text_than_there_is_room_for`).
 
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-pub(super) struct Tree(pub(super) Value);
+/// What aliases may make of a short text.
+const SMALL: usize = 64 << 10;
 
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Values).map(Tree)
+/// How much the documents of a text may still hold: one for each value and key, and one for each of their bytes.
+pub(super) struct Room(Cell<usize>);
+
+impl Room {
+    /// For all documents of a text.
+    pub(super) fn of(text: &str) -> Room {
+        Room(Cell::new(2 * text.len() + SMALL))
+    }
+
+    /// Reads a document.
+    pub(super) fn read<'de, D: Deserializer<'de>>(&self, document: D) -> Result<Value, D::Error> {
+        Values(self).deserialize(document)
+    }
+
+    fn take<E: Error>(&self, bytes: usize) -> Result<(), E> {
+        let left = self.0.get().checked_sub(1 + bytes);
+        self.0.set(left.unwrap_or(0));
+        left.map(drop).ok_or_else(|| E::custom("aliases make too much of it: write out what they stand for"))
     }
 }
 
-struct Values;
+/// Reads one value.
+#[derive(Clone, Copy)]
+struct Values<'a>(&'a Room);
 
-impl<'de> Visitor<'de> for Values {
+impl<'de> DeserializeSeed<'de> for Values<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.0.take(0)?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Values<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,12 +80,13 @@ impl<'de> Visitor<'de> for Values {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        self.0.take(value.len())?;
         Ok(value.into())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(Tree(value)) = list.next_element()? {
+        while let Some(value) = list.next_element_seed(self)? {
             values.push(value);
         }
         Ok(values.into())
@@ -62,7 +95,8 @@ impl<'de> Visitor<'de> for Values {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut values = Map::new();
         while let Some(key) = map.next_key_seed(Fresh(&values))? {
-            let Tree(value) = map.next_value()?;
+            self.0.take(key.len())?;
+            let value = map.next_value_seed(self)?;
             values.insert(key, value);
         }
         Ok(values.into())

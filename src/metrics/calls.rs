@@ -76,7 +76,7 @@ impl Blame for ShellError {
         match self {
             ShellError::NotAnswering { .. } => Fault::Unreachable,
             ShellError::Unwanted { .. } | ShellError::Closed { .. } => Fault::Unwanted,
-            ShellError::Refused { .. } | ShellError::NotLocked { .. } => Fault::Invalid,
+            ShellError::Refused { .. } | ShellError::OtherKey { .. } | ShellError::NotLocked { .. } => Fault::Invalid,
             ShellError::SetUp { .. } | ShellError::Broken { .. } => Fault::Failed,
         }
     }
@@ -176,6 +176,10 @@ impl Shell for Measured<dyn Shell> {
 
     fn probe(&self, at: SocketAddr, container: Uuid, patience: Patience<'_>) -> Result<(), ShellError> {
         self.call("shell_probe", |inner| inner.probe(at, container, patience))
+    }
+
+    fn forget(&self, container: Uuid) {
+        self.inner.forget(container);
     }
 }
 

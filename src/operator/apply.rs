@@ -165,9 +165,12 @@ fn shell_outcome(ended: Result<(), ShellError>) -> Outcome {
         }
         // A machine that broke off in the middle may have been set up or not; the next attempt finds out.
         Err(error @ (ShellError::Broken { .. } | ShellError::SetUp { .. })) => Outcome::Failed(error.to_string()),
-        Err(error @ (ShellError::Refused { .. } | ShellError::NotLocked { .. } | ShellError::Closed { .. })) => {
-            Outcome::Impossible(error.to_string())
-        }
+        Err(
+            error @ (ShellError::Refused { .. }
+            | ShellError::NotLocked { .. }
+            | ShellError::OtherKey { .. }
+            | ShellError::Closed { .. }),
+        ) => Outcome::Impossible(error.to_string()),
     }
 }
 

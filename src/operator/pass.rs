@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::{Operator, PassError, Requeue};
 use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectMeta, ObjectRef, Seen};
-use crate::plan::container::{self, Decision, Next, Step, released, standalone};
+use crate::plan::container::{self, Decision, Next, Step, in_use, released, standalone};
 use crate::plan::pool::count_out;
 use crate::store::records::{self, Versioned};
 use crate::store::{Txn, TxnResult};
@@ -58,6 +58,7 @@ impl Operator {
         let step = match decision.next {
             Next::Remove | Next::Release => {
                 self.doubts.settle(c.uuid(), doubt);
+                self.shell.forget(c.uuid());
                 return self.remove(&read, &decision);
             }
             Next::Step(step) => Some(step),
@@ -67,6 +68,10 @@ impl Operator {
         let Some(committed) = self.commit(&read, &decision)? else { return Ok(AT_ONCE) };
         if !matches!(seen.domain, Seen::Unknown(_)) && !self.probes.doubtful(c.uuid()) {
             self.doubts.settle(c.uuid(), doubt);
+        }
+        if in_use(&committed) {
+            // It is a stranger's now, and nobody has anything to say to it any more: see `guest::ssh`, "Keys".
+            self.shell.forget(c.uuid());
         }
         match step {
             Some(step) => self.take(committed, step),

@@ -316,6 +316,8 @@ impl Shell for Deaf {
     fn probe(&self, at: SocketAddr, _: Uuid, _: Patience<'_>) -> Result<(), ShellError> {
         Err(ShellError::Unwanted { at })
     }
+
+    fn forget(&self, _: Uuid) {}
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,11 +5,16 @@ use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use anweddol::guest::ssh::Exit;
+
 use crate::common::ask::{create, create_parallel, destroy, grant, runtime, until_available};
 use crate::common::until;
-use crate::host::{Host, Mode, OWN_ADDRESS, execute, log_in, reaches, run};
+use crate::host::{Host, Mode, OWN_ADDRESS, SSH_PATIENCE, execute, log_in, reached, reaches, run};
 
-/// The world beside the lab's host: a private network, and an address of the Internet.
+/// Addresses of the world in every private range, the shared one, and the clouds' metadata service.
+const PRIVATE: [&str; 5] = ["10.99.0.2", "172.20.0.2", "192.168.200.2", "169.254.169.254", "100.64.0.2"];
+
+/// The world beside the lab's host: private networks, and an address of the Internet.
 fn world() {
     for command in [
         "ip netns add world",
@@ -24,6 +29,10 @@ fn world() {
     ] {
         let words: Vec<&str> = command.split(' ').collect();
         run(words[0], &words[1..]);
+    }
+    for address in &PRIVATE[1..] {
+        run("ip", &["route", "add", address, "via", PRIVATE[0]]);
+        run("ip", &["-n", "world", "addr", "add", &format!("{address}/32"), "dev", "lo"]);
     }
 }
 
@@ -59,19 +68,23 @@ fn a_machine_reaches_what_its_egress_says() {
         let granted: Vec<_> = create_parallel(daemon.address, count).iter().map(grant).collect();
         runtime().block_on(async {
             let mut session = log_in(&granted[0]).await;
-            for (what, address, port, wanted) in [
-                ("the Internet", "8.8.8.8", 7007, public),
-                ("a private network", "10.99.0.2", 7007, private),
-                ("a service of this host", "10.99.0.1", 7008, own),
-            ] {
+            for (what, address, port, wanted) in
+                [("the Internet", "8.8.8.8", 7007, public), ("a service of this host", "10.99.0.1", 7008, own)]
+            {
                 assert_eq!(reaches(&mut session, address, port).await, wanted, "egress {egress}: {what}");
             }
+            let reached = reached(&mut session, &PRIVATE.map(|address| (address, 7007))).await;
+            assert_eq!(reached.len(), if private { PRIVATE.len() } else { 0 }, "egress {egress}: {reached:?}");
             match granted.get(1) {
                 None => {}
                 Some(neighbour) => {
                     let mut other = log_in(neighbour).await;
                     let address = execute(&mut other, OWN_ADDRESS).await;
                     assert!(!reaches(&mut session, address.trim(), 22).await, "{egress}: it reaches another machine");
+                    // One that calls itself something, so that others take it for that.
+                    execute(&mut other, "sudo -n udhcpc -i eth0 -n -q -x hostname:wpad -s /bin/true 2>&1").await;
+                    let asked = session.execute("nslookup wpad 192.168.127.1", SSH_PATIENCE).await.unwrap();
+                    assert_ne!(asked.exit, Exit::Status(0), "another machine's name is answered: {asked:?}");
                     // A card and an address that are somebody else's are worth nothing.
                     let mac = execute(&mut other, "cat /sys/class/net/eth0/address").await;
                     let theft = format!(

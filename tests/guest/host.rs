@@ -17,7 +17,7 @@ use crate::common::daemon::{Home, finish, program, stdout};
 use crate::common::{PATIENCE, until};
 
 /// A login, or a command, on a guest that is emulated on a busy processor.
-const SSH_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const SSH_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How guests are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +221,16 @@ pub(crate) const OWN_ADDRESS: &str = "ip -4 -o addr show eth0 | awk '{ print $4 
 pub(crate) async fn reaches(session: &mut EndpointShell, address: &str, port: u16) -> bool {
     let command = format!("nc -w 3 {address} {port} </dev/null >/dev/null 2>&1");
     session.execute(&command, SSH_PATIENCE).await.unwrap().exit == Exit::Status(0)
+}
+
+/// Which of these addresses and ports a guest can open a TCP connection to. It tries all of them at once: some have to be
+/// waited for in vain.
+pub(crate) async fn reached(session: &mut EndpointShell, places: &[(&str, u16)]) -> Vec<String> {
+    let tries = places.iter().map(|(address, port)| {
+        format!("{{ nc -w 3 {address} {port} </dev/null >/dev/null 2>&1 && echo '{address} {port}'; }} & ")
+    });
+    let reached = execute(session, &format!("{}wait", tries.collect::<String>())).await;
+    reached.lines().map(str::to_owned).collect()
 }
 
 /// Logs in with the granted login and looks around: it is a machine of that user.

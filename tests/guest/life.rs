@@ -1,7 +1,7 @@
 //! One machine, from CREATE to its end, however it ends.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anweddol::guest::ShellError;
@@ -14,7 +14,7 @@ use crate::common::ask::{grant, runtime, stat, until_available};
 use crate::common::daemon::Daemon;
 use crate::common::{PATIENCE, until};
 use crate::disk;
-use crate::host::{Host, Mode, OWN_ADDRESS, at, execute, is_a_machine_of_its_user, log_in, reaches};
+use crate::host::{Host, Mode, OWN_ADDRESS, at, execute, is_a_machine_of_its_user, log_in, reached, run};
 use crate::user::{LISTEN, User};
 
 #[test]
@@ -38,8 +38,16 @@ fn a_client_gets_a_machine_logs_in_and_gives_it_back() {
     assert_eq!(stat(daemon.address)["available"], 5);
     every_stage_was_measured(&host, &daemon);
 
-    let endpoint = runtime().block_on(EndpointShell::connect(at(&granted), PATIENCE)).err();
-    assert!(matches!(endpoint, Some(ShellError::Refused { .. })), "the endpoint account is open: {endpoint:?}");
+    let mut ways = vec![at(&granted)];
+    if host.mode == Mode::System {
+        // The way of the set-up, past the published port.
+        let address = runtime().block_on(async { execute(&mut log_in(&granted).await, OWN_ADDRESS).await });
+        ways.push((address.trim().parse::<Ipv4Addr>().unwrap(), 22).into());
+    }
+    for way in ways {
+        let endpoint = runtime().block_on(EndpointShell::connect(way, PATIENCE)).err();
+        assert!(matches!(endpoint, Some(ShellError::Refused { .. })), "endpoint gets in by {way}: {endpoint:?}");
+    }
 
     let wrong = destroy_request(&granted.uuid, &"A".repeat(255));
     assert_eq!(ask(daemon.address, Generation::Second, &wrong).message, "Bad authentication");
@@ -75,23 +83,78 @@ fn every_stage_was_measured(host: &Host, daemon: &Daemon) {
     assert!(told("ssh", "sum") > 0.1 && told("personalise", "sum") > 0.01 && parts <= told("boot", "sum"), "{parts}");
 }
 
+/// Addresses of this host in every range that is nobody's on the Internet: private ones, the shared one, the link's with the
+/// clouds' metadata service, and IPv6's own.
+const PRIVATE: [&str; 6] = ["10.77.0.1", "172.20.77.1", "192.168.77.1", "169.254.169.254", "100.64.77.1", "fd77::1"];
+
 /// What a machine is by default: without any egress.
 fn reaches_neither_its_host_nor_its_neighbour(host: &Host, it: &Grant, neighbour: &Grant) {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
+    let device = if host.mode == Mode::System { "anw0" } else { "lo" };
+    let addresses = |what: &str| {
+        for address in PRIVATE {
+            let (family, rest) =
+                if address.contains(':') { ("-6", ["nodad"].as_slice()) } else { ("-4", [].as_slice()) };
+            run("ip", &[&[family, "addr", what, &format!("{address}/24"), "dev", device], rest].concat());
+        }
+    };
+    // libvirt gives its bridges no IPv6. What keeps machines apart does not need that.
+    let without_v6 = |so: &str| match host.mode {
+        Mode::Embedded => {}
+        Mode::System => fs::write("/proc/sys/net/ipv6/conf/anw0/disable_ipv6", so).unwrap(),
+    };
+    without_v6("0");
+    addresses("add");
     runtime().block_on(async {
-        let mut session = log_in(it).await;
+        let (mut session, mut other) = (log_in(it).await, log_in(neighbour).await);
+        // Each has the route that it would take, and an address of IPv6's of its own.
+        let prepare = |own: &str| {
+            format!(
+                "sudo -n sh -c 'ip addr add {own}/64 dev eth0 nodad; ip -6 route add default via fd77::1 dev eth0; true'; \
+                 ip -6 -o addr show dev eth0 scope link | awk '{{ print $4 }}' | cut -d/ -f1"
+            )
+        };
+        execute(&mut session, &prepare("fd77::2")).await;
+        let link = execute(&mut other, &prepare("fd77::3")).await;
+        assert!(link.starts_with("fe80::"), "the machine has no IPv6 to try with: {link}");
+        let mut places: Vec<(String, u16)> = PRIVATE.iter().map(|address| (address.to_string(), port)).collect();
         match host.mode {
-            Mode::Embedded => assert!(!reaches(&mut session, "10.0.2.2", port).await, "it reaches its host"),
+            Mode::Embedded => {
+                // How user networking calls this host, in both families, and its name server.
+                places.extend(["10.0.2.2", "fec0::2"].map(|address| (address.into(), port)));
+                places.push(("10.0.2.3".into(), 53));
+                places.push(("10.0.2.2".into(), neighbour.port));
+            }
             Mode::System => {
-                assert!(!reaches(&mut session, "192.168.127.1", port).await, "it reaches its host");
-                let mut other = log_in(neighbour).await;
+                let bridge = until("the bridge's own address", || {
+                    let told = run("ip", &["-6", "-o", "addr", "show", "dev", "anw0", "scope", "link"]);
+                    Some(told.split_whitespace().nth(3)?.split('/').next()?.to_owned())
+                });
                 let address = execute(&mut other, OWN_ADDRESS).await;
-                assert!(!reaches(&mut session, address.trim(), 22).await, "it reaches its neighbour");
+                places.push(("192.168.127.1".into(), port));
+                places.push((format!("{bridge}%eth0"), port));
+                for own in [address.trim(), "fd77::3", &format!("{}%eth0", link.trim())] {
+                    places.push((own.into(), 22));
+                }
+                // Its neighbour as everybody else finds it.
+                places.extend(["192.168.127.1", "10.77.0.1"].map(|address| (address.into(), neighbour.port)));
             }
         }
+        // Somebody answers there, and it is not the machine's own lack that it hears nothing.
+        for address in PRIVATE {
+            TcpStream::connect((address, port)).unwrap();
+        }
+        let places: Vec<(&str, u16)> = places.iter().map(|(address, port)| (address.as_str(), *port)).collect();
+        assert_eq!(reached(&mut session, &places).await, [""; 0], "it reaches what it has no egress for");
+        let mut own = reached(&mut session, &[("127.0.0.1", 22), ("::1", 22)]).await;
+        own.sort();
+        assert_eq!(own, ["127.0.0.1 22", "::1 22"], "it reaches nothing at all");
         session.close().await;
+        other.close().await;
     });
+    addresses("del");
+    without_v6("1");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //! libvirt gives them, and a "client" beside the host that has a public address too.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use anweddol::guest::{Forward, ForwardError, Forwarder};
 use anweddol::hypervisor::libvirt::{Config, Libvirt, NatNetwork};
 use anweddol::hypervisor::xml::card;
 use anweddol::model::Egress;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use uuid::Uuid;
 
 use crate::common::{Running, argument, lab, role, until};
@@ -139,6 +141,54 @@ fn reached_from(namespace: &str, at: &str) -> bool {
         .unwrap();
     assert!(output.status.success());
     String::from_utf8_lossy(&output.stdout).contains("ready")
+}
+
+/// A connection that was greeted, of a client in a namespace: it stays there when its thread is gone.
+fn session_of(namespace: &str, at: SocketAddr) -> TcpStream {
+    let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
+    let session = std::thread::spawn(move || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        greeting(at)
+    });
+    session.join().unwrap().expect("a greeting")
+}
+
+/// How many TCP segments came to a namespace since it was made, whether anybody listens or not.
+fn segments(namespace: &str) -> u64 {
+    let counted = sh(&format!("ip netns exec {namespace} cat /proc/net/snmp"));
+    let mut lines = counted.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let nth = names.split(' ').position(|name| name == "InSegs").unwrap();
+    values.split(' ').nth(nth).unwrap().parse().unwrap()
+}
+
+#[test]
+#[ignore = "needs libvirtd, nft and the lab (tests/lab/run.sh)"]
+fn what_is_left_of_a_machines_connection_never_comes_to_the_next_one_at_its_port() {
+    let net = Net::new();
+    let forwarder = NftForwarder::open(NftConfig::new(Ipv4Addr::UNSPECIFIED, NatNetwork::default())).unwrap();
+    let [first, second] = [machine(PORT, GUESTS[0], Egress::None), machine(PORT, GUESTS[1], Egress::None)];
+    let _guests = [net.guest("first", &first), net.guest("second", &second)];
+    forwarder.publish(&first).unwrap();
+    until("the guest", || greeting((HOST, PORT).into()));
+    // From another host, from this one, and from this one's loopback.
+    let mut sessions = [
+        session_of("client", (HOST, PORT).into()),
+        greeting((HOST, PORT).into()).unwrap(),
+        greeting((Ipv4Addr::LOCALHOST, PORT).into()).unwrap(),
+    ];
+    forwarder.withdraw(&first).unwrap();
+    forwarder.publish(&second).unwrap();
+    let (before, heard) = (segments("first"), segments("second"));
+    for session in &mut sessions {
+        session.write_all(b"x").unwrap();
+        let ended = session.read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(ended, Err(ErrorKind::ConnectionReset), "nobody tells the client");
+    }
+    assert_eq!(segments("second"), heard, "the next machine hears the old connection");
+    assert_eq!(segments("first"), before, "the machine that had the port still hears it");
+    until("the next machine", || reached_from("client", "10.99.0.1:10001").then_some(()));
+    assert!(segments("second") > heard);
 }
 
 #[test]

@@ -46,6 +46,24 @@ async fn a_test_for_null_passes_where_nothing_is() {
 }
 
 #[tokio::test]
+async fn texts_of_a_secret_stand_beside_its_data_if_that_is_a_map_or_nothing() {
+    let plain = plain();
+    for (name, data, kept) in [
+        ("a", json!(null), Some(json!({ "k": "dg==" }))),
+        ("b", json!({ "k": "b2xk", "l": "bA==" }), Some(json!({ "k": "dg==", "l": "bA==" }))),
+        ("c", json!("x"), None),
+        ("d", json!([1]), None),
+    ] {
+        let body = json!({ "metadata": { "name": name }, "data": data, "stringData": { "k": "v" } });
+        match (plain.create(PlainKind::Secret, "default", body, false).await, kept) {
+            (Ok(made), Some(kept)) => assert_eq!(made["data"], kept),
+            (Err(PlainError::Invalid { field: "data", .. }), None) => {}
+            (other, _) => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn of_events_the_newest_stay_and_of_others_there_is_an_end() {
     let plain = plain();
     let named = |name: String| json!({ "metadata": { "name": name } });

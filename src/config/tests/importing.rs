@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::config::import::{Import, Outcome, import};
+use crate::config::import::{Import, Note, Outcome, import};
 use crate::config::{Config, Image};
 use crate::model::{DomainType, Memory};
 

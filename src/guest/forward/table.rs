@@ -38,6 +38,9 @@ pub(super) fn ruleset(config: &NftConfig) -> String {
     let (bridge, subnet) = (&network.bridge, network.subnet);
     let cards = xml::cards(bridge);
     let to_us = if bind.is_unspecified() { "fib daddr type local".into() } else { format!("ip daddr {bind}") };
+    // A beginning, and nothing else: what comes of a connection that the kernel was made to forget belongs to a machine
+    // that ended. It goes nowhere, and this host answers it with an end.
+    let opening = "tcp flags & (fin | syn | rst | ack) == syn";
     format!(
         "add table bridge {table}
 add set bridge {table} guests {{ type ipv4_addr . ether_addr . ifname; }}
@@ -83,10 +86,10 @@ table ip {table} {{
     iifname \"{bridge}\" ip saddr != {{ 0.0.0.0, {subnet} }} drop
   }}
   chain arrive {{
-    iifname != \"{bridge}\" {to_us} dnat ip to tcp dport map @fwds
+    iifname != \"{bridge}\" {to_us} {opening} dnat ip to tcp dport map @fwds
   }}
   chain own {{
-    {to_us} dnat ip to tcp dport map @fwds
+    {to_us} {opening} dnat ip to tcp dport map @fwds
   }}
   chain leave {{
     ip saddr 127.0.0.0/8 oifname \"{bridge}\" masquerade
@@ -264,7 +267,7 @@ mod tests {
         let config = NftConfig::new(Ipv4Addr::new(192, 0, 2, 1), NatNetwork::default());
         let rules = ruleset(&config);
         assert!(rules.contains(&format!("iifname != \"{}*\" accept", xml::cards("anw0"))));
-        assert!(rules.contains("iifname != \"anw0\" ip daddr 192.0.2.1 dnat"));
-        assert!(ruleset(&NftConfig { bind: Ipv4Addr::UNSPECIFIED, ..config }).contains("fib daddr type local dnat"));
+        assert!(rules.contains("iifname != \"anw0\" ip daddr 192.0.2.1 tcp"));
+        assert!(ruleset(&NftConfig { bind: Ipv4Addr::UNSPECIFIED, ..config }).contains("fib daddr type local tcp"));
     }
 }

@@ -8,12 +8,12 @@ use aws_lc_rs::rand;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use russh::client::{self, AuthResult};
-use russh::keys::PublicKeyOrCertificate;
 use russh::{ChannelMsg, Disconnect};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::peer::{Peer, Pin};
 use super::reach::Expect;
 use super::{ENDPOINT, SET_UP, setup_command, text, within};
 use crate::guest::{Exit, OpenShell, Output, ShellError};
@@ -40,7 +40,7 @@ const PASSWORD_LENGTH: usize = 120;
 /// An open connection to a guest, logged in. Commands run one at a time.
 pub struct EndpointShell {
     at: SocketAddr,
-    connection: client::Handle<Guest>,
+    connection: client::Handle<Peer>,
 }
 
 /// What the guest says to a login.
@@ -63,7 +63,7 @@ impl EndpointShell {
         patience: Duration,
     ) -> Result<Self, ShellError> {
         let deadline = Instant::now() + patience;
-        match super::enter(at, Expect::Boot, username, password.expose_secret(), deadline).await? {
+        match super::enter(at, Expect::Boot, &Pin::default(), username, password.expose_secret(), deadline).await? {
             Entry::In(shell) => Ok(shell),
             Entry::Refused => Err(ShellError::Refused { at }),
         }
@@ -169,6 +169,7 @@ impl OpenShell for EndpointShell {
 pub(super) async fn enter(
     at: SocketAddr,
     stream: TcpStream,
+    pin: &Pin,
     username: &str,
     password: &str,
 ) -> Result<Entry, ShellError> {
@@ -182,15 +183,19 @@ pub(super) async fn enter(
         keepalive_max: KEEPALIVES_MISSED,
         ..Default::default()
     };
-    let mut connection = match client::connect_stream(Arc::new(config), stream, Guest).await {
+    let shown = Pin::default();
+    let peer = Peer { pin: pin.clone(), shown: shown.clone() };
+    let mut connection = match client::connect_stream(Arc::new(config), stream, peer).await {
         Ok(connection) => connection,
         Err(russh::Error::Version) => {
             return Err(ShellError::NotAnswering { at, reason: "what answers does not speak SSH".into() });
         }
+        Err(russh::Error::UnknownKey) => return Err(ShellError::OtherKey { at }),
         Err(error) => return Err(broken(at, &error)),
     };
     match connection.authenticate_password(username, password).await {
-        Ok(AuthResult::Success) => Ok(Entry::In(EndpointShell { at, connection })),
+        Ok(AuthResult::Success) if pin.settle(&shown) => Ok(Entry::In(EndpointShell { at, connection })),
+        Ok(AuthResult::Success) => Err(ShellError::OtherKey { at }),
         // russh reports a connection that broke while it waited as a refusal that names no methods; a server names some.
         // Taken for a refusal, a crash of the guest's server would look like a locked account.
         Ok(AuthResult::Failure { remaining_methods, .. }) if remaining_methods.is_empty() => {
@@ -221,15 +226,4 @@ fn draw(alphabet: &[u8], count: usize) -> String {
         text.extend(letters.take(count - text.len()).map(|byte| char::from(alphabet[byte % alphabet.len()])));
     }
     text
-}
-
-/// Our side of a connection: takes any host key (see [`super`], "Trust") and listens to nothing else.
-struct Guest;
-
-impl client::Handler for Guest {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        Ok(true)
-    }
 }

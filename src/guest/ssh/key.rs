@@ -5,7 +5,8 @@ use crate::plan::public_key::{self, PublicKeyError};
 /// What installs a key for whoever runs it. Run again, it changes nothing.
 ///
 /// A key is checked before its claim is served; here it is once more, because it becomes part of a command. What
-/// [`public_key::read`] gives back is made of letters that mean nothing to a shell between quotes.
+/// [`public_key::read`] gives back is made of letters that mean nothing to a shell between quotes:
+/// `a_shell_installs_a_key_as_it_is_and_does_nothing_else_or_is_not_asked`.
 pub(super) fn installation(text: &str) -> Result<String, PublicKeyError> {
     let line = public_key::read(text)?;
     let file = "\"$HOME/.ssh/authorized_keys\"";

@@ -8,17 +8,23 @@
 //! ```
 //!
 //! **Trust.** The guest is not trusted: it may be an image of anybody's, and later belongs to a stranger. What it sends is
-//! bounded in size and in time, and reaches messages only through [`text::printable`]. Its host key is accepted as it comes:
-//! it was made minutes ago by this very boot, nobody knows it yet, and the way there is internal to the host (a loopback
-//! forward into one QEMU process, or the bridge that only our machines are on). The password that is set is the one secret
-//! sent, and its receiver is the machine that it is for.
+//! bounded in size and in time, and reaches messages only through [`text::printable`]. Its host key is accepted as it comes
+//! at the first login: it was made minutes ago by this very boot, nobody knows it yet, and the way there is internal to the
+//! host (a loopback forward into one QEMU process, or the bridge that only our machines are on). From then on it is the
+//! machine's, and no other is talked to in its place (`peer`). The password that is set is the one secret sent, and its
+//! receiver is the machine that it is for.
+//!
+//! **Steering.** Nothing that a guest says decides whom this host talks to next: `at` comes from the machine's own record,
+//! card and port, and this module dials nothing else.
 //!
 //! **Keys.** The connection of that last login is kept (`kept`), so that a public key that comes with a claim costs one
-//! command and no key exchange. Without it (it broke, the daemon was started again), a new login does the same.
+//! command and no key exchange. Without it (it broke, the daemon was started again), a new login does the same. It is
+//! closed when the machine is somebody's, who may do at the other end whatever an SSH server can.
 
 mod endpoint;
 mod kept;
 mod key;
+mod peer;
 mod reach;
 pub mod text;
 
@@ -39,6 +45,7 @@ use uuid::Uuid;
 use super::{GUEST_SSH_PORT, Login, OpenShell, Opened, Patience, Shell, ShellError, ShellObserver};
 use endpoint::Entry;
 use kept::Kept;
+use peer::{Pin, Pins};
 use reach::Expect;
 
 /// The account that every image starts with, and its password.
@@ -62,12 +69,13 @@ const INSTALLATION: &str = "the installation of a key";
 pub struct SshShell {
     runtime: Handle,
     kept: Kept,
+    pins: Pins,
 }
 
 impl SshShell {
     /// A shell whose connections run on `runtime`.
     pub fn new(runtime: Handle) -> Self {
-        SshShell { runtime, kept: Kept::default() }
+        SshShell { runtime, kept: Kept::default(), pins: Pins::default() }
     }
 }
 
@@ -80,7 +88,9 @@ impl Shell for SshShell {
         observer: Option<&dyn ShellObserver>,
     ) -> Result<(), ShellError> {
         let deadline = Instant::now() + patience.at_most;
-        let login = self.while_wanted(at, patience, personalise(at, who, observer, patience.answered, deadline))?;
+        let pin = self.pins.of(who.uuid);
+        let work = personalise(at, &pin, who, observer, patience.answered, deadline);
+        let login = self.while_wanted(at, patience, work)?;
         self.kept.put(who.uuid, login);
         Ok(())
     }
@@ -88,6 +98,7 @@ impl Shell for SshShell {
     fn authorize(&self, at: SocketAddr, who: &Login, key: &str, patience: Patience<'_>) -> Result<(), ShellError> {
         let deadline = Instant::now() + patience.at_most;
         let command = key::installation(key).map_err(|error| not_run(at, INSTALLATION, &error.to_string()))?;
+        let pin = self.pins.of(who.uuid);
         self.while_wanted(at, patience, async {
             if let Some(mut login) = self.kept.take(who.uuid) {
                 match within(at, deadline, login.run(&command)).await {
@@ -99,7 +110,7 @@ impl Shell for SshShell {
                     Err(error) => tracing::debug!(%at, %error, "the kept connection is of no use; a new login"),
                 }
             }
-            match enter(at, Expect::Answer, &who.username, who.password.expose_secret(), deadline).await? {
+            match enter(at, Expect::Answer, &pin, &who.username, who.password.expose_secret(), deadline).await? {
                 Entry::In(mut login) => {
                     let output = within(at, deadline, login.run(&command)).await?;
                     login.close().await;
@@ -118,6 +129,7 @@ impl Shell for SshShell {
         // Its connection lives on the runtime.
         let _runtime = self.runtime.enter();
         drop(self.kept.take(container));
+        self.pins.forget(container);
     }
 }
 
@@ -148,6 +160,7 @@ async fn unwanted(patience: Patience<'_>) {
 /// Ends with the user logged in.
 async fn personalise(
     at: SocketAddr,
+    pin: &Pin,
     who: &Login,
     observer: Option<&dyn ShellObserver>,
     answered: &(dyn Fn() + Sync),
@@ -156,7 +169,7 @@ async fn personalise(
     let mut who = who.clone();
     let mut expect = Expect::Boot;
     loop {
-        let broken = match personalise_once(at, expect, &mut who, observer, answered, deadline).await {
+        let broken = match personalise_once(at, expect, pin, &mut who, observer, answered, deadline).await {
             Err(error @ ShellError::Broken { .. }) => error,
             other => return other,
         };
@@ -172,13 +185,14 @@ async fn personalise(
 async fn personalise_once(
     at: SocketAddr,
     expect: Expect,
+    pin: &Pin,
     who: &mut Login,
     observer: Option<&dyn ShellObserver>,
     answered: &(dyn Fn() + Sync),
     deadline: Instant,
 ) -> Result<EndpointShell, ShellError> {
     setup_command(&who.username, &who.password).map_err(|what| not_run(at, SET_UP, what))?;
-    let entry = enter(at, expect, ENDPOINT, ENDPOINT, deadline).await?;
+    let entry = enter(at, expect, pin, ENDPOINT, ENDPOINT, deadline).await?;
     answered();
     match entry {
         Entry::In(shell) => {
@@ -196,14 +210,14 @@ async fn personalise_once(
             tracing::debug!(%at, username = ENDPOINT, "set up");
         }
         Entry::Refused => {
-            return match enter(at, Expect::Answer, &who.username, who.password.expose_secret(), deadline).await? {
+            return match enter(at, Expect::Answer, pin, &who.username, who.password.expose_secret(), deadline).await? {
                 Entry::In(login) => Ok(login),
                 Entry::Refused => Err(ShellError::Refused { at }),
             };
         }
     }
-    let endpoint = enter(at, Expect::Answer, ENDPOINT, ENDPOINT, deadline);
-    let user = enter(at, Expect::Answer, &who.username, who.password.expose_secret(), deadline);
+    let endpoint = enter(at, Expect::Answer, pin, ENDPOINT, ENDPOINT, deadline);
+    let user = enter(at, Expect::Answer, pin, &who.username, who.password.expose_secret(), deadline);
     match tokio::try_join!(endpoint, user)? {
         (Entry::Refused, Entry::In(login)) => Ok(login),
         (Entry::In(_), _) => Err(ShellError::NotLocked { at }),
@@ -233,6 +247,7 @@ impl Login {
 async fn enter(
     at: SocketAddr,
     expect: Expect,
+    pin: &Pin,
     username: &str,
     password: &str,
     deadline: Instant,
@@ -240,7 +255,7 @@ async fn enter(
     let stream = reach::reach(at, expect, deadline).await?;
     tracing::debug!(%at, username, "a guest answers");
     let deadline = deadline.min(Instant::now() + LOGIN_PATIENCE);
-    within(at, deadline, endpoint::enter(at, stream, username, password)).await
+    within(at, deadline, endpoint::enter(at, stream, pin, username, password)).await
 }
 
 /// Bounds a conversation by the deadline.
@@ -272,7 +287,7 @@ fn not_run(at: SocketAddr, what: &'static str, why: &str) -> ShellError {
 }
 
 /// The command that sets a machine up. Both words are checked to be of letters, digits and `_` alone, so that no shell on the
-/// way can read anything else into them.
+/// way can read anything else into them: `a_shell_reads_the_words_of_the_set_up_as_they_are_or_is_not_asked`.
 fn setup_command(username: &str, password: &SecretString) -> Result<SecretString, &'static str> {
     check(username, password)?;
     let password = password.expose_secret();

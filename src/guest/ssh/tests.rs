@@ -1,5 +1,7 @@
 //! The shell against guests that are right, wrong, broken and hostile; all of them on loopback.
 
+mod quoting;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -6,14 +6,18 @@
 
 use std::net::Ipv4Addr;
 
-use quick_xml::events::Event;
+use quick_xml::events::{BytesText, Event};
 use quick_xml::{Reader, Writer, XmlVersion};
+use uuid::Uuid;
 use virt::connect::Connect;
 use virt::error::{Error, ErrorNumber};
 use virt::network::Network;
 
 use crate::hypervisor::HypervisorError;
 use crate::model::Subnet;
+
+/// The names that guests give themselves are not used.
+const IGNORE_NAMES: &str = "dhcp-ignore-names";
 
 /// A NAT network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +36,17 @@ impl Default for NatNetwork {
     }
 }
 
-/// The network's XML.
-pub(super) fn xml(network: &NatNetwork) -> std::io::Result<String> {
+/// The network's XML, for a new one or for the one that has this UUID.
+fn xml(network: &NatNetwork, uuid: Option<Uuid>) -> std::io::Result<String> {
     let (first, last) = network.subnet.guests();
     let mask = Ipv4Addr::from_bits(network.subnet.mask());
     let mut w = Writer::new(Vec::new());
     let dnsmasq = ("xmlns:dnsmasq", "http://libvirt.org/schemas/network/dnsmasq/1.0");
     w.create_element("network").with_attribute(dnsmasq).write_inner_content(|w| {
-        w.create_element("name").write_text_content(quick_xml::events::BytesText::new(&network.name))?;
+        w.create_element("name").write_text_content(BytesText::new(&network.name))?;
+        if let Some(uuid) = uuid {
+            w.create_element("uuid").write_text_content(BytesText::new(&uuid.to_string()))?;
+        }
         w.create_element("forward").with_attribute(("mode", "open")).write_empty()?;
         // Without spanning tree a new card forwards at once instead of after four seconds.
         w.create_element("bridge")
@@ -66,6 +73,8 @@ pub(super) fn xml(network: &NatNetwork) -> std::io::Result<String> {
         w.create_element("dnsmasq:options").write_inner_content(|w| {
             // The server would ping every address for three seconds before it gives it away.
             w.create_element("dnsmasq:option").with_attribute(("value", "no-ping")).write_empty()?;
+            // What a guest calls itself is nobody's business: no other one is to find it under a name of its choice.
+            w.create_element("dnsmasq:option").with_attribute(("value", IGNORE_NAMES)).write_empty()?;
             Ok(())
         })?;
         Ok(())
@@ -96,10 +105,16 @@ pub(super) fn ensure(connect: &Connect, network: &NatNetwork) -> Result<(), Hype
                     network.name
                 )));
             }
+            if !there.contains(IGNORE_NAMES) {
+                // Made by an earlier version. Its server goes on as it was started, until the network's next start.
+                let text =
+                    xml(network, Some(found.uuid().map_err(refused)?)).map_err(|error| invalid(error.to_string()))?;
+                connect.define_network_xml(&text).map_err(refused)?;
+            }
             start(&found).map_err(|error| invalid(hint(&error)))
         }
         Err(error) if error.code() == ErrorNumber::NoNetwork.into() => {
-            let text = xml(network).map_err(|error| invalid(error.to_string()))?;
+            let text = xml(network, None).map_err(|error| invalid(error.to_string()))?;
             let made = connect.define_network_xml(&text).map_err(refused)?;
             start(&made).map_err(|error| {
                 // What cannot start is of no use later either.
@@ -175,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_network_has_no_waits_and_short_leases() {
-        let xml = xml(&NatNetwork::default()).unwrap();
+        let xml = xml(&NatNetwork::default(), None).unwrap();
         assert_eq!(attribute(&xml, "bridge", "stp").unwrap(), "off");
         assert_eq!(attribute(&xml, "dnsmasq:option", "value").unwrap(), "no-ping");
         assert_eq!(attribute(&xml, "lease", "expiry").unwrap(), "5");

@@ -163,7 +163,10 @@ pub fn check_mac(mac: &str) -> Result<(), HypervisorError> {
 fn check_network(spec: &DomainSpec, attachment: &Attachment) -> Result<(), HypervisorError> {
     let (offered, name) = match attachment {
         Attachment::User => (Network::User, "user"),
-        Attachment::Network { .. } => (Network::Nat, "nat"),
+        Attachment::Network { name, .. } => {
+            plain("network", name)?;
+            (Network::Nat, "nat")
+        }
     };
     if spec.network.mode != Network::Auto && spec.network.mode != offered {
         let wish = format!("{:?}", spec.network.mode).to_lowercase();

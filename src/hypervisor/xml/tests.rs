@@ -147,6 +147,15 @@ fn what_xml_cannot_carry_is_refused_with_its_name() {
 }
 
 #[test]
+fn a_network_that_xml_cannot_carry_is_refused_with_its_name() {
+    for name in ["a\nb", "\u{fffe}"] {
+        let attachment = Attachment::Network { name: name.into(), bridge: "anw0".into() };
+        let error = domain(&spec(Image::Iso("/x".into())), &Host { attachment, ..host() }).unwrap_err();
+        assert!(error.to_string().starts_with("network "), "{error}");
+    }
+}
+
+#[test]
 fn a_mac_address_is_a_mac_address() {
     for bad in ["", "52:54:00:0a:0b", "52:54:00:0a:0b:0c,script=/x", "52:54:00:0a:0b:0g", "5:54:00:0a:0b:0c0"] {
         let mut spec = spec(Image::Iso("/x".into()));

@@ -158,6 +158,10 @@ impl Shell for Mortal<dyn Shell> {
     fn probe(&self, at: SocketAddr, container: Uuid, patience: Patience<'_>) -> Result<(), ShellError> {
         self.inner.probe(at, container, patience)
     }
+
+    fn forget(&self, container: Uuid) {
+        self.inner.forget(container);
+    }
 }
 
 impl Forwarder for Mortal<dyn Forwarder> {

@@ -31,7 +31,8 @@ pub(super) async fn whole(body: Body) -> Result<Bytes, Status> {
 /// A body that is an object: JSON, YAML or protobuf.
 pub(super) async fn object(headers: &HeaderMap, body: Body) -> Result<Value, Status> {
     let media = negotiate::media(headers)?;
-    parsed(media, &whole(body).await?)
+    let value = parsed(media, &whole(body).await?)?;
+    if value.is_object() { Ok(value) } else { Err(Status::bad_request("the body is no object: write a map")) }
 }
 
 /// The same, where there may be none.

@@ -410,6 +410,30 @@ async fn refusals_are_statuses_with_the_right_code_and_reason() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_no_object_is_refused_wherever_one_has_to_be() {
+    let bench = Bench::new();
+    let core = "/api/v1/namespaces/default";
+    for path in [
+        POOLS.to_owned(),
+        format!("{ROOT}/tokens"),
+        format!("{ROOT}/accesstokens"),
+        format!("{core}/secrets"),
+        format!("{core}/events"),
+        "/api/v1/namespaces".into(),
+        "/apis/authentication.k8s.io/v1/selfsubjectreviews".into(),
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".into(),
+        "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews".into(),
+    ] {
+        for body in ["[]", "null", "1", "\"x\"", "true"] {
+            for media in ["application/json", "application/yaml"] {
+                let told = bench.ask("POST", &path, &[("content-type", media)], body).await;
+                assert_eq!((told.code, &told.body["reason"]), (400, &json!("BadRequest")), "{path} {body} {media}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn only_whoever_has_a_token_that_permits_it_is_listened_to() {
     let bench = Bench::new();
     let grant = |role, namespace: Option<&str>| Grant { role, namespace: namespace.map(str::to_owned) };

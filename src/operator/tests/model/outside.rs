@@ -193,6 +193,9 @@ impl Shell for On<dyn Shell> {
     fn probe(&self, at: SocketAddr, container: Uuid, patience: Patience<'_>) -> Result<(), ShellError> {
         self.inner.probe(at, container, patience)
     }
+    fn forget(&self, container: Uuid) {
+        self.inner.forget(container);
+    }
 }
 
 impl On<dyn Forwarder> {
