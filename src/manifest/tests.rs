@@ -299,6 +299,14 @@ fn the_schema_and_the_types_agree() {
 }
 
 #[test]
+fn what_is_missing_at_the_end_is_told_on_the_last_line() {
+    for (text, last) in [("[", 1), ("a\r\n- [", 2), ("a:\n  [", 2), ("\"\u{2028}", 2), ("a\rb", 2)] {
+        assert_eq!(locate::last(text), last, "{text:?}");
+        assert!(read_text(text).problems.iter().all(|problem| (1..=last).contains(&problem.place.line)), "{text:?}");
+    }
+}
+
+#[test]
 fn of_what_is_wrong_with_an_object_so_much_is_told_as_somebody_reads() {
     let many =
         |value: serde_json::Value| (0..10_000).map(|n| (format!("-{n}"), value.clone())).collect::<serde_json::Value>();
@@ -360,7 +368,7 @@ proptest! {
         let damaged = format!("{}{with}{}", &text[..from], &text[to..]);
         let read = read_text(&damaged);
         for problem in read.problems {
-            prop_assert!(problem.place.line <= damaged.lines().count() + 1, "{problem}");
+            prop_assert!(problem.place.line <= locate::last(&damaged), "{problem}");
         }
     }
 }
