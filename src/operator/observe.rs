@@ -1,4 +1,7 @@
 //! Looking at the world, for one container. An error is *unknown*, never *absent*.
+//!
+//! A machine's address is the first one that its card leased, and is recorded before anything is sent to it. A guest may ask
+//! for others: nobody looks (`whatever_a_guest_leases_later_its_address_stays_the_recorded_one`).
 
 use super::Operator;
 use crate::guest::Forward;

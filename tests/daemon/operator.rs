@@ -11,7 +11,7 @@ use anweddol::guest::{Forwarder, Login, Patience, Shell, ShellError, ShellObserv
 use anweddol::hypervisor::fake::{Call, FakeHypervisor, FakeWorld, Options, Wakes};
 use anweddol::model::{
     ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, DEFAULT_NAMESPACE, Event,
-    EventKind, Image, ObjectMeta, Origin, Phase, PoolSpec, PoolStatus, Template,
+    EventKind, Image, Network, ObjectMeta, Origin, Phase, PoolSpec, PoolStatus, Template,
 };
 use anweddol::operator::{self, Clock, Operator};
 use anweddol::plan::container::conditions::STARTED;
@@ -81,6 +81,7 @@ impl Running {
         let mut spec = PoolSpec::of(0, max, Template::of(Image::Iso(image)));
         let mut options = Options { boot: Duration::from_millis(20), ..Options::default() };
         change(&mut spec, &mut options);
+        let addressed = options.network == Network::Nat;
 
         let world = FakeWorld::new(options);
         let store: Arc<dyn Store> = memory();
@@ -110,7 +111,7 @@ impl Running {
             kept_events: Arc::new(10_000.into()),
             clock: Arc::clone(&clock),
             instance: Uuid::new_v4(),
-            addressed: false,
+            addressed,
             quit: CancellationToken::new(),
         });
         let run = Uuid::new_v4();
@@ -276,6 +277,18 @@ async fn a_member_that_did_not_answer_once_is_passed_over_until_it_does() {
     minutes.fetch_add(1, Ordering::SeqCst);
     until("no doubt", || running.doubts.all().is_empty().then_some(())).await;
     assert_eq!(running.api.create(&client()).await.unwrap().uuid, member);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_guest_leases_later_its_address_stays_the_recorded_one() {
+    let running = Running::start(2, |_, options| options.network = Network::Nat);
+    let granted = running.api.create(&client()).await.unwrap();
+    let asked = running.world.calls(Call::Address);
+    assert!(asked > 0);
+    // All passes of its life go by what is recorded.
+    running.destroy(&granted).await;
+    running.until_empty(2).await;
+    assert_eq!(running.world.calls(Call::Address), asked);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@
 //! opening of a new one is looked up: a client that still holds an old one is told that it is over, and what it sends
 //! does not come to the machine that got the port since
 //! (`what_is_left_of_a_machines_connection_never_comes_to_the_next_one_at_its_port` in `tests/libvirt`, and on real
-//! machines `a_port_that_a_machine_had_leads_nowhere_and_then_to_another_one_alone` in `tests/guest`).
+//! machines `a_port_that_a_machine_had_leads_nowhere_and_then_to_the_next_one_alone` in `tests/guest`).
 //!
 //! All of it lives in the kernel: a daemon that starts again finds it. Writing it anew is one transaction that leaves
 //! the sets alone, and connections that are open go on. Where somebody flushed all tables, the next publication makes

@@ -12,6 +12,10 @@
 //! One that does not answer its monitor is asked no more until it does (`bounded.rs`), and costs nobody
 //! else anything. What it forwards ends with it.
 //!
+//! A connection is one of its machine's QEMU from its beginning to its end: one that is still open when the port is closed
+//! ends with the machine, and never comes to the next one at that port
+//! (`a_port_that_a_machine_had_leads_nowhere_and_then_to_the_next_one_alone`).
+//!
 //! QEMU accepts a connection before the guest does: a port that takes connections says nothing about the guest.
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -403,6 +403,8 @@ impl Hypervisor for Libvirt {
             Mode::Embedded { .. } => return Ok(None),
             Mode::System { network, .. } => network.subnet,
         };
+        // Of a lease, its card and its address count, within the network. What a guest calls itself is not even read
+        // (`a_guests_address_is_its_lease_inside_the_network`).
         let leases = self.on_domain(uuid, ffi::leases).map_err(|error| failed("address", uuid, error))?;
         let ours = leases.unwrap_or_default().into_iter().filter(|lease| lease.mac.eq_ignore_ascii_case(mac));
         // A guest may ask for several; the same one has to be found every time.

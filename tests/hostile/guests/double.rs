@@ -197,7 +197,7 @@ impl Guest {
     /// Runs `sudo SCRIPT 'USER' 'PASSWORD' 'PORT'`; of another command nothing is kept.
     fn run(&self, command: &str) {
         let words: Vec<&str> = command.split('\'').collect();
-        if !command.starts_with("sudo ") || matches!(self.manner, Manner::Signal | Manner::Fails) {
+        if !command.starts_with("sudo ") || matches!(self.manner, Manner::Signal | Manner::Fails | Manner::Opens(_)) {
             return;
         }
         if self.manner != Manner::MakesNobody {
@@ -249,6 +249,8 @@ impl server::Handler for Connection {
         session.channel_success(id)?;
         match guest.manner {
             Manner::NoStatus => {}
+            // What it opens comes first, however long that takes.
+            Manner::Opens(_) => return Ok(()),
             Manner::Unending => return session.exit_status_request(id, 0),
             Manner::Signal => {
                 let name = Sig::Custom(RAW.repeat(100));
