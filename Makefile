@@ -6,7 +6,7 @@ MODE ?= embedded
 ROUNDS ?= $(if $(SECONDS),,2000)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test packages nextest check fast doc-tests real soak fuzz bench deb deny clean
+.PHONY: help demo test packages nextest check fast doc-tests real soak fuzz bench deb deny audit clean
 
 help:
 	@echo 'anweddol: temporary, SSH-reachable virtual machines'
@@ -23,7 +23,7 @@ help:
 	@echo '  make bench REAL=1       the same with real guests, in each mode (needs root or sudo)'
 	@echo '  make check              the quick half of it: format, lints, documentation'
 	@echo '  make deb                a Debian package in target/debian: the daemon as a service, its manual, completions'
-	@echo '  make deny               licences, sources and known faults of dependencies (needs cargo-deny and the network)'
+	@echo '  make deny               licences, sources and known faults of dependencies (needs cargo-deny, cargo-audit and the network)'
 	@echo '  make packages           the system packages all of these need; they install them by themselves'
 	@echo '  make clean              removes what was built'
 
@@ -62,7 +62,14 @@ endif
 
 deny:
 	@cargo deny --version >/dev/null 2>&1 || { echo "make deny: run 'cargo install --locked cargo-deny' first" >&2; exit 1; }
-	cargo deny check
+	@cargo audit --version >/dev/null 2>&1 || { echo "make deny: run 'cargo install --locked cargo-audit' first" >&2; exit 1; }
+	cargo deny --locked check
+	$(MAKE) --no-print-directory audit
+
+# Two readers of one list of known faults. What is excepted, and why, is written once, in deny.toml. AUDIT=--no-fetch asks
+# nobody, but reads what was fetched last.
+audit:
+	cargo audit --deny warnings $(AUDIT) $(shell sed -n 's/.*id = "\(RUSTSEC-[0-9-]*\)".*/--ignore \1/p' deny.toml)
 
 clean:
 	cargo clean

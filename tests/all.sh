@@ -88,6 +88,10 @@ run documentation documentation
 if cargo deny --version >/dev/null 2>&1; then
   run dependencies cargo deny --locked check bans licenses sources
 fi
+# What is known of them as of the last 'make deny', which fetches it.
+if cargo audit --version >/dev/null 2>&1 && [ -d "${CARGO_HOME:-$HOME/.cargo}/advisory-db" ]; then
+  run advisories make --no-print-directory audit 'AUDIT=--no-fetch --stale'
+fi
 run tests cargo nextest run --locked
 run crashes env "ANWEDDOL_CRASH_SECONDS=${ANWEDDOL_CRASH_SECONDS:-60}" \
   cargo nextest run --locked --profile crash --no-capture --test crash

@@ -195,3 +195,10 @@ fn records_that_do_not_fit_the_totals_are_damage() {
         assert!(matches!(open(&dir, Options::default()), Err(OpenError::Damaged { .. })));
     }
 }
+
+#[test]
+fn the_copy_that_a_damaged_store_is_read_from_is_nobody_elses() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = salvage::scratch().unwrap().path().metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
