@@ -93,7 +93,7 @@ pub fn socket_path(state_dir: &Path) -> PathBuf {
 /// allocator would keep a heap for every few threads.
 pub fn prepare() {
     libvirt::quiet();
-    memory::few_heaps();
+    memory::frugal();
 }
 
 /// Serves until `stop` is cancelled, or until the store fails; machines live on.

@@ -98,6 +98,8 @@
 //!
 //! Who may name whom is kept by `tests/architecture.rs`.
 
+#[cfg(test)]
+mod allocations;
 pub mod api;
 mod child;
 pub mod cli;

@@ -30,15 +30,17 @@ pub(crate) fn clock_is_synchronised() -> io::Result<bool> {
     }
 }
 
-/// No more heaps than this many, of an allocator that knows the setting; whether it does.
+/// No more heaps than this many, pieces from a size on mapped by themselves, and no more than that unused at the top of a heap:
+/// of an allocator that knows the settings. Whether it does.
 #[cfg(target_env = "gnu")]
-pub(crate) fn limit_heaps(heaps: c_int) -> bool {
-    // SAFETY: it takes two numbers and changes how the allocator makes heaps from now on.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, heaps) == 1 }
+pub(crate) fn limit_heaps(heaps: c_int, large: c_int) -> bool {
+    let settings = [(libc::M_ARENA_MAX, heaps), (libc::M_MMAP_THRESHOLD, large), (libc::M_TRIM_THRESHOLD, large)];
+    // SAFETY: it takes two numbers and changes how the allocator works from now on.
+    settings.into_iter().all(|(setting, value)| unsafe { libc::mallopt(setting, value) } == 1)
 }
 
-/// Other C libraries have no such setting.
+/// Other C libraries have no such settings.
 #[cfg(not(target_env = "gnu"))]
-pub(crate) fn limit_heaps(_heaps: c_int) -> bool {
+pub(crate) fn limit_heaps(_heaps: c_int, _large: c_int) -> bool {
     false
 }

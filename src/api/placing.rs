@@ -12,7 +12,7 @@ use crate::plan::claim;
 use crate::plan::container::about;
 use crate::plan::placement::{self, Asking, Placement};
 use crate::plan::pool::counted;
-use crate::store::records::{self, RecordError, Versioned};
+use crate::store::records::{self, RecordError, UNCOUNTED, Versioned};
 use crate::store::{Index, Shared, Store, Txn};
 
 /// A place, as far as nobody is faster.
@@ -24,6 +24,8 @@ pub(crate) struct Place {
     pub(crate) txn: Txn,
     /// Keeps a member for the claim as long as the transaction is on its way.
     pub(crate) reservation: Option<Reservation>,
+    /// Whether the transaction binds the claim, so that there is nothing more to wait for.
+    pub(crate) binds: bool,
 }
 
 /// What a claim finds in its pool.
@@ -81,12 +83,13 @@ impl Places<'_> {
             };
             let mut claim = claim.clone();
             // With a key to install, a Ready one is not the claim's own yet.
-            let txn = match ready && claim.spec.ssh_public_key.is_none() {
+            let binds = ready && claim.spec.ssh_public_key.is_none();
+            let txn = match binds {
                 true => claims::bind(&mut claim, member, now),
                 false => claims::promise(&mut claim, member, now),
             };
             let container = member.object.metadata.name.clone();
-            return Ok(Found::Member(Place { container, txn, reservation: Some(reservation) }));
+            return Ok(Found::Member(Place { container, txn, reservation: Some(reservation), binds }));
         }
     }
 
@@ -108,7 +111,7 @@ impl Places<'_> {
         let mut counted = pool.object.clone();
         counted.status.containers += 1;
         let txn = birth.txn.unchanged(pool).write(&counted).write(&claim).tell(&[created]);
-        Ok(Place { container, txn, reservation: None })
+        Ok(Place { container, txn, reservation: None, binds: false })
     }
 }
 
@@ -120,26 +123,27 @@ pub(crate) fn members<'a>(
     index.members(&pool.metadata.namespace, &pool.metadata.name)
 }
 
-/// Makes the record of a pool that is not there, with whatever counts against it already.
+/// Makes the record of a pool that is not there, with whatever counts against it already. However many that are: none is
+/// made without a pool, and each that goes without one changes the one key that this number stands on.
 pub(crate) fn make_pool(
     store: &dyn Store,
     metadata: ObjectMeta,
     spec: &PoolSpec,
 ) -> Result<(ContainerPool, Txn), RecordError> {
     let mut pool = ContainerPool { metadata, spec: spec.clone(), status: PoolStatus::default() };
-    let index = store.index()?;
-    pool.status = counted(members(&index, &pool)?.count());
+    // Before the members: whoever goes after this is seen as a change of it.
+    let (last, _) = store.get(UNCOUNTED)?;
+    pool.status = counted(members(&store.index()?, &pool)?.count());
     let absent = Txn::default().absent(&records::key(&pool.object_ref()));
-    let as_counted = members(&index, &pool)?.fold(absent, |txn, member| txn.unchanged(member));
+    let as_counted = match last {
+        Some(last) => absent.key_unchanged(&last),
+        None => absent.absent(UNCOUNTED),
+    };
     let txn = as_counted.write(&pool);
     Ok((pool, txn))
 }
 
 /// A pool, by the name that a claim says.
-pub(crate) fn pool_of(
-    store: &dyn Store,
-    claim: &ContainerClaim,
-) -> Result<Option<Versioned<ContainerPool>>, RecordError> {
-    let object = claim.object_ref();
-    records::get(store, &object.namespace, &claim.spec.pool)
+pub(crate) fn pool_of(store: &dyn Store, claim: &ContainerClaim) -> Result<Option<Shared<ContainerPool>>, RecordError> {
+    Ok(store.index()?.pool(&claim.metadata.namespace, &claim.spec.pool)?.cloned())
 }

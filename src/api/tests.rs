@@ -334,7 +334,7 @@ async fn claims_at_once_take_a_member_each_and_are_committed_together() {
     // One that waited for another's commit, or tried in vain, would wait here for ever.
     let writing = futures::future::join_all(claims.iter().map(|claim| api.write_claim(claim, vec![])));
     let written = tokio::time::timeout(Duration::from_secs(60), writing).await.expect("they wait for each other");
-    let members: HashSet<String> = written.into_iter().map(|place| place.unwrap().0).collect();
+    let members: HashSet<String> = written.into_iter().map(|place| place.unwrap().container).collect();
     assert_eq!(members.len(), 8);
     assert!(bench.containers().iter().all(|c| c.status.phase == Phase::Bound));
 }

@@ -21,8 +21,8 @@ use crate::model::{
 };
 use crate::plan::clock::Clock;
 use crate::plan::placement;
-use crate::store::records::{self, RecordError, Versioned};
-use crate::store::{Change, Store, StoreError, Txn, TxnResult};
+use crate::store::records::{self, RecordError};
+use crate::store::{Change, Shared, Store, StoreError, Txn, TxnResult};
 
 /// How long CREATE waits beyond the boot deadline: for the queue before it and the clean-up after it.
 const CREATE_GRACE: SignedDuration = SignedDuration::from_secs(60);
@@ -198,12 +198,14 @@ impl Api {
         let gates = review.iter().map(|_| REVIEW_GATE.to_owned()).collect();
         let written = self.write_claim(&wish.claim, gates).await;
         let refused = |_: &ApiError| self.metrics.claim(Start::None, Claimed::Refused);
-        let (container, rev, boot_deadline) = written.inspect_err(refused)?;
+        let written = written.inspect_err(refused)?;
         if let Some(review) = review {
-            self.reviewed(&container, review).await?;
+            self.reviewed(&written.container, review).await?;
         }
-        self.bound(&wish.claim, rev, boot_deadline).await?;
-        let granted = self.granted(&container, token)?;
+        if !written.bound {
+            self.bound(&wish.claim, &written).await?;
+        }
+        let granted = self.granted(&written.container, token)?;
         wish.granted = true;
         Ok(granted)
     }
@@ -223,11 +225,7 @@ impl Api {
 
     /// Writes the claim with its place, in one transaction that holds only if nobody was faster, and keeps trying as
     /// long as somebody is. It has no place as long as the pool's free ones are needed for claims that wait.
-    pub(crate) async fn write_claim(
-        &self,
-        claim: &ContainerClaim,
-        gates: Vec<String>,
-    ) -> Result<(String, u64, SignedDuration), ApiError> {
+    pub(crate) async fn write_claim(&self, claim: &ContainerClaim, gates: Vec<String>) -> Result<Written, ApiError> {
         let name = &claim.spec.pool;
         let (mut making, mut counting) = (None, None);
         loop {
@@ -239,11 +237,11 @@ impl Api {
             }
             let pool = match placing::pool_of(&*self.store, claim)? {
                 Some(pool) => pool,
-                None if *name == self.pool => return Err(ApiError::NoPool { pool: name.clone() }),
+                None if *name == self.pool => return Err(self.no_pool()),
                 None => return Err(WishError::NoPool { pool: name.clone() }.into()),
             };
             wishes::allows(&pool.object, claim.spec.ttl_seconds)?;
-            let place = match self.find(&pool.object, claim, !gates.is_empty()).await? {
+            let place = match self.find(&pool.object, claim, !gates.is_empty())? {
                 Found::Member(place) => place,
                 Found::Room if making.is_none() => {
                     making = Some(self.making.lock().await);
@@ -256,40 +254,38 @@ impl Api {
                     return Err(if spec.paused { ApiError::Paused { pool } } else { full });
                 }
             };
-            let Place { container, txn, reservation: _kept_meanwhile } = place;
+            let Place { container, txn, reservation: _kept_meanwhile, binds: bound } = place;
             if let TxnResult::Committed(rev) = self.store.txn(txn.and(allowance.txn)).await? {
                 let boot = SignedDuration::from_secs(pool.object.spec.template.boot_deadline_seconds.into());
-                return Ok((container, rev, boot));
+                return Ok(Written { container, rev, boot, bound });
             }
         }
     }
 
-    async fn find(&self, pool: &ContainerPool, claim: &ContainerClaim, reviewed: bool) -> Result<Found, RecordError> {
-        let (pool, claim, now) = (pool.clone(), claim.clone(), (self.clock)());
-        self.places(move |places| {
-            let ObjectMeta { namespace, name, .. } = &pool.metadata;
-            let ahead = places.store.index()?.waiting(namespace, name)?;
-            places.find(&pool, &claim, ahead, reviewed, now)
-        })
-        .await
+    /// On this very thread: it looks at what is in memory, at no more members than are taken, and a thread of its own for
+    /// each of many claims at once costs more than that.
+    fn find(&self, pool: &ContainerPool, claim: &ContainerClaim, reviewed: bool) -> Result<Found, RecordError> {
+        let (store, births, doubts) = (&*self.store, &*self.births, &*self.doubts);
+        let places = Places { store, births, doubts, reservations: &self.reservations };
+        let ObjectMeta { namespace, name, .. } = &pool.metadata;
+        let ahead = store.index()?.waiting(namespace, name)?;
+        places.find(pool, claim, ahead, reviewed, (self.clock)())
     }
 
     async fn make(
         &self,
-        pool: &Versioned<ContainerPool>,
+        pool: &Shared<ContainerPool>,
         claim: &ContainerClaim,
         gates: &[String],
     ) -> Result<Place, BirthError> {
         let (pool, claim, gates, now) = (pool.clone(), claim.clone(), gates.to_vec(), (self.clock)());
-        self.places(move |places| places.make(&pool, &claim, &gates, now)).await
-    }
-
-    /// Works on a thread that may block: all members are read, for a new machine images too, and ports are tried.
-    async fn places<T: Send + 'static>(&self, work: impl FnOnce(&Places<'_>) -> T + Send + 'static) -> T {
         let (store, births, doubts) = (Arc::clone(&self.store), Arc::clone(&self.births), Arc::clone(&self.doubts));
         let reservations = Arc::clone(&self.reservations);
-        let work =
-            move || work(&Places { store: &*store, births: &births, doubts: &doubts, reservations: &reservations });
+        // On a thread that may block: images are read, and ports are tried.
+        let work = move || {
+            let (store, births, doubts) = (&*store, &*births, &*doubts);
+            Places { store, births, doubts, reservations: &reservations }.make(&pool, &claim, &gates, now)
+        };
         match tokio::task::spawn_blocking(work).await {
             Ok(done) => done,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -297,9 +293,9 @@ impl Api {
     }
 
     /// Waits until the claim is bound, or can never be.
-    async fn bound(&self, claim: &ContainerClaim, rev: u64, boot: SignedDuration) -> Result<(), ApiError> {
-        let waiting = self.follow(claim, rev);
-        let patience = (boot + CREATE_GRACE).unsigned_abs();
+    async fn bound(&self, claim: &ContainerClaim, written: &Written) -> Result<(), ApiError> {
+        let waiting = self.follow(claim, written.rev);
+        let patience = (written.boot + CREATE_GRACE).unsigned_abs();
         let late = || ApiError::NotReady { reason: format!("not within {} s", patience.as_secs()) };
         tokio::time::timeout(patience, waiting).await.map_err(|_| late())?
     }
@@ -393,23 +389,36 @@ impl Api {
     /// Statistics of this run.
     pub fn stat(&self) -> Result<Stat, ApiError> {
         let uptime = (self.clock)().duration_since(self.started).as_secs().max(0).unsigned_abs();
-        let pool = self.pool()?.object;
         let index = self.store.index()?;
+        let pool = index.pool(&self.namespace, &self.pool)?.ok_or_else(|| self.no_pool())?;
+        let pool = &pool.object;
         let room = self.births.room(index.containers()?.map(|c| &c.object), pool.spec.template.memory);
         let waiting = index.waiting(&self.namespace, &self.pool)?;
-        let members = placing::members(&index, &pool)?.map(|read| &read.object);
-        Ok(Stat { uptime, available: placement::available(&pool, members, waiting, room) })
+        let members = placing::members(&index, pool)?.map(|read| &read.object);
+        Ok(Stat { uptime, available: placement::available(pool, members, waiting, room) })
     }
 
-    fn pool(&self) -> Result<Versioned<ContainerPool>, ApiError> {
-        records::get(&*self.store, &self.namespace, &self.pool)?
-            .ok_or_else(|| ApiError::NoPool { pool: self.pool.clone() })
+    fn no_pool(&self) -> ApiError {
+        ApiError::NoPool { pool: self.pool.clone() }
     }
 
     fn read_claim(&self, claim: &ContainerClaim) -> Result<Option<ContainerClaim>, ApiError> {
         let read = records::get::<ContainerClaim>(&*self.store, &self.namespace, &claim.metadata.name)?;
         Ok(read.map(|claim| claim.object))
     }
+}
+
+/// A claim that is written with its place.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// Its machine.
+    pub(crate) container: String,
+    /// By this revision.
+    pub(crate) rev: u64,
+    /// How long the machine may boot.
+    boot: SignedDuration,
+    /// Whether it is bound already.
+    bound: bool,
 }
 
 /// A claim on its way. Dropped before it is granted (the client went away, or it failed), it is withdrawn.

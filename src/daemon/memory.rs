@@ -6,13 +6,18 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 
 use crate::unwrapped::limit_heaps;
 
-/// No more heaps than processors. glibc makes up to eight for each, as threads come, and what is freed in one is of no use
-/// to the others: with the operator's many short-lived threads most of a daemon's memory was such room (measured with 300
-/// simulated machines on two processors: 26 MiB of anonymous memory instead of 44).
-pub(super) fn few_heaps() {
+/// From this size on, a piece of memory is mapped by itself and goes back to the system when it is freed; and so much may
+/// lie unused at the top of a heap. By default glibc learns from what is freed: from the store's buffers, of 8 MiB each, that
+/// they belong into the heap, and that twice as much may lie at its top.
+const LARGE: c_int = 1024 * 1024;
+
+/// No more heaps than processors, and what is freed goes back. glibc makes up to eight heaps for each, as threads come, and
+/// what is freed in one is of no use to the others: with the operator's many short-lived threads most of a daemon's memory
+/// was such room (measured with 300 simulated machines on two processors: 26 MiB of anonymous memory instead of 44).
+pub(super) fn frugal() {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    if !limit_heaps(c_int::try_from(processors).unwrap_or(c_int::MAX)) {
-        tracing::debug!("the allocator makes as many heaps as it likes");
+    if !limit_heaps(c_int::try_from(processors).unwrap_or(c_int::MAX), LARGE) {
+        tracing::debug!("the allocator takes as much memory as it likes");
     }
 }
 

@@ -20,7 +20,7 @@ use crate::plan::drift::{self, Attention, Check, Comparison, Outcome, Owners, Re
 use crate::private_file;
 use crate::store::consistency::{self, Finding};
 use crate::store::records::{self, REGISTRY, RecordError};
-use crate::store::{Kv, Store, Txn};
+use crate::store::{Kv, Shared, Store, Txn};
 
 /// Between the two looks of an examination: longer than a pass takes to do what was just seen to be undone.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -43,14 +43,29 @@ pub struct Inventory {
     pub state_dir: Option<PathBuf>,
 }
 
-/// The records, as read together.
-#[derive(Default)]
+/// The records. Containers and claims are those that everybody shares: a look at a large host is not to take its memory
+/// twice.
 struct Recorded {
-    containers: Vec<Container>,
-    claims: Vec<ContainerClaim>,
+    containers: Vec<Shared<Container>>,
+    claims: Vec<Shared<ContainerClaim>>,
     pools: Vec<ContainerPool>,
     credentials: Vec<Trace>,
     ports: Vec<Trace>,
+}
+
+impl Recorded {
+    fn containers(&self) -> impl Iterator<Item = &Container> + Clone {
+        self.containers.iter().map(|read| &read.object)
+    }
+
+    fn claims(&self) -> impl Iterator<Item = &ContainerClaim> {
+        self.claims.iter().map(|read| &read.object)
+    }
+}
+
+/// Of a key below the registry.
+fn parts(key: &str) -> Vec<&str> {
+    key.strip_prefix(REGISTRY).unwrap_or_default().split('/').collect()
 }
 
 impl Inventory {
@@ -70,7 +85,7 @@ impl Inventory {
         ] {
             listings.push(Listing { kind, found: Ok(found) });
         }
-        Ok((compare(self.instance, &Owners::of(&recorded.containers), &listings), recorded))
+        Ok((compare(self.instance, &Owners::of(recorded.containers()), &listings), recorded))
     }
 
     fn listings(&self) -> Vec<Listing> {
@@ -95,25 +110,29 @@ impl Inventory {
     }
 
     fn recorded(&self) -> Result<Recorded, RecordError> {
-        let mut recorded = Recorded::default();
-        for kv in self.store.list(REGISTRY)?.0 {
-            let rest = kv.key.strip_prefix(REGISTRY).unwrap_or_default();
-            match records::parse_key(&kv.key).map(|object| object.kind) {
-                Some(Kind::Container) => recorded.containers.push(records::decode(&kv)?.object),
-                Some(Kind::ContainerClaim) => recorded.claims.push(records::decode(&kv)?.object),
-                Some(Kind::ContainerPool) => recorded.pools.push(records::decode(&kv)?.object),
-                None => match rest.split('/').collect::<Vec<_>>()[..] {
-                    ["credentials", namespace, name] => {
-                        let whose = Whose::Container(namespace.into(), name.into());
-                        recorded.credentials.push(Trace::new(TraceKind::Credentials, &kv.key, whose));
-                    }
-                    ["ports", port] => {
-                        let holder = records::decode::<Uuid>(&kv)?.object;
-                        recorded.ports.push(Trace::new(TraceKind::Port, port, Whose::Machine(holder)));
-                    }
-                    // Of a newer version, say: nothing that this one made.
-                    _ => {}
-                },
+        let below = |what: &str| self.store.list(&format!("{REGISTRY}{what}/"));
+        // Before the containers: whatever is made meanwhile has its container there.
+        let (logins, held) = (below("credentials")?.0, below("ports")?.0);
+        let pools = records::list_all::<ContainerPool>(&*self.store)?.into_iter().map(|read| read.object).collect();
+        let index = self.store.index()?;
+        let mut recorded = Recorded {
+            containers: index.containers()?.map(Arc::clone).collect(),
+            claims: index.claims()?.map(Arc::clone).collect(),
+            pools,
+            credentials: Vec::with_capacity(logins.len()),
+            ports: Vec::with_capacity(held.len()),
+        };
+        for Kv { key, .. } in logins {
+            // Any other key is of a newer version, say: nothing that this one made.
+            if let ["credentials", namespace, name] = parts(&key)[..] {
+                let whose = Whose::Container(namespace.into(), name.into());
+                recorded.credentials.push(Trace::new(TraceKind::Credentials, &key, whose));
+            }
+        }
+        for kv in held {
+            if let ["ports", port] = parts(&kv.key)[..] {
+                let holder = records::decode::<Uuid>(&kv)?.object;
+                recorded.ports.push(Trace::new(TraceKind::Port, port, Whose::Machine(holder)));
             }
         }
         Ok(recorded)
@@ -225,7 +244,7 @@ impl Inventory {
     fn forgetful(&self, recorded: &Recorded) -> Vec<Attention> {
         let look = |recorded: &Recorded| {
             let domains = self.hypervisor.list().unwrap_or_default();
-            drift::forgetful(&recorded.containers, &recorded.claims, &domains)
+            drift::forgetful(recorded.containers(), recorded.claims(), &domains)
         };
         let before = look(recorded);
         if before.is_empty() {
@@ -279,7 +298,7 @@ impl Doctor for Inventory {
             (seen, recorded) = self.seen()?;
             seen.drifts.retain(|drift| before.contains(drift));
         }
-        let mut attention: Vec<Attention> = attention(&recorded.containers, &recorded.claims, &recorded.pools);
+        let mut attention: Vec<Attention> = attention(recorded.containers(), recorded.claims(), &recorded.pools);
         attention.extend(self.forgetful(&recorded));
         let checks = self.checks(&recorded, &self.store.list("")?.0);
         let time = Some((self.clock)());

@@ -1,5 +1,6 @@
 //! Whom an owner's end wakes: the objects that name it. Built from what the store tells; nothing is decided by it,
-//! because a pass reads the records again.
+//! because a pass reads the records again. A pool's members are not kept in it: their pool alone ends them
+//! ([`crate::plan::owners`]), and there are many of them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,9 +22,9 @@ impl Owned {
 
     /// Takes note of an object as it is now, or was before it went, and says whom that wakes: the dependents of an object
     /// whose end is wished for or has come, and the owners of one that is gone.
-    pub(super) fn note(&mut self, object: &ObjectRef, meta: &ObjectMeta, gone: bool) -> Vec<ObjectRef> {
+    pub(super) fn note(&mut self, object: &ObjectRef, meta: &ObjectMeta, member: bool, gone: bool) -> Vec<ObjectRef> {
         let owners = meta.owner_references.iter();
-        self.set(object, owners.clone().filter(|_| !gone).map(|owner| owner.uid.clone()).collect());
+        self.set(object, owners.clone().filter(|_| !gone && !member).map(|owner| owner.uid.clone()).collect());
         let ending = gone || meta.deleting();
         let dependents = self.dependents.get(&meta.uid.to_string()).filter(|_| ending);
         let owners = owners.filter(|_| gone).filter_map(|owner| owner_ref(&object.namespace, owner));
@@ -79,7 +80,8 @@ mod tests {
     #[test]
     fn an_end_wakes_dependents_and_owners_and_everything_else_nobody() {
         let mut owned = Owned::default();
-        let mut note = |claim: &ContainerClaim, gone: bool| owned.note(&claim.object_ref(), &claim.metadata, gone);
+        let mut note =
+            |claim: &ContainerClaim, gone: bool| owned.note(&claim.object_ref(), &claim.metadata, false, gone);
         let mut owner = claim("owner", None);
         let dependent = claim("dependent", Some(&owner));
         assert_eq!(note(&owner, false), []);
@@ -95,5 +97,18 @@ mod tests {
         assert_eq!(note(&freed, false), []);
         assert_eq!(note(&owner, true), []);
         assert_eq!(note(&dependent, true), [owner.object_ref()]);
+    }
+
+    #[test]
+    fn a_member_wakes_its_pool_when_it_is_gone_and_is_not_kept() {
+        let mut owned = Owned::default();
+        let mut pool = claim("pool", None);
+        let member = claim("member", Some(&pool));
+        let (object, meta) = (member.object_ref(), &member.metadata);
+        assert_eq!(owned.note(&object, meta, true, false), []);
+        assert!(owned.known.is_empty() && owned.dependents.is_empty());
+        pool.metadata.end(Timestamp::UNIX_EPOCH);
+        assert_eq!(owned.note(&pool.object_ref(), &pool.metadata, false, false), []);
+        assert_eq!(owned.note(&object, meta, true, true), [pool.object_ref()]);
     }
 }

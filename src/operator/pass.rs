@@ -6,7 +6,7 @@ use super::{Operator, PassError, Requeue};
 use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectMeta, ObjectRef, Seen};
 use crate::plan::container::{self, Decision, Next, Step, in_use, released, standalone};
 use crate::plan::pool::count_out;
-use crate::store::records::{self, Versioned};
+use crate::store::records::{self, UNCOUNTED, Versioned};
 use crate::store::{Txn, TxnResult};
 
 pub(super) const AT_ONCE: Requeue = Requeue::After(SignedDuration::ZERO);
@@ -160,16 +160,20 @@ impl Operator {
             (None, _) => txn,
         };
         // As long as there is a record of it, it holds its place.
-        let pool = match &c.spec.pool {
-            Some(pool) if decision.next == Next::Remove => {
-                records::get::<ContainerPool>(&*self.store, namespace, pool)?
-            }
-            Some(_) | None => None,
-        };
-        if let Some(pool) = pool {
-            let mut counted = pool.object.clone();
-            count_out(&mut counted.status, c, &decision.status, self.now());
-            txn = txn.unchanged(&pool).write(&counted);
+        if let Some(pool) = c.spec.pool.as_ref().filter(|_| decision.next == Next::Remove) {
+            txn = match records::get::<ContainerPool>(&*self.store, namespace, pool)? {
+                Some(pool) => {
+                    let mut counted = pool.object.clone();
+                    count_out(&mut counted.status, c, &decision.status, self.now());
+                    txn.unchanged(&pool).write(&counted)
+                }
+                // Whoever makes the pool just now counts it, or not.
+                None => {
+                    let pool =
+                        ObjectRef { kind: Kind::ContainerPool, namespace: namespace.clone(), name: pool.clone() };
+                    txn.absent(&records::key(&pool)).put(UNCOUNTED, &c.uuid())
+                }
+            };
         }
         Ok(match self.store.txn(txn).wait()? {
             TxnResult::Committed(_) => Requeue::OnChange,

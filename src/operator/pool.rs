@@ -4,7 +4,7 @@ use super::pass::AT_ONCE;
 use super::{Operator, PassError, Requeue};
 use crate::api::{BirthError, placing};
 use crate::error_chain;
-use crate::model::{Container, ContainerPool};
+use crate::model::ContainerPool;
 use crate::plan::pool::{self, Decision, Hindrance, Next, Outlook};
 use crate::store::records::Versioned;
 use crate::store::{Txn, TxnResult};
@@ -12,18 +12,18 @@ use crate::store::{Txn, TxnResult};
 impl Operator {
     pub(super) fn pass_pool(&self, read: Versioned<ContainerPool>) -> Result<Requeue, PassError> {
         let index = self.store.index()?;
-        let objects: Vec<&Container> = placing::members(&index, &read.object)?.map(|c| &c.object).collect();
         let image = self.births.image_sha256(&read.object.spec.template.image).map_err(|error| error_chain(&error));
         let now = self.now();
-        let decide = |hindrance| {
+        let decide = |hindrance| -> Result<Decision, PassError> {
             let image = image.as_deref().map_err(String::as_str);
-            pool::decide(&read.object, &objects, &Outlook { image, hindrance }, now)
+            let members = placing::members(&index, &read.object)?.map(|read| &read.object);
+            Ok(pool::decide(&read.object, members, &Outlook { image, hindrance }, now))
         };
-        let decision = decide(None);
+        let decision = decide(None)?;
         match &decision.next {
             Next::Make(count) => match self.make(&read, &decision, *count)? {
                 // Hindered before the first, it says so.
-                (0, Some(error)) => self.rest(&read, decide(Some(&hindrance(error)?))),
+                (0, Some(error)) => self.rest(&read, decide(Some(&hindrance(error)?))?),
                 // There may be another one to make.
                 _ => Ok(AT_ONCE),
             },

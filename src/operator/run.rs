@@ -55,6 +55,7 @@ pub async fn run_on(queue: Queue<ObjectRef>, operator: Arc<Operator>, resync: Du
     sweep.notify_one();
     let feeding = tokio::spawn(feed(Arc::clone(&operator), queue.clone(), resync, cancel.clone(), Arc::clone(&sweep)));
     let sweeping = tokio::spawn(sweeps(Arc::clone(&operator), cancel.clone(), sweep));
+    let trimming = tokio::spawn(super::events::trims(Arc::clone(&operator), cancel.clone()));
     let probing = tokio::spawn(super::probe::run(Arc::clone(&operator), queue.clone()));
     let passes = {
         let operator = Arc::clone(&operator);
@@ -64,6 +65,7 @@ pub async fn run_on(queue: Queue<ObjectRef>, operator: Arc<Operator>, resync: Du
     // Only end early by a panic, which is logged where it happens.
     feeding.await.ok();
     sweeping.await.ok();
+    trimming.await.ok();
     probing.await.ok();
 }
 
@@ -193,7 +195,7 @@ fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting, owned
         // One that cannot be read has its pass, which says so.
         if let Some(record) = Record::read(object.kind, last) {
             ends |= record.is_end(gone);
-            let owners = owned.note(&object, record.meta(), gone);
+            let owners = owned.note(&object, record.meta(), record.is_member(), gone);
             let related = record.related(&object, gone, waiting);
             related.into_iter().chain(owners).for_each(|other| queue.add(other));
         }
@@ -226,6 +228,14 @@ impl Record {
             Record::Container(c) => &c.metadata,
             Record::Pool(pool) => &pool.metadata,
             Record::Claim(claim) => &claim.metadata,
+        }
+    }
+
+    /// Whether it is a pool's.
+    fn is_member(&self) -> bool {
+        match self {
+            Record::Container(c) => c.spec.pool.is_some(),
+            Record::Pool(_) | Record::Claim(_) => false,
         }
     }
 
@@ -264,7 +274,9 @@ fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Wait
         *owned = Owned::default();
         let mut objects = Vec::new();
         for c in index.containers()? {
-            owned.add(&c.object);
+            if c.object.spec.pool.is_none() {
+                owned.add(&c.object);
+            }
             objects.push(c.object.object_ref());
         }
         for pool in &pools {

@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use super::records::{
     self, ACCESS_TOKENS, ADMISSION, CLOCK, EVENTS, FOREIGN_EVENTS, INSTANCE, PLAIN, REGISTRY, SEALED, SECRETS, TOKENS,
+    UNCOUNTED,
 };
 use super::{Contents, Kv};
 use crate::model::{
@@ -140,7 +141,7 @@ impl Check {
             self.decode::<Map<String, Value>>(kv);
         } else {
             match key {
-                INSTANCE | ADMISSION => drop(self.decode::<Uuid>(kv)),
+                INSTANCE | ADMISSION | UNCOUNTED => drop(self.decode::<Uuid>(kv)),
                 CLOCK => drop(self.decode::<Anchor>(kv)),
                 _ => self.find(key, "is no key of this program", "a store without it"),
             }

@@ -1,5 +1,5 @@
-//! Containers, claims and access tokens as they are used: decoded once, and found by what they are asked for by: their pool,
-//! or the SHA-256 of their text.
+//! The registry's objects and access tokens as they are used: decoded once, and found by what they are asked for by: their
+//! pool, or the SHA-256 of their text.
 //!
 //! Without it, whoever looks for a member reads and decodes all of them, and the cost of making N containers grows
 //! with the square of N. It is what an informer's cache with its indexers is to a controller of Kubernetes, but it is
@@ -19,18 +19,19 @@ use jiff::Timestamp;
 
 use super::records::{self, ACCESS_TOKENS, RecordError, Versioned};
 use super::{Batch, Change, Kv};
-use crate::model::{Container, ContainerClaim, Kind, Object, ObjectRef};
+use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectRef};
 use crate::plan::claim;
 use crate::plan::placement::{self, Turn};
 
 pub use access_tokens::AccessTokens;
 
-/// Containers, claims and access tokens at one revision.
+/// All objects and access tokens at one revision.
 #[derive(Clone)]
 pub struct Index {
     revision: u64,
     containers: Shelf<Container>,
     claims: Shelf<ContainerClaim>,
+    pools: Shelf<ContainerPool>,
     access_tokens: AccessTokens,
 }
 
@@ -40,8 +41,13 @@ pub type Shared<T> = Arc<Versioned<T>>;
 impl Default for Index {
     /// Of a store that was never written.
     fn default() -> Self {
-        let access_tokens = AccessTokens::default();
-        Index { revision: 1, containers: Shelf::default(), claims: Shelf::default(), access_tokens }
+        Index {
+            revision: 1,
+            containers: Shelf::default(),
+            claims: Shelf::default(),
+            pools: Shelf::default(),
+            access_tokens: AccessTokens::default(),
+        }
     }
 }
 
@@ -89,6 +95,12 @@ impl Index {
         Ok(self.claims.of_pool(namespace, pool)?.map_or(0, OrdMap::len))
     }
 
+    /// A pool, if it is there.
+    pub fn pool(&self, namespace: &str, name: &str) -> Result<Option<&Shared<ContainerPool>>, RecordError> {
+        let object = ObjectRef { kind: Kind::ContainerPool, namespace: namespace.into(), name: name.into() };
+        self.pools.get(&records::key(&object))
+    }
+
     /// All containers, in the order of their namespaces and names.
     pub fn containers(&self) -> Result<impl Iterator<Item = &Shared<Container>>, RecordError> {
         self.containers.all()
@@ -112,7 +124,7 @@ impl Index {
         match object.kind {
             Kind::Container => self.containers.set(key, &object, kv),
             Kind::ContainerClaim => self.claims.set(key, &object, kv),
-            Kind::ContainerPool => {}
+            Kind::ContainerPool => self.pools.set(key, &object, kv),
         }
     }
 }
@@ -124,6 +136,9 @@ trait Placed: Object {
 
     /// Its pool and its place there, if it has one.
     fn place(&self) -> Option<(&str, Self::Place)>;
+
+    /// Gives back the room that its lists have beyond what is in them: it is kept for as long as its record.
+    fn shrink(&mut self);
 }
 
 impl Placed for Container {
@@ -131,6 +146,11 @@ impl Placed for Container {
 
     fn place(&self) -> Option<(&str, Turn)> {
         Some((self.spec.pool.as_deref()?, placement::turn(self)))
+    }
+
+    fn shrink(&mut self) {
+        self.metadata.owner_references.shrink_to_fit();
+        self.status.conditions.shrink_to_fit();
     }
 }
 
@@ -141,6 +161,21 @@ impl Placed for ContainerClaim {
         let (since, name) = claim::turn(self);
         claim::waits(self).then(|| (self.spec.pool.as_str(), (since, name.to_owned())))
     }
+
+    fn shrink(&mut self) {
+        self.metadata.owner_references.shrink_to_fit();
+        self.status.conditions.shrink_to_fit();
+    }
+}
+
+impl Placed for ContainerPool {
+    type Place = ();
+
+    fn place(&self) -> Option<(&str, ())> {
+        None
+    }
+
+    fn shrink(&mut self) {}
 }
 
 /// The objects of a pool, in the order of their places.
@@ -169,6 +204,12 @@ impl<T: Placed> Shelf<T> {
         Ok(self.all.values())
     }
 
+    fn get(&self, key: &str) -> Result<Option<&Shared<T>>, RecordError> {
+        // It says itself what is wrong with it.
+        self.unreadable.get(key).map_or(Ok(()), |kv| records::decode::<T>(kv).map(drop))?;
+        Ok(self.all.get(key))
+    }
+
     fn of_pool(&self, namespace: &str, pool: &str) -> Result<Option<&Row<T>>, RecordError> {
         self.readable(&format!("{}{}/{namespace}/", records::REGISTRY, T::KIND.plural()))?;
         Ok(self.pools.get(&format!("{namespace}/{pool}")))
@@ -188,10 +229,11 @@ impl<T: Placed> Shelf<T> {
             self.leave(&object.namespace, &before.object);
         }
         let Some(kv) = kv else { return };
-        let Ok(read) = records::decode::<T>(kv) else {
+        let Ok(mut read) = records::decode::<T>(kv) else {
             self.unreadable.insert(key.into(), kv.clone());
             return;
         };
+        read.object.shrink();
         let read = Arc::new(read);
         if let Some((pool, place)) = read.object.place() {
             let pool = format!("{}/{pool}", object.namespace);

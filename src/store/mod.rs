@@ -206,7 +206,7 @@ pub trait Store: Send + Sync + 'static {
     fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError>;
     /// All keys below a prefix, in order, and the revision: one snapshot.
     fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError>;
-    /// Containers, claims and access tokens, decoded: what [`Store::list`] would say now, for who needs a few of many. One
+    /// All objects and access tokens, decoded: what [`Store::list`] would say now, for who needs a few of many. One
     /// decoded once and kept: a store that wraps another one passes this on.
     fn index(&self) -> Result<Index, StoreError>;
     /// Hands a transaction to the committer. It is on its way even if the answer is not waited for.

@@ -9,6 +9,7 @@
 //! | `tokens/NAME` | a token of the API |
 //! | `access-tokens/NAME` | an access token of the wire protocol |
 //! | `admission` | the UUID of the machine that the host last admitted |
+//! | `uncounted` | the UUID of the container that last went without a pool to count it |
 //! | `clock` | the anchor of the daemon's time |
 //! | `instance` | this installation's UUID, which its domains bear |
 
@@ -39,6 +40,9 @@ pub const SEALED: &str = "v1:";
 pub const FOREIGN_EVENTS: &str = "events.k8s.io/";
 /// Written by whoever admits a machine to the host, if it is as it was when the machines were counted.
 pub const ADMISSION: &str = "admission";
+/// Written by whoever removes a member whose pool is not there: whoever makes a pool counts its members, and that number
+/// holds if this is as it was before.
+pub const UNCOUNTED: &str = "uncounted";
 /// The anchor of the daemon's time.
 pub const CLOCK: &str = "clock";
 /// This installation's UUID.

@@ -1,18 +1,19 @@
 //! Getting, listing and watching.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::view;
 use super::{ObjectError, Objects};
 use crate::manifest::keep::Present;
 use crate::manifest::selector::Filter;
-use crate::model::{
-    Container, ContainerClaim, ContainerPool, Event, EventKind, Kind, MANAGED_BY, Object, ObjectMeta, ObjectRef,
-};
-use crate::store::records::{self, EVENTS, REGISTRY, RecordError, Versioned};
+use crate::model::{Container, ContainerClaim, ContainerPool, Event, EventKind, Kind, MANAGED_BY, Object, ObjectRef};
+use crate::store::records::{self, EVENTS, REGISTRY, RecordError};
 use crate::store::{Batch, Change, Kv, Store, StoreError, Txn};
 
 /// Objects, and the revision of the store they are of.
@@ -151,36 +152,40 @@ impl Objects {
 
     /// Everything that is there, for whoever keeps manifests applied.
     pub fn present(&self) -> Result<Vec<Present>, ObjectError> {
-        fn add<T: Object>(
-            objects: &Objects,
-            written: impl Fn(&T) -> bool,
-            found: &mut Vec<Present>,
-        ) -> Result<(), ObjectError> {
-            for Versioned { object, .. } in records::list_all::<T>(&*objects.store)? {
-                let meta = object.meta();
-                found.push(Present {
-                    object: object.object_ref(),
-                    managed_by: meta.annotations.get(MANAGED_BY).cloned(),
-                    deleting: meta.deleting(),
-                    written: written(&object),
-                });
-            }
-            Ok(())
+        fn present<T: Object>(object: &T, written: bool) -> Present {
+            let meta = object.meta();
+            let managed_by = meta.annotations.get(MANAGED_BY).cloned();
+            Present { object: object.object_ref(), managed_by, deleting: meta.deleting(), written }
         }
-        let mut found = Vec::new();
-        add::<ContainerPool>(self, |_| true, &mut found)?;
-        add::<Container>(self, |container| container.spec.pool.is_none(), &mut found)?;
-        add::<ContainerClaim>(self, |claim| claim.spec.origin.is_object(), &mut found)?;
+        let pools = records::list_all::<ContainerPool>(&*self.store)?;
+        let mut found: Vec<Present> = pools.iter().map(|read| present(&read.object, true)).collect();
+        let index = self.store.index()?;
+        found.extend(index.containers()?.map(|read| present(&read.object, read.object.spec.pool.is_none())));
+        found.extend(index.claims()?.map(|read| present(&read.object, read.object.spec.origin.is_object())));
         Ok(found)
     }
 
     /// A word whenever an object of these kinds was written by somebody, was deleted, or is gone. Status alone is no
     /// reason. Like every watch, it can end with [`StoreError::Compacted`].
     pub fn rewritten(&self) -> Pin<Box<dyn Stream<Item = Result<(), StoreError>> + Send>> {
-        fn shape(kv: &Kv) -> Option<(i64, bool, Value)> {
-            let record: Value = serde_json::from_slice(&kv.value).ok()?;
-            let meta: ObjectMeta = serde_json::from_value(record["metadata"].clone()).ok()?;
-            Some((meta.generation, meta.deleting(), serde_json::json!([meta.labels, meta.annotations])))
+        /// What somebody writes of a record: all of it is read for every change, so no more of it than this.
+        #[derive(PartialEq, Deserialize)]
+        struct Written {
+            metadata: Meta,
+        }
+        #[derive(PartialEq, Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Meta {
+            #[serde(default)]
+            generation: i64,
+            deletion_timestamp: Option<Timestamp>,
+            #[serde(default)]
+            labels: BTreeMap<String, String>,
+            #[serde(default)]
+            annotations: BTreeMap<String, String>,
+        }
+        fn shape(kv: &Kv) -> Option<Written> {
+            serde_json::from_slice(&kv.value).ok()
         }
         fn rewritten(change: &Change) -> bool {
             records::parse_key(change.key()).is_some()

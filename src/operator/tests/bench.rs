@@ -23,7 +23,7 @@ use crate::guest::{Forwarder, Shell};
 use crate::hypervisor::fake::{self, FakeHypervisor, FakeWorld};
 use crate::hypervisor::{DomainSpec, Hypervisor};
 use crate::model::*;
-use crate::operator::{Operator, Requeue};
+use crate::operator::{Inventory, Operator, Requeue};
 use crate::plan::container::{in_use, released};
 use crate::plan::rebuild::{Found, Rebuilt, rebuild};
 use crate::store::records::{self, EVENTS, REGISTRY};
@@ -238,6 +238,23 @@ impl Bench {
         for object in self.all() {
             self.operator.pass(&object).unwrap();
         }
+    }
+
+    /// One pass.
+    pub(super) fn pass(&self, object: &ObjectRef) {
+        self.operator.pass(object).unwrap();
+    }
+
+    pub(super) fn inventory(&self) -> Inventory {
+        self.operator.inventory(None)
+    }
+
+    pub(super) fn quit(&self) -> CancellationToken {
+        self.operator.quit.clone()
+    }
+
+    pub(super) fn into_operator(self) -> Arc<Operator> {
+        Arc::new(self.operator)
     }
 
     pub(super) fn crash_after(&self, calls: usize) {

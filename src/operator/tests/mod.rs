@@ -6,6 +6,7 @@ mod model;
 mod mortal;
 mod owners;
 mod pools;
+mod scale;
 
 use proptest::prelude::*;
 

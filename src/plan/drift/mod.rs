@@ -105,7 +105,7 @@ impl Owners {
             Whose::Marked(mark) => self.machines.contains(&mark.uid),
             // The port of one that holds another port now is not held by it.
             Whose::Machine(uuid) if trace.kind == TraceKind::Port => {
-                self.ports.iter().any(|(port, holder)| holder == uuid && trace.name == port.to_string())
+                trace.name.parse().is_ok_and(|port: u16| self.ports.get(&port) == Some(uuid))
             }
             Whose::Machine(uuid) => self.machines.contains(uuid),
             Whose::Beginning(digits) => self.beginnings.contains(digits),
@@ -226,8 +226,12 @@ pub fn compare(instance: Uuid, owners: &Owners, listings: &[Listing]) -> Compari
 impl Owners {
     /// What machines that can be used need and do not have.
     fn missing(&self, kind: TraceKind, there: &BTreeSet<&Trace>) -> Vec<Drift> {
+        let there: HashSet<Need<'_>> = there.iter().filter_map(|trace| Need::met_by(trace)).collect();
         let drift = |used: &Used| {
-            let name = used.needs(kind).filter(|_| !there.iter().any(|trace| used.has(trace)))?;
+            let (need, name) = used.needs(kind)?;
+            if there.contains(&need) {
+                return None;
+            }
             let right = format!("{} needs it: its next pass mends that, or takes the machine down", used.title);
             Some(Drift { kind, name, wrong: Wrong::Missing, right })
         };
@@ -236,25 +240,39 @@ impl Owners {
 }
 
 impl Used {
-    /// What it needs of a kind, as it would be called.
-    fn needs(&self, kind: TraceKind) -> Option<String> {
+    /// What it needs of a kind, and how that would be called.
+    fn needs(&self, kind: TraceKind) -> Option<(Need<'_>, String)> {
         match kind {
-            TraceKind::Domain | TraceKind::Credentials => Some(self.uuid.to_string()),
-            TraceKind::Forward | TraceKind::Port => Some(self.port.to_string()),
+            TraceKind::Domain => Some((Need::Domain(self.uuid), self.uuid.to_string())),
+            TraceKind::Credentials => Some((Need::Login(&self.name.0, &self.name.1), self.uuid.to_string())),
+            TraceKind::Forward => Some((Need::Forward(self.port), self.port.to_string())),
+            TraceKind::Port => Some((Need::Port(self.uuid, self.port), self.port.to_string())),
             // They come and go while a machine is used, or are no machine's needs.
             TraceKind::Disk | TraceKind::Save | TraceKind::Log | TraceKind::Socket | TraceKind::Tap => None,
             TraceKind::Lease | TraceKind::Element | TraceKind::Flow | TraceKind::File => None,
         }
     }
+}
 
-    /// Whether this is what it needs of its kind.
-    fn has(&self, trace: &Trace) -> bool {
+/// What a machine needs. Looked up, not searched for: a look at everything takes each trace and each machine once, however
+/// many there are of both.
+#[derive(PartialEq, Eq, Hash)]
+enum Need<'a> {
+    Domain(Uuid),
+    Login(&'a str, &'a str),
+    Forward(u16),
+    Port(Uuid, u16),
+}
+
+impl<'a> Need<'a> {
+    /// What something that is there would be for whoever needs it.
+    fn met_by(trace: &'a Trace) -> Option<Need<'a>> {
         match &trace.whose {
-            Whose::Marked(mark) => mark.uid == self.uuid,
-            Whose::Machine(uuid) => *uuid == self.uuid && trace.name == self.port.to_string(),
-            Whose::Port(port) => *port == self.port,
-            Whose::Container(namespace, name) => (namespace, name) == (&self.name.0, &self.name.1),
-            Whose::Beginning(_) | Whose::Card(_) | Whose::Address(_) | Whose::Nobody | Whose::Others(_) => false,
+            Whose::Marked(mark) => Some(Need::Domain(mark.uid)),
+            Whose::Machine(uuid) => Some(Need::Port(*uuid, trace.name.parse().ok()?)),
+            Whose::Port(port) => Some(Need::Forward(*port)),
+            Whose::Container(namespace, name) => Some(Need::Login(namespace, name)),
+            Whose::Beginning(_) | Whose::Card(_) | Whose::Address(_) | Whose::Nobody | Whose::Others(_) => None,
         }
     }
 }

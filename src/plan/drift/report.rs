@@ -1,5 +1,7 @@
 //! What a doctor tells.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -86,30 +88,36 @@ pub enum Outcome {
 const SETTLED: [(&str, &str); 2] = [("Delivered", "True"), ("Degraded", "False")];
 
 /// What asks for attention: machines whose passes fail, and conditions that only people can settle.
-pub fn attention(containers: &[Container], claims: &[ContainerClaim], pools: &[ContainerPool]) -> Vec<Attention> {
-    let failing = containers.iter().filter(|c| c.status.failures > 0).map(|c| Attention {
+pub fn attention<'a>(
+    containers: impl Iterator<Item = &'a Container> + Clone,
+    claims: impl Iterator<Item = &'a ContainerClaim>,
+    pools: &[ContainerPool],
+) -> Vec<Attention> {
+    let failing = containers.clone().filter(|c| c.status.failures > 0).map(|c| Attention {
         object: c.object_ref().to_string(),
         reason: format!("{} steps in a row failed: {}", c.status.failures, c.status.message),
     });
-    let containers = containers.iter().flat_map(|c| of(c, &c.status.conditions));
-    let claims = claims.iter().flat_map(|claim| of(claim, &claim.status.conditions));
+    let containers = containers.flat_map(|c| of(c, &c.status.conditions));
+    let claims = claims.flat_map(|claim| of(claim, &claim.status.conditions));
     let pools = pools.iter().flat_map(|pool| of(pool, &pool.status.conditions));
     failing.chain(containers).chain(claims).chain(pools).collect()
 }
 
 /// Machines in use whose domain does not bear what their records say: without the store nobody would know of them, or of
 /// what changed last. Where there is no domain, something else is wrong.
-pub fn forgetful(containers: &[Container], claims: &[ContainerClaim], domains: &[DomainSeen]) -> Vec<Attention> {
+pub fn forgetful<'a>(
+    containers: impl Iterator<Item = &'a Container>,
+    claims: impl Iterator<Item = &'a ContainerClaim>,
+    domains: &[DomainSeen],
+) -> Vec<Attention> {
+    let claims: HashMap<_, _> = claims.map(|c| ((&*c.metadata.namespace, &*c.metadata.name), c)).collect();
+    let domains: HashMap<_, _> = domains.iter().map(|domain| (domain.uuid, domain)).collect();
     let bears = |c: &&Container| {
-        let its = |claim: &&ContainerClaim| {
-            claim.metadata.namespace == c.metadata.namespace
-                && c.spec.claim.as_ref() == Some(&claim.metadata.name)
-                && claim.status.container.as_ref() == Some(&c.metadata.name)
-        };
-        let domain = domains.iter().find(|domain| domain.uuid == c.uuid())?;
-        Some(domain.keepsake.as_ref() == Some(&Keepsake::digest(c, claims.iter().find(its))))
+        let claim = c.spec.claim.as_ref().and_then(|name| claims.get(&(&*c.metadata.namespace, &**name)).copied());
+        let claim = claim.filter(|claim| claim.status.container.as_ref() == Some(&c.metadata.name));
+        Some(domains.get(&c.uuid())?.keepsake.as_ref() == Some(&Keepsake::digest(c, claim)))
     };
-    let forgetful = containers.iter().filter(|c| in_use(c) && !c.metadata.deleting() && bears(c) == Some(false));
+    let forgetful = containers.filter(|c| in_use(c) && !c.metadata.deleting() && bears(c) == Some(false));
     let reason = "its domain does not bear its records as they are: were the store lost, it could not be rebuilt";
     forgetful.map(|c| Attention { object: c.object_ref().to_string(), reason: reason.into() }).collect()
 }

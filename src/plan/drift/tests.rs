@@ -221,12 +221,12 @@ fn a_machine_in_use_whose_domain_does_not_bear_its_records_asks_for_attention() 
             state: crate::model::DomainState::Running,
             keepsake,
         };
-        forgetful(std::slice::from_ref(c), &[], &[seen]).len()
+        forgetful([c].into_iter(), [].iter(), &[seen]).len()
     };
     let current = Keepsake::digest(&c, None);
     assert_eq!(told(&c, Some(current.clone())), 0);
     assert_eq!([told(&c, None), told(&c, Some("of before".into()))], [1, 1]);
-    assert!(forgetful(std::slice::from_ref(&c), &[], &[]).is_empty(), "a domain that is gone is told of otherwise");
+    assert!(forgetful([&c].into_iter(), [].iter(), &[]).is_empty(), "a domain that is gone is told of otherwise");
     // What its records say now is not what they said then.
     c.status.login_read_at = Some(Timestamp::UNIX_EPOCH);
     assert_eq!(told(&c, Some(current)), 1);
@@ -248,13 +248,13 @@ fn machines_whose_passes_fail_and_what_only_people_can_settle_ask_for_attention(
         observed_generation: None,
     };
     let mut c = container(Phase::Booting);
-    assert!(attention(&[c.clone()], &[], &[]).is_empty());
+    assert!(attention([c.clone()].iter(), [].iter(), &[]).is_empty());
     c.status.failures = 2;
     c.status.message = "no disk".into();
     c.status.conditions =
         vec![condition("Delivered", "Unknown"), condition("Delivered", "True"), condition("Ready", "False")];
     let said: Vec<String> =
-        attention(&[c], &[], &[]).into_iter().map(|at| format!("{}: {}", at.object, at.reason)).collect();
+        attention([c].iter(), [].iter(), &[]).into_iter().map(|at| format!("{}: {}", at.object, at.reason)).collect();
     assert_eq!(
         said,
         [

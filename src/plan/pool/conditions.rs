@@ -46,7 +46,7 @@ fn trouble(crowd: &Crowd<'_>, status: &PoolStatus, outlook: &Outlook<'_>, next: 
     if let Err(why) = outlook.image {
         return Some((IMAGE_MISSING.into(), why.into()));
     }
-    if crowd.rising.len() as u32 >= crowd.wanted {
+    if crowd.rising >= crowd.wanted {
         return None;
     }
     if let Some(hindrance) = outlook.hindrance {
@@ -67,7 +67,7 @@ fn trouble(crowd: &Crowd<'_>, status: &PoolStatus, outlook: &Outlook<'_>, next: 
 fn image_ready(crowd: &Crowd<'_>, status: &mut PoolStatus, outlook: &Outlook<'_>, now: Timestamp) {
     let (ready, reason, message) = match outlook.image {
         Err(why) => (false, IMAGE_MISSING, why.to_owned()),
-        Ok(sha256) => match crowd.rising.iter().filter(|c| c.spec.machine.image_sha256 != sha256).count() {
+        Ok(sha256) => match crowd.of_other_image {
             0 => (true, "Hashed", format!("SHA-256 {sha256}")),
             n => (true, "ImageChanged", format!("SHA-256 {sha256}; {n} members are made from an earlier image")),
         },
@@ -81,8 +81,7 @@ fn available(crowd: &Crowd<'_>, status: &mut PoolStatus, trouble: Option<&Troubl
     let enough = replicas.saturating_sub(spec.update_strategy.max_unavailable.max(1)).max(replicas.min(1));
     let mut message = format!("{ready} of {replicas} are ready");
     let (there, reason) = if crowd.pool.metadata.deleting() {
-        message =
-            format!("it is being deleted: {} machines are claimed and end with their claims", crowd.claimed.len());
+        message = format!("it is being deleted: {} machines are claimed and end with their claims", crowd.claimed);
         (false, "Deleting")
     } else if replicas > spec.max_containers {
         message = format!("{message}: no more than maxContainers ({}) can ever be", spec.max_containers);

@@ -17,18 +17,18 @@
 
 mod conditions;
 mod count;
+mod crowd;
 mod hash;
 
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Borrow;
-use std::cmp::Reverse;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::backoff;
 use crate::model::{Container, ContainerPool, Event, EventKind, Object, Phase, PoolStatus, RefillWindow, UpdateKind};
+
+use crowd::Crowd;
 
 pub use count::{count_in, count_out, counted};
 pub use hash::template_hash;
@@ -84,21 +84,23 @@ pub struct Hindrance {
     pub message: String,
 }
 
-/// Decides for one pool, given all its containers.
-pub fn decide(
-    pool: &ContainerPool,
-    members: &[impl Borrow<Container>],
+/// Decides for one pool, given all its containers. They are looked at one by one, once, and none is kept but those who
+/// may have to go: a large pool costs no more memory than a small one
+/// (`a_pass_of_a_large_pool_decodes_and_allocates_as_much_as_one_of_a_small_pool`).
+pub fn decide<'a>(
+    pool: &'a ContainerPool,
+    members: impl IntoIterator<Item = &'a Container>,
     outlook: &Outlook<'_>,
     now: Timestamp,
 ) -> Decision {
-    let crowd = Crowd::new(pool, members, outlook);
+    let crowd = Crowd::new(pool, members, outlook, now);
     let mut status = crowd.numbers(now);
     let next = crowd.next(&status, outlook, now);
     let events = crowd.tell_update(&mut status, now);
     let deadline = conditions::write(&crowd, &mut status, outlook, &next, now);
     // Whatever else it waits for, it looks when a member's time is over or its own has run out.
     let look = |at: Timestamp| at.duration_since(now).max(SignedDuration::ZERO);
-    let times = [crowd.first_end(now), deadline].into_iter().flatten().map(look);
+    let times = [crowd.first_end(), deadline].into_iter().flatten().map(look);
     let next = match next {
         Next::Look(after) => Next::Look(times.fold(after, Ord::min)),
         Next::Rest => times.min().map_or(Next::Rest, Next::Look),
@@ -107,72 +109,25 @@ pub fn decide(
     Decision { status, events, next }
 }
 
-/// A pool's containers, by what they are to it.
-struct Crowd<'a> {
-    pool: &'a ContainerPool,
-    /// Names template and image as they are now; as they were, while the image cannot be seen.
-    hash: String,
-    /// Unclaimed, on their way or Ready; whoever is to go first comes first.
-    rising: Vec<&'a Container>,
-    /// How many of them are Ready.
-    ready: u32,
-    /// Those of them that are of an earlier template or image, in the same order.
-    outdated: Vec<&'a Container>,
-    /// Unclaimed and going away.
-    going: Vec<&'a Container>,
-    /// Those of a claim, of any phase.
-    claimed: Vec<&'a Container>,
-    /// How many members there can be: `replicas`, as far as claims leave room for them.
-    wanted: u32,
-}
-
-impl<'a> Crowd<'a> {
-    fn new(pool: &'a ContainerPool, members: &'a [impl Borrow<Container>], outlook: &Outlook<'_>) -> Self {
-        let hash = match outlook.image {
-            Ok(sha256) => template_hash(&pool.spec.template, sha256),
-            Err(_) => pool.status.template_hash.clone(),
-        };
-        let (claimed, free): (Vec<_>, Vec<_>) =
-            members.iter().map(Borrow::borrow).partition(|c: &&Container| c.spec.claim.is_some());
-        let (rising, going): (Vec<_>, Vec<_>) = free.into_iter().partition(|c| {
-            !c.metadata.deleting() && matches!(c.status.phase, Phase::Pending | Phase::Booting | Phase::Ready)
-        });
-        // Not-ready ones go first, then those of an earlier template, then the newest: what took longest to get stays.
-        let mut row: Vec<_> = rising
-            .into_iter()
-            .map(|c| {
-                let newest = Reverse(c.metadata.creation_timestamp);
-                ((is_ready(c), hash::bears(c, &hash), newest, c.metadata.name.as_str()), c)
-            })
-            .collect();
-        row.sort_unstable_by_key(|(key, _)| *key);
-        let ready = row.iter().filter(|((ready, ..), _)| *ready).count() as u32;
-        let outdated = row.iter().filter(|((_, current, ..), _)| !current).map(|(_, c)| *c).collect();
-        let rising: Vec<_> = row.into_iter().map(|(_, c)| c).collect();
-        let room = pool.spec.max_containers.saturating_sub(claimed.len() as u32);
-        let wanted = if pool.metadata.deleting() { 0 } else { pool.spec.replicas.min(room) };
-        Crowd { pool, hash, rising, ready, outdated, going, claimed, wanted }
-    }
-
+impl Crowd<'_> {
     /// As many as wished for, Ready.
     fn filled(&self) -> bool {
-        self.ready == self.wanted && self.rising.len() as u32 == self.wanted
+        self.ready == self.wanted && self.rising == self.wanted
     }
 
     /// Whether members of an earlier template are to be replaced before somebody claims them.
     fn replaces(&self) -> bool {
-        self.pool.spec.update_strategy.kind != UpdateKind::OnReplenish && !self.outdated.is_empty()
+        self.pool.spec.update_strategy.kind != UpdateKind::OnReplenish && self.outdated > 0
     }
 
     fn numbers(&self, now: Timestamp) -> PoolStatus {
         let before = &self.pool.status;
         let ready = self.ready;
-        let bound = |c: &&&Container| c.status.phase == Phase::Bound && !c.metadata.deleting();
         let mut status = PoolStatus {
-            replicas: self.rising.len() as u32,
+            replicas: self.rising,
             ready_replicas: ready,
-            updated_replicas: (self.rising.len() - self.outdated.len()) as u32,
-            bound_containers: self.claimed.iter().filter(bound).count() as u32,
+            updated_replicas: self.rising - self.outdated,
+            bound_containers: self.bound,
             template_hash: self.hash.clone(),
             observed_generation: self.pool.metadata.generation,
             ..before.clone()
@@ -192,9 +147,7 @@ impl<'a> Crowd<'a> {
 
     /// Whether one became Ready, of this template, after the last that failed.
     fn boots_again(&self) -> bool {
-        let after = |at: Timestamp| self.pool.status.failed_at.is_none_or(|failed| at > failed);
-        let all = self.rising.iter().chain(&self.claimed);
-        all.filter(|c| hash::bears(c, &self.hash)).any(|c| c.status.ready_at.is_some_and(after))
+        self.last_ready.is_some_and(|at| self.pool.status.failed_at.is_none_or(|failed| at > failed))
     }
 
     // --- what to do ---
@@ -202,7 +155,7 @@ impl<'a> Crowd<'a> {
     fn next(&self, status: &PoolStatus, outlook: &Outlook<'_>, now: Timestamp) -> Next {
         let pool = self.pool;
         if pool.metadata.deleting() {
-            return match self.rising.first() {
+            return match self.first.container() {
                 Some(member) => release(member),
                 None if pool.status.containers == 0 && pool.metadata.finalizers.is_empty() => Next::Remove,
                 None => Next::Rest,
@@ -211,11 +164,11 @@ impl<'a> Crowd<'a> {
         if pool.spec.paused {
             return Next::Rest;
         }
-        if self.rising.len() as u32 > self.wanted {
-            return release(self.rising[0]);
+        if let Some(first) = self.first.container().filter(|_| self.rising > self.wanted) {
+            return release(first);
         }
-        if let Some(old) = self.rising.iter().find(|c| end(c).is_some_and(|at| at <= now)) {
-            return release(old);
+        if let Some(over) = self.first_over.container() {
+            return release(over);
         }
         if outlook.image.is_err() {
             return Next::Look(HINDERED_POLL);
@@ -226,7 +179,7 @@ impl<'a> Crowd<'a> {
     /// Whom an update lets go now.
     fn replace(&self) -> Option<Next> {
         let strategy = self.pool.spec.update_strategy;
-        let first = *self.outdated.first()?;
+        let first = self.first_outdated.container()?;
         let spare = self.ready > self.wanted.saturating_sub(strategy.max_unavailable.max(1));
         let goes = match strategy.kind {
             UpdateKind::OnReplenish => false,
@@ -238,15 +191,14 @@ impl<'a> Crowd<'a> {
 
     fn make(&self, status: &PoolStatus, outlook: &Outlook<'_>, now: Timestamp) -> Next {
         let spec = &self.pool.spec;
-        let held = (self.rising.len() + self.going.len()) as u32;
+        let held = self.rising + self.going;
         if held >= self.wanted || status.containers >= spec.max_containers {
             return Next::Rest;
         }
-        let old = |c: &&Container| !hash::bears(c, &self.hash);
-        if spec.update_strategy.kind == UpdateKind::Recreate && self.going.iter().any(old) {
+        if spec.update_strategy.kind == UpdateKind::Recreate && self.outdated_going {
             return Next::Rest;
         }
-        let starting = self.rising.len() as u32 - self.ready;
+        let starting = self.rising - self.ready;
         let may_start = spec.refill.max_starting.max(1).saturating_sub(starting);
         if may_start == 0 {
             return Next::Rest;
@@ -270,9 +222,8 @@ impl<'a> Crowd<'a> {
     }
 
     /// When the first member has waited for a claim for as long as it may.
-    fn first_end(&self, now: Timestamp) -> Option<Timestamp> {
-        let alive = !self.pool.spec.paused && !self.pool.metadata.deleting();
-        self.rising.iter().filter_map(|c| end(c)).filter(|at| alive && *at > now).min()
+    fn first_end(&self) -> Option<Timestamp> {
+        self.next_end.filter(|_| !self.pool.spec.paused && !self.pool.metadata.deleting())
     }
 
     // --- what happened ---
@@ -282,7 +233,7 @@ impl<'a> Crowd<'a> {
         if self.pool.spec.paused || self.pool.metadata.deleting() {
             return Vec::new();
         }
-        let outdated = self.outdated.len();
+        let outdated = self.outdated;
         let about = |kind| Event::new(kind, now).regarding(self.pool.object_ref()).detail("template_hash", &*self.hash);
         if outdated > 0 && status.updating.as_ref() != Some(&self.hash) {
             status.updating = Some(self.hash.clone());

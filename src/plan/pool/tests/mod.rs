@@ -400,14 +400,14 @@ fn a_hindered_pool_holds_says_why_and_says_so_until_the_next_attempt() {
     let empty = pool(1, 4, 0);
     let full = Hindrance { reason: "HostFull", message: "no memory".into() };
     let hindered = Outlook { hindrance: Some(&full), ..THERE };
-    let decision = decide(&empty, &[] as &[Container], &hindered, at(9));
+    let decision = decide(&empty, [], &hindered, at(9));
     assert_eq!(decision.next, Next::Look(HINDERED_POLL));
     assert_eq!(said(&decision.status, "Degraded"), ("True", "HostFull", "no memory"));
     assert_eq!(said(&decision.status, "Available").1, "HostFull");
     assert_eq!(decision.status.failures, 0);
     // Again: nothing new to commit.
     let held = committed(&empty, &decision);
-    assert_eq!(decide(&held, &[] as &[Container], &hindered, at(9)).status, held.status);
+    assert_eq!(decide(&held, [], &hindered, at(9)).status, held.status);
     // Not tried, because it waits for something else: it stands.
     let mut waits = held.clone();
     waits.status.retry_at = Some(at(12));
