@@ -33,6 +33,8 @@ pub(crate) struct Home {
     /// Arguments after `serve`.
     args: Vec<String>,
     state: &'static str,
+    /// What its log tells.
+    level: Option<&'static str>,
 }
 
 impl Home {
@@ -54,7 +56,21 @@ impl Home {
         let server = "server: {listen: '127.0.0.1:0', health_listen: '127.0.0.1:0', api_listen: null}";
         let text = format!("state_dir: {}\n{server}\n{config}\n", dir.path().join("s").display());
         fs::write(dir.path().join("config.yaml"), text)?;
-        Ok(Home { dir, args: vec![], state })
+        Ok(Home { dir, args: vec![], state, level: None })
+    }
+
+    /// The same with a log that tells of every step.
+    pub(crate) fn telling_all(self) -> Home {
+        Home { level: Some("anweddol=debug"), ..self }
+    }
+
+    /// What its log tells so far.
+    pub(crate) fn log(&self) -> io::Result<String> {
+        fs::read_to_string(self.log_file())
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().join("log")
     }
 
     /// A pool with so many members ready, and none more, made from a manifest: so many boot at once.
@@ -95,7 +111,7 @@ impl Home {
     /// Starts it, and waits until it says that it serves.
     pub(crate) fn start(&self) -> Result<Daemon> {
         let began = Instant::now();
-        let log = self.dir.path().join("log");
+        let log = self.log_file();
         // A file: reading along would be our work on the same cores.
         let mut command = Command::new(program());
         command.args(["serve", "--config"]).arg(self.dir.path().join("config.yaml"));
@@ -106,6 +122,7 @@ impl Home {
         for name in ["ANWEDDOL_CONFIG", "RUST_LOG", "NOTIFY_SOCKET"] {
             command.env_remove(name);
         }
+        command.envs(self.level.map(|level| ("RUST_LOG", level)));
         let child = command.env("ANWEDDOL_LOG", "json").stderr(File::create(&log)?).spawn()?;
         let mut daemon = Daemon { child, address: String::new(), started_in: Duration::ZERO };
         let address = until(|| {
@@ -157,6 +174,15 @@ pub(crate) fn until<T>(mut look: impl FnMut() -> Result<Option<T>>) -> Result<T>
     }
 }
 
+/// The processor time that a process has used.
+pub(crate) fn cpu(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Its name, in parentheses, may have blanks.
+    let fields: Vec<&str> = stat.rsplit_once(')').ok_or("no stat")?.1.split_whitespace().skip(11).take(2).collect();
+    let ticks = fields.iter().map(|field| field.parse::<u32>()).sum::<std::result::Result<u32, _>>()?;
+    Ok(TICK * ticks)
+}
+
 /// A daemon that serves; ended when dropped, by its number.
 pub(crate) struct Daemon {
     child: Child,
@@ -168,11 +194,7 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// The processor time that it has used.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let stat = self.proc("stat")?;
-        // Its name, in parentheses, may have blanks.
-        let fields: Vec<&str> = stat.rsplit_once(')').ok_or("no stat")?.1.split_whitespace().skip(11).take(2).collect();
-        let ticks = fields.iter().map(|field| field.parse::<u32>()).sum::<std::result::Result<u32, _>>()?;
-        Ok(TICK * ticks)
+        cpu(self.child.id())
     }
 
     /// Its resident memory now, in bytes.

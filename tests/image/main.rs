@@ -103,6 +103,10 @@ fn is_given_to_its_user(boot: Boot<'_>) {
         let output = user.execute("sudo -n id -u; id -un; pwd; sudo -n grep -c ^endpoint /etc/sudoers", PATIENCE).await;
         let output = String::from_utf8(output.unwrap().stdout).unwrap();
         assert_eq!(output, format!("0\n{0}\n/home/{0}\n0\n", who.username));
+        // A login in an emulated guest starts no program anew.
+        let output = user.execute("tr '\\0' ' ' < /proc/$(cat /run/sshd.pid)/cmdline", PATIENCE).await.unwrap();
+        let listener = String::from_utf8(output.stdout).unwrap();
+        assert!(listener.contains("/usr/sbin/sshd -D -r "), "{listener}");
         let output = user.execute("kill -9 $$", PATIENCE).await.unwrap();
         assert_eq!(output.exit, Exit::Signal("KILL".into()));
         user.close().await;

@@ -50,9 +50,10 @@ const ENDPOINT: u32 = 900;
 const ENDPOINT_HASH: &str = "$6$rounds=1000$anweddolendpoint$5KsaFCOuhe02zg.N8NUP15orGAlJg49lv7m8Z9l8hRPSRjfAI5QMUI3nTWoIqF1zdlIbaHBdE7l5yXfpyscs80";
 
 /// Our files: path, permissions, content. Together with the packages they decide the image.
-pub(super) const FILES: [(&str, u32, &str); 18] = [
+pub(super) const FILES: [(&str, u32, &str); 19] = [
     ("bin/anweddol_container_setup.sh", 0o755, include_str!("rootfs/setup.sh")),
     ("etc/rc", 0o755, include_str!("rootfs/rc")),
+    ("etc/sshd", 0o755, include_str!("rootfs/sshd")),
     ("etc/dhcp", 0o755, include_str!("rootfs/dhcp")),
     ("etc/dhcp-event", 0o755, include_str!("rootfs/dhcp-event")),
     ("etc/inittab", 0o644, include_str!("rootfs/inittab")),

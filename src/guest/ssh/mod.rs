@@ -252,6 +252,7 @@ async fn enter(
     password: &str,
     deadline: Instant,
 ) -> Result<Entry, ShellError> {
+    tracing::debug!(%at, username, "asking");
     let stream = reach::reach(at, expect, deadline).await?;
     tracing::debug!(%at, username, "a guest answers");
     let deadline = deadline.min(Instant::now() + LOGIN_PATIENCE);

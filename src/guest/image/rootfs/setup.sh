@@ -82,8 +82,11 @@ while [ "$process" -gt 1 ]; do
         if [ "$key" = PPid: ]; then process=$value; break; fi
     done < "/proc/$process/status"
 done
+# Those of the kernel alone are fifty, and older than `/etc/rc`; numbers that small are not given a second time.
+read -r oldest < /run/rc.pid
 for directory in /proc/[0-9]*; do
     process=${directory#/proc/}
+    [ "$process" -gt "$oldest" ] || continue
     case "$ours" in *" $process "*) continue ;; esac
     while read -r key value rest; do
         if [ "$key" = Uid: ]; then
