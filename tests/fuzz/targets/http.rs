@@ -84,12 +84,12 @@ fn clock() -> Clock {
 }
 
 fn kube(store: &Arc<dyn Store>, seal: &std::path::Path) -> Arc<Kube> {
-    let sealer = Sealer::from_file(seal).expect("a key");
-    let births = Arc::new(Births::new(sealer, Digests::default(), 10_000..=10_003, Arc::new(|_| true)));
+    let sealer = || Sealer::from_file(seal).expect("a key");
+    let plain = Arc::new(Plain::new(Arc::clone(store), clock(), Arc::new(sealer())));
+    let births = Arc::new(Births::new(sealer(), Digests::default(), 10_000..=10_003, Arc::new(|_| true)));
     let (clock, run) = (clock(), Uuid::from_u128(1));
     let objects = Arc::new(Objects::new(Arc::clone(store), Arc::clone(&births), Arc::clone(&clock)));
     let api = Arc::new(Api::new(Arc::clone(store), births, Arc::clone(&clock), run, "default", "default"));
-    let plain = Arc::new(Plain::new(Arc::clone(store), Arc::clone(&clock)));
     let contact = Contact { server: "https://there:6151".into(), authority: "a certificate".into() };
     Arc::new(Kube::new(store, objects, api, plain, clock, Some(contact), CancellationToken::new()))
 }
