@@ -1,5 +1,5 @@
 //! What the system is asked that no library asks safely. With `hypervisor::libvirt::ffi` this is all unsafe code of the
-//! product, which `unsafe_code_is_in_two_modules_and_says_why_it_is_sound` (tests/architecture.rs) keeps so.
+//! product, which `unsafe_code_is_in_these_modules_and_says_why_it_is_sound` (tests/architecture.rs) keeps so.
 
 #![allow(unsafe_code)]
 

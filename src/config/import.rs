@@ -92,7 +92,6 @@ pub fn import(file: Option<&Path>, text: &str) -> Result<Import, ConfigError> {
         Ok(tree) => tree,
         Err(error) => {
             let (message, line, column) = text::apart(&error);
-            let line = line.min(locate::last(text));
             return fail(Problem { line, column, ..Problem::whole(file, message) });
         }
     };

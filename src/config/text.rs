@@ -66,7 +66,6 @@ impl Reader<'_> {
             Ok(tree) => self.tree = tree,
             Err(error) => {
                 let (message, line, column) = apart(&error);
-                let line = line.min(locate::last(self.text));
                 self.problems.push(Problem { line, column, ..Problem::whole(self.file, message) });
                 return None;
             }

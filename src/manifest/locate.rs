@@ -12,12 +12,6 @@ pub(crate) fn place(text: &str, document: usize, path: &[&str]) -> Option<(usize
     Some((place.line(), place.column()))
 }
 
-/// The last line of a text, as YAML counts them. Where something is missing at its end, the parser tells the line after it.
-pub(crate) fn last(text: &str) -> usize {
-    let ends = |c: char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
-    text.matches(ends).count() - text.matches("\r\n").count() + 1
-}
-
 /// The line of a field in a document of a text, or of the nearest thing around it that is there.
 pub(super) fn line(text: &str, document: usize, path: &str) -> usize {
     let path: Vec<&str> = if path.is_empty() { vec![] } else { keys(path) };

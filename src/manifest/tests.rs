@@ -194,7 +194,7 @@ fn what_is_too_long_too_deep_or_no_text_is_refused() {
     for level in 1..30 {
         bomb.push_str(&format!("a{level}: &a{level} [*a{0}, *a{0}, *a{0}, *a{0}]\n", level - 1));
     }
-    assert!(said(&bomb)[0].contains("repetition limit"), "{:?}", said(&bomb));
+    assert!(said(&bomb)[0].contains("aliases make too much"), "{:?}", said(&bomb));
     // Every one of many errors needs its line: there is an end to that.
     let many: String = (0..200).map(|n| format!("    x{n}: 1\n")).collect();
     let problems = said(&format!("{POOL}{many}"));
@@ -299,27 +299,19 @@ fn the_schema_and_the_types_agree() {
 }
 
 #[test]
-fn what_is_missing_at_the_end_is_told_on_the_last_line() {
-    for (text, last) in [("[", 1), ("a\r\n- [", 2), ("a:\n  [", 2), ("\"\u{2028}", 2), ("a\rb", 2)] {
-        assert_eq!(locate::last(text), last, "{text:?}");
-        assert!(read_text(text).problems.iter().all(|problem| (1..=last).contains(&problem.place.line)), "{text:?}");
-    }
-}
-
-#[test]
 fn of_what_is_wrong_with_an_object_so_much_is_told_as_somebody_reads() {
     let many =
         |value: serde_json::Value| (0..10_000).map(|n| (format!("-{n}"), value.clone())).collect::<serde_json::Value>();
-    for (field, wrong) in [
-        ("/metadata/labels", many(1.into())),
-        ("/metadata/labels", many("".into())),
-        ("/metadata/finalizers", vec!["x"; 10_000].into()),
-        ("/spec", many(1.into())),
+    for (part, field, wrong) in [
+        ("metadata", "labels", many(1.into())),
+        ("metadata", "labels", many("".into())),
+        ("metadata", "finalizers", vec!["x"; 10_000].into()),
+        ("spec", "template", many(1.into())),
     ] {
         let mut document = full(Kind::ContainerPool);
-        *document.pointer_mut(field).unwrap() = wrong;
+        document[part][field] = wrong;
         let faults = of_value(Kind::ContainerPool, &document).unwrap_err();
-        assert!((1..=MAX_PROBLEMS + 1).contains(&faults.len()), "{field}: {}", faults.len());
+        assert!((1..=MAX_PROBLEMS + 1).contains(&faults.len()), "{part}.{field}: {}", faults.len());
     }
     let mut document = json!({ "spec": many(1.into()) });
     assert!(prune(Kind::ContainerPool, &mut document).len() < 100);
@@ -329,10 +321,10 @@ fn of_what_is_wrong_with_an_object_so_much_is_told_as_somebody_reads() {
 #[test]
 fn aliases_make_no_more_of_a_text_than_there_is_room_for() {
     let laughs = (1..9).map(|n| format!("{n}: &{n} [{}]\n", vec![format!("*{}", n - 1); 9].join(", ")));
-    let list = format!("- &a [{}]\n{}", "1, ".repeat(10_000), "- *a\n".repeat(10_000));
-    let text = format!("- &a {}\n{}", "a".repeat(100_000), "- *a\n".repeat(100_000));
-    let keys = format!("- &a {}\n{}", "a".repeat(100_000), "- {*a : }\n".repeat(100_000));
-    let many = format!("- &a [{}]\n{}---\n", "1, ".repeat(1000), "- *a\n".repeat(100)).repeat(100);
+    let list = format!("- &a [{}]\n{}", "1, ".repeat(2000), "- *a\n".repeat(2000));
+    let text = format!("- &a {}\n{}", "a".repeat(10_000), "- *a\n".repeat(1000));
+    let keys = format!("- &a {}\n{}", "a".repeat(10_000), "- {*a : }\n".repeat(1000));
+    let many = format!("- &a [{}]\n{}---\n", "1, ".repeat(1000), "- *a\n".repeat(100)).repeat(10);
     let laughs = format!("0: &0 [{}]\n{}", ["x"; 9].join(", "), laughs.collect::<String>());
     for bomb in [laughs, list, text, keys, many] {
         assert!(bomb.len() <= MAX_SIZE);
@@ -368,7 +360,7 @@ proptest! {
         let damaged = format!("{}{with}{}", &text[..from], &text[to..]);
         let read = read_text(&damaged);
         for problem in read.problems {
-            prop_assert!(problem.place.line <= locate::last(&damaged), "{problem}");
+            prop_assert!(problem.place.line <= damaged.lines().count() + 1, "{problem}");
         }
     }
 }

@@ -210,9 +210,9 @@ impl Reader<'_> {
     fn unreadable(&mut self, document: usize, object: Option<ObjectRef>, error: &serde_yaml::Error) {
         let (mut text, mut line) = (error.to_string(), 0);
         if let Some(location) = error.location() {
-            let told = format!(" at line {} column {}", location.line(), location.column());
+            line = location.line();
+            let told = format!(" at line {line} column {}", location.column());
             text.truncate(text.strip_suffix(&told).unwrap_or(&text).len());
-            line = location.line().min(locate::last(self.text));
         }
         let path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '[' | ']' | '_' | '-' | '/');
         let (field, message) = match text.split_once(": ") {

@@ -763,8 +763,12 @@ proptest! {
             walk.c.spec.template.lifetime = lifetime(Some(100), Some(40));
         }
         let mut now = 0;
-        for (seen, outcome, wait, delete) in history {
+        for (mut seen, outcome, wait, delete) in history {
             now += wait;
+            if !probe::wants(&walk.c) {
+                // Nobody asks it yet.
+                seen.answers = Seen::Unknown("nobody asked".into());
+            }
             if delete {
                 walk.c.metadata.deletion_timestamp.get_or_insert(at(now));
             }
