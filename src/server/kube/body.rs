@@ -13,6 +13,8 @@ use crate::manifest;
 
 /// The longest body.
 const LONGEST: usize = manifest::MAX_SIZE;
+/// The longest that is YAML and no JSON: a megabyte of opening brackets costs its parser seconds, and JSON's none.
+const LONGEST_YAML: usize = 128 << 10;
 /// How long a body may take.
 const TIME: Duration = Duration::from_secs(10);
 
@@ -64,6 +66,10 @@ pub(super) fn json(bytes: &[u8]) -> Result<Value, Status> {
 pub(super) fn yaml(bytes: &[u8]) -> Result<Value, Status> {
     if bytes.trim_ascii_start().starts_with(b"{") {
         return json(bytes);
+    }
+    if bytes.len() > LONGEST_YAML {
+        let message = format!("a body in YAML has at most {LONGEST_YAML} bytes: write it in JSON, which has {LONGEST}");
+        return Err(Status::too_large(message));
     }
     manifest::value(bytes).map_err(|error| Status::bad_request(format!("the body is no YAML: {error}")))
 }

@@ -351,6 +351,7 @@ async fn refusals_are_statuses_with_the_right_code_and_reason() {
     let mut many = bench.pool("many");
     many["metadata"]["labels"] = labels.into();
     let many = many.to_string();
+    let aliases = format!("a: &a [{}]\nb: [{}]\n", "1,".repeat(9000), "*a,".repeat(9000));
     let pool = |name: &str| bench.pool(name).to_string();
     let merge = "application/merge-patch+json";
     for (method, path, media, body, code, reason) in [
@@ -370,6 +371,8 @@ async fn refusals_are_statuses_with_the_right_code_and_reason() {
         ("POST", POOLS.into(), json_type, deep.clone(), 400, "BadRequest"),
         ("POST", POOLS.into(), "application/yaml", deep.clone(), 400, "BadRequest"),
         ("POST", POOLS.into(), "application/yaml", "a: &a [*a, *a]".into(), 400, "BadRequest"),
+        ("POST", POOLS.into(), "application/yaml", aliases, 400, "BadRequest"),
+        ("POST", POOLS.into(), "application/yaml", "[".repeat(130 << 10), 413, "RequestEntityTooLarge"),
         ("POST", POOLS.into(), json_type, long.clone(), 413, "RequestEntityTooLarge"),
         ("POST", POOLS.into(), json_type, many, 413, "RequestEntityTooLarge"),
         ("POST", POOLS.into(), "text/plain", pool("b"), 415, "UnsupportedMediaType"),
