@@ -15,37 +15,46 @@ const ITSELF: &str = ".";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSet(BTreeSet<Path>);
 
+/// The most steps of all paths of a set together. A record has room for a third of it; but a path of a hundred steps, which is
+/// told once, is kept in every field below it.
+const MOST_STEPS: usize = 100_000;
+
 /// Why a value is no `FieldsV1`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{key}' is no step of a path in FieldsV1: write f:NAME, k:KEYS, v:VALUE or '.'")]
-pub struct FieldsError {
-    /// What was found.
-    pub key: String,
+pub enum FieldsError {
+    /// A key is no step.
+    #[error("'{key}' is no step of a path in FieldsV1: write f:NAME, k:KEYS, v:VALUE or '.'")]
+    Step {
+        /// What was found.
+        key: String,
+    },
+    /// It is more than any object has.
+    #[error("it has more fields, or deeper ones, than any object")]
+    TooMany,
 }
 
 impl FieldSet {
     /// Reads `FieldsV1`.
     pub fn from_value(value: &Value) -> Result<FieldSet, FieldsError> {
-        let mut set = FieldSet::default();
-        set.read(value, &mut Vec::new())?;
+        let (mut set, mut left) = (FieldSet::default(), MOST_STEPS);
+        set.read(value, &mut Vec::new(), &mut left)?;
         Ok(set)
     }
 
-    fn read(&mut self, value: &Value, path: &mut Path) -> Result<(), FieldsError> {
-        let Value::Object(map) = value else { return Err(FieldsError { key: value.to_string() }) };
-        if map.is_empty() && !path.is_empty() {
+    fn read(&mut self, value: &Value, path: &mut Path, left: &mut usize) -> Result<(), FieldsError> {
+        let Value::Object(map) = value else { return Err(FieldsError::Step { key: value.to_string() }) };
+        // The object as a whole is no field of it.
+        if !path.is_empty() && (map.is_empty() || map.contains_key(ITSELF)) {
+            *left = left.checked_sub(path.len()).ok_or(FieldsError::TooMany)?;
             self.0.insert(path.clone());
         }
-        for (key, value) in map {
-            match key.split_once(':') {
-                None if key == ITSELF => drop(self.0.insert(path.clone())),
-                Some(("f" | "k" | "v" | "i", _)) => {
-                    path.push(key.clone());
-                    self.read(value, path)?;
-                    path.pop();
-                }
-                _ => return Err(FieldsError { key: key.clone() }),
-            }
+        for (key, value) in map.iter().filter(|(key, _)| *key != ITSELF) {
+            let Some(("f" | "k" | "v" | "i", _)) = key.split_once(':') else {
+                return Err(FieldsError::Step { key: key.clone() });
+            };
+            path.push(key.clone());
+            self.read(value, path, left)?;
+            path.pop();
         }
         Ok(())
     }

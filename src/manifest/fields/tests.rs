@@ -341,6 +341,18 @@ fn set_in(kept: &Kept, (manager, operation): (usize, Operation)) -> FieldSet {
     found.map(|entry| FieldSet::from_value(&entry.fields_v1).unwrap()).unwrap_or_default()
 }
 
+#[test]
+fn a_set_that_is_more_than_any_object_has_is_none() {
+    let leaves: serde_json::Map<String, Value> = (0..2000).map(|n| (format!("f:{n}"), json!({}))).collect();
+    let deep = |depth: usize| (0..depth).fold(Value::from(leaves.clone()), |below, _| json!({ "f:a": below }));
+    assert!(FieldSet::from_value(&deep(5)).is_ok());
+    assert_eq!(FieldSet::from_value(&deep(100)), Err(FieldsError::TooMany));
+    let body = json!({ "metadata": { "managedFields": [{ "manager": "a", "operation": "Update", "apiVersion": API_VERSION,
+        "fieldsType": FIELDS_TYPE, "fieldsV1": deep(100) }] } });
+    assert_eq!(told(&body, &[]), None);
+    assert_eq!(FieldSet::from_value(&json!({ ".": {} })), Ok(FieldSet::default()), "the object itself is no field");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
