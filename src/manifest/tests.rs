@@ -194,7 +194,7 @@ fn what_is_too_long_too_deep_or_no_text_is_refused() {
     for level in 1..30 {
         bomb.push_str(&format!("a{level}: &a{level} [*a{0}, *a{0}, *a{0}, *a{0}]\n", level - 1));
     }
-    assert!(said(&bomb)[0].contains("repetition limit"), "{:?}", said(&bomb));
+    assert!(said(&bomb)[0].contains("aliases make too much"), "{:?}", said(&bomb));
     // Every one of many errors needs its line: there is an end to that.
     let many: String = (0..200).map(|n| format!("    x{n}: 1\n")).collect();
     let problems = said(&format!("{POOL}{many}"));
@@ -302,16 +302,16 @@ fn the_schema_and_the_types_agree() {
 fn of_what_is_wrong_with_an_object_so_much_is_told_as_somebody_reads() {
     let many =
         |value: serde_json::Value| (0..10_000).map(|n| (format!("-{n}"), value.clone())).collect::<serde_json::Value>();
-    for (field, wrong) in [
-        ("/metadata/labels", many(1.into())),
-        ("/metadata/labels", many("".into())),
-        ("/metadata/finalizers", vec!["x"; 10_000].into()),
-        ("/spec", many(1.into())),
+    for (part, field, wrong) in [
+        ("metadata", "labels", many(1.into())),
+        ("metadata", "labels", many("".into())),
+        ("metadata", "finalizers", vec!["x"; 10_000].into()),
+        ("spec", "template", many(1.into())),
     ] {
         let mut document = full(Kind::ContainerPool);
-        *document.pointer_mut(field).unwrap() = wrong;
+        document[part][field] = wrong;
         let faults = of_value(Kind::ContainerPool, &document).unwrap_err();
-        assert!((1..=MAX_PROBLEMS + 1).contains(&faults.len()), "{field}: {}", faults.len());
+        assert!((1..=MAX_PROBLEMS + 1).contains(&faults.len()), "{part}.{field}: {}", faults.len());
     }
     let mut document = json!({ "spec": many(1.into()) });
     assert!(prune(Kind::ContainerPool, &mut document).len() < 100);
@@ -323,7 +323,7 @@ fn aliases_make_no_more_of_a_text_than_there_is_room_for() {
     let laughs = (1..9).map(|n| format!("{n}: &{n} [{}]\n", vec![format!("*{}", n - 1); 9].join(", ")));
     let list = format!("- &a [{}]\n{}", "1, ".repeat(10_000), "- *a\n".repeat(10_000));
     let text = format!("- &a {}\n{}", "a".repeat(100_000), "- *a\n".repeat(100_000));
-    let keys = format!("- &a {}\n{}", "a".repeat(100_000), "- {*a : }\n".repeat(100_000));
+    let keys = format!("- &a {}\n{}", "a".repeat(100_000), "- {*a : }\n".repeat(50_000));
     let many = format!("- &a [{}]\n{}---\n", "1, ".repeat(1000), "- *a\n".repeat(100)).repeat(100);
     let laughs = format!("0: &0 [{}]\n{}", ["x"; 9].join(", "), laughs.collect::<String>());
     for bomb in [laughs, list, text, keys, many] {

@@ -170,11 +170,29 @@ fn what_cannot_be_is_told_with_the_old_line() {
     }
 }
 
-/// A comment is one line, or it would be no comment.
+/// A comment is one line, or it would be no comment; YAML ends a line with more than a line feed.
 #[test]
 fn a_value_of_several_lines_does_not_leave_its_comment() {
-    let (config, import) = good("container: {container_iso_path: \"/a\\nserver: {local_api: false}\"}");
-    assert!(config.server.local_api, "{}", import.config);
+    for end in ["\\n", "\\r", "\\N", "\\L", "\\P", "\u{2028}"] {
+        let path = format!("/a{end}server: {{local_api: false}}");
+        let tls = "enable_ssl: true, listen_port: 1, ssl_pem_private_key_file_path: /k";
+        for old in [
+            format!("container: {{container_iso_path: \"{path}\"}}"),
+            format!("web_server: {{{tls}, ssl_pem_certificate_file_path: \"{path}\"}}"),
+            format!("ip_filter: {{enabled: false, denied_ip_list: [\"{path}\"]}}"),
+        ] {
+            let (config, import) = good(&old);
+            assert!(config.server.local_api, "{}", import.config);
+            let told: Vec<String> = import.keys.iter().map(Note::text).collect();
+            assert!(!told.iter().any(|line| line.contains(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'])), "{told:?}");
+        }
+    }
+}
+
+#[test]
+fn a_key_of_the_old_file_is_told_without_what_a_terminal_would_obey() {
+    let (_, import) = good("server: {listen_port: 6150, \"\\e[31m\\n\": 1}");
+    assert_eq!(import.keys[1].key, "server.\\u{1b}[31m\\n");
 }
 
 #[test]
