@@ -6,7 +6,7 @@ MODE ?= embedded
 ROUNDS ?= $(if $(SECONDS),,2000)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test packages nextest check fast doc-tests real soak bench deb deny clean
+.PHONY: help demo test packages nextest check fast doc-tests real soak fuzz bench deb deny clean
 
 help:
 	@echo 'anweddol: temporary, SSH-reachable virtual machines'
@@ -17,6 +17,7 @@ help:
 	@echo '  make soak ROUNDS=n      only the crash suite, so many kills: what was lost, leaked, told twice, the time to ready'
 	@echo '  make soak SECONDS=n     the same for so long'
 	@echo '  make soak REAL=n        the same with real guests and SSH sessions, so many kills in each mode (needs root or sudo)'
+	@echo '  make fuzz SECONDS=n     each target of the fuzzer for so long (60); TARGETS=... for some (needs a nightly Rust)'
 	@echo '  make bench NAMES=...    whole paths measured beside what they cannot cost less than: stat, create, claim, burst,'
 	@echo '                          converge, restart, idle, http; without NAMES all of them, a quarter of an hour'
 	@echo '  make bench REAL=1       the same with real guests, in each mode (needs root or sudo)'
@@ -42,6 +43,9 @@ test:
 
 soak: packages
 	@tests/soak.sh '$(ROUNDS)' '$(SECONDS)' '$(REAL)'
+
+fuzz: packages
+	@tests/fuzz/run.sh '$(or $(SECONDS),60)' $(TARGETS)
 
 deb: packages
 	cargo build --locked --release
