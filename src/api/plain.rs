@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `plain/namespaces/NAME` | a namespace ([`super::namespaces`]) |
 //! | `plain/leases/NAMESPACE/NAME` | as it is called |
-//! | `plain/secrets/NAMESPACE/NAME` | the same, sealed ([`record`]) |
+//! | `plain/secrets/NAMESPACE/NAME` | the same, sealed ([`Sealer::seal_record`]) |
 //! | `events.k8s.io/NAMESPACE/NAME` | an event that a client told, beside the log in `events/`: one watch sees both |
 
 mod kinds;
