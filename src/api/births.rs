@@ -73,7 +73,7 @@ pub struct Birth {
 
 /// Chooses what is a container's own.
 pub struct Births {
-    sealer: Sealer,
+    sealer: Arc<Sealer>,
     digests: Digests,
     ports: RangeInclusive<u16>,
     is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
@@ -95,7 +95,7 @@ impl Births {
         is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
     ) -> Self {
         let (seen, stopping) = (Mutex::default(), AtomicBool::default());
-        let (fresh, host) = (Arc::new(Uuid::new_v4), Arc::new(Unlimited));
+        let (fresh, host, sealer) = (Arc::new(Uuid::new_v4), Arc::new(Unlimited), Arc::new(sealer));
         Births { sealer, digests, ports, is_free, fresh, host, seen, stopping }
     }
 
@@ -115,8 +115,8 @@ impl Births {
         self.digests.sha256(image)
     }
 
-    /// What passwords are sealed with.
-    pub fn sealer(&self) -> &Sealer {
+    /// What secrets are sealed with.
+    pub fn sealer(&self) -> &Arc<Sealer> {
         &self.sealer
     }
 

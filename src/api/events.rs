@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::objects::read::{changes, selected};
 use super::objects::{Changes, Listed};
-use super::plain::{PlainError, PlainKind, PlainRef, view};
+use super::plain::record;
+use super::plain::{PlainError, PlainKind, PlainRef};
 use crate::manifest::selector::Filter;
 use crate::model::{API_VERSION, DEFAULT_NAMESPACE, Event, EventKind, ObjectRef};
 use crate::store::records::{self, EVENTS, FOREIGN_EVENTS, RecordError};
@@ -176,7 +177,7 @@ type Known = HashMap<ObjectRef, Option<(String, Timestamp)>>;
 
 fn shown(store: &dyn Store, known: &mut Known, kv: &Kv) -> Result<Option<Value>, RecordError> {
     if kv.key.starts_with(FOREIGN_EVENTS) {
-        return Ok(Some(view(PlainKind::Event, kv)?));
+        return Ok(Some(record::shown(PlainKind::Event, records::decode(kv)?.object, kv.mod_rev)));
     }
     let Some(number) = kv.key.strip_prefix(EVENTS).and_then(|digits| digits.parse().ok()) else { return Ok(None) };
     let event = records::decode::<Event>(kv)?.object;
@@ -298,6 +299,7 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
+    use crate::api::Sealer;
     use crate::api::objects::WatchEvent;
     use crate::api::plain::Plain;
     use crate::model::{ContainerPool, Image, Kind, Object, ObjectMeta, PoolSpec, PoolStatus, Template};
@@ -349,7 +351,7 @@ mod tests {
     async fn one_watch_sees_the_log_and_what_clients_tell_in_order() {
         let store: Arc<dyn Store> = memory();
         let events = Events::new(Arc::clone(&store));
-        let plain = Plain::new(Arc::clone(&store), Arc::new(|| at(100)));
+        let plain = Plain::new(Arc::clone(&store), Arc::new(|| at(100)), Sealer::fresh());
         let revision = events.list(Face::Core, None, &Filter::default()).unwrap().revision;
         let mut watch = events.watch(Face::Core, None, Filter::default(), revision);
         store.txn(Txn::default().tell(&[about(100)])).await.unwrap();

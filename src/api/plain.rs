@@ -5,10 +5,12 @@
 //! | key | what |
 //! | --- | --- |
 //! | `plain/namespaces/NAME` | a namespace ([`super::namespaces`]) |
-//! | `plain/leases/NAMESPACE/NAME`, `plain/secrets/NAMESPACE/NAME` | as they are called |
+//! | `plain/leases/NAMESPACE/NAME` | as it is called |
+//! | `plain/secrets/NAMESPACE/NAME` | the same, sealed ([`Sealer::seal_record`]) |
 //! | `events.k8s.io/NAMESPACE/NAME` | an event that a client told, beside the log in `events/`: one watch sees both |
 
 mod kinds;
+pub(super) mod record;
 
 #[cfg(test)]
 mod tests;
@@ -20,16 +22,18 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::Sealer;
 use super::objects::read::{changes, selected};
 use super::objects::{Changes, Listed};
 use crate::manifest::patch;
 use crate::manifest::selector::Filter;
 use crate::plan::clock::Clock;
 use crate::store::records::RecordError;
-use crate::store::{Kv, Store, Txn, TxnResult};
+use crate::store::{Kv, Store, StoreError, Txn, TxnResult};
 
 use kinds::LONGEST_NAME;
 pub use kinds::{PlainError, PlainKind, PlainRef, valid_plain_name};
+use record::{shown, view};
 
 /// A change of one of them.
 #[derive(Clone, Debug)]
@@ -55,27 +59,26 @@ pub struct Preconditions {
 pub struct Plain {
     store: Arc<dyn Store>,
     clock: Clock,
-}
-
-/// A record as it is shown.
-pub(super) fn view(kind: PlainKind, kv: &Kv) -> Result<Value, RecordError> {
-    let unreadable = |source| RecordError::Unreadable { key: kv.key.clone(), source };
-    let mut object: Value = serde_json::from_slice(&kv.value).map_err(unreadable)?;
-    object["metadata"]["resourceVersion"] = kv.mod_rev.to_string().into();
-    let mut shown = Map::from_iter([
-        ("kind".to_owned(), Value::from(kind.kind())),
-        ("apiVersion".to_owned(), Value::from(kind.api_version())),
-    ]);
-    if let Value::Object(fields) = object {
-        shown.extend(fields.into_iter().filter(|(name, _)| name != "kind" && name != "apiVersion"));
-    }
-    Ok(shown.into())
+    sealer: Arc<Sealer>,
 }
 
 impl Plain {
-    /// Those of a store.
-    pub fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
-        Plain { store, clock }
+    /// Those of a store, of which the secrets are sealed.
+    pub fn new(store: Arc<dyn Store>, clock: Clock, sealer: Arc<Sealer>) -> Self {
+        Plain { store, clock, sealer }
+    }
+
+    /// Seals what a version before sealing wrote, and says of how many secrets.
+    pub async fn seal(&self) -> Result<usize, StoreError> {
+        record::seal_all(&*self.store, &self.sealer).await
+    }
+
+    fn view(&self, kind: PlainKind, kv: &Kv) -> Result<Value, RecordError> {
+        view(&self.sealer, kind, kv)
+    }
+
+    fn put(&self, txn: Txn, kind: PlainKind, key: &str, object: &Value) -> Txn {
+        record::put(txn, &self.sealer, kind, key, object)
     }
 
     pub(super) fn store(&self) -> &dyn Store {
@@ -85,20 +88,21 @@ impl Plain {
     /// One of them.
     pub fn get(&self, object: &PlainRef) -> Result<Value, PlainError> {
         let kv = self.store.get(&object.key())?.0.ok_or_else(|| PlainError::NotFound(object.clone()))?;
-        Ok(view(object.kind, &kv)?)
+        Ok(self.view(object.kind, &kv)?)
     }
 
     /// Those of a kind that are meant, in a namespace or in all of them.
     pub fn list(&self, kind: PlainKind, namespace: Option<&str>, filter: &Filter) -> Result<Listed, PlainError> {
         let (kvs, revision) = self.store.list(&kind.prefix(namespace))?;
-        let items = kvs.iter().map(|kv| view(kind, kv)).collect::<Result<Vec<_>, _>>()?;
+        let items = kvs.iter().map(|kv| self.view(kind, kv)).collect::<Result<Vec<_>, _>>()?;
         Ok(Listed { items: items.into_iter().filter(|item| filter.takes(item)).collect(), revision })
     }
 
     /// Every change of them after a revision.
     pub fn watch(&self, kind: PlainKind, namespace: Option<&str>, filter: Filter, after: u64) -> Changes {
+        let sealer = Arc::clone(&self.sealer);
         changes(&*self.store, &kind.prefix(namespace), after, move |change, rev| {
-            selected(change, rev, |kv| Ok(Some(view(kind, kv)?).filter(|value| filter.takes(value))))
+            selected(change, rev, |kv| Ok(Some(view(&sealer, kind, kv)?).filter(|value| filter.takes(value))))
         })
     }
 
@@ -126,7 +130,7 @@ impl Plain {
             made["type"] = "Opaque".into();
         }
         let key = object.key();
-        let mut txn = Txn::default().absent(&key).put(&key, &made);
+        let mut txn = self.put(Txn::default().absent(&key), kind, &key, &made);
         let there = self.store.list(&kind.prefix(None))?.0;
         if there.len() >= kind.most() && kind != PlainKind::Event {
             return Err(PlainError::TooMany { kind, most: kind.most() });
@@ -137,11 +141,11 @@ impl Plain {
         if dry_run {
             return match self.store.get(&key)?.0 {
                 Some(_) => Err(PlainError::Exists(object)),
-                None => Ok(shown(kind, &made, 0)?),
+                None => Ok(shown(kind, made, 0)),
             };
         }
         match self.store.txn(txn).await? {
-            TxnResult::Committed(rev) => Ok(shown(kind, &made, rev)?),
+            TxnResult::Committed(rev) => Ok(shown(kind, made, rev)),
             TxnResult::Conflict { .. } => Err(PlainError::Exists(object)),
         }
     }
@@ -151,7 +155,7 @@ impl Plain {
         let key = object.key();
         loop {
             let kv = self.store.get(&key)?.0.ok_or_else(|| PlainError::NotFound(object.clone()))?;
-            let before = view(object.kind, &kv)?;
+            let before = self.view(object.kind, &kv)?;
             let mut after = match edit {
                 Edit::Replace(value) => value.clone(),
                 Edit::Merge(change) => patch::merge(&before, change)?,
@@ -173,12 +177,13 @@ impl Plain {
                 after["spec"] = before["spec"].clone();
                 after["status"] = before["status"].clone();
             }
-            let after_shown = shown(object.kind, &after, kv.mod_rev)?;
+            let after_shown = shown(object.kind, after.clone(), kv.mod_rev);
             if dry_run || after_shown == before {
                 return Ok(after_shown);
             }
-            match self.store.txn(Txn::default().key_unchanged(&kv).put(&key, &after)).await? {
-                TxnResult::Committed(rev) => return Ok(shown(object.kind, &after, rev)?),
+            let txn = self.put(Txn::default().key_unchanged(&kv), object.kind, &key, &after);
+            match self.store.txn(txn).await? {
+                TxnResult::Committed(rev) => return Ok(shown(object.kind, after, rev)),
                 TxnResult::Conflict { .. } => {}
             }
         }
@@ -198,7 +203,11 @@ impl Plain {
         let key = object.key();
         loop {
             let kv = self.store.get(&key)?.0.ok_or_else(|| PlainError::NotFound(object.clone()))?;
-            let mut last = view(object.kind, &kv)?;
+            let mut last = match self.view(object.kind, &kv) {
+                // What nobody can open any more can still be cleared away, but not if it has to be a certain one.
+                Err(RecordError::Unopened { .. }) => shown(object.kind, tidied(object)?, kv.mod_rev),
+                read => read?,
+            };
             for (field, wanted) in [("uid", &conditions.uid), ("resourceVersion", &conditions.resource_version)] {
                 if wanted.as_ref().is_some_and(|wanted| last["metadata"][field] != *wanted) {
                     return Err(PlainError::Conflict(object.clone()));
@@ -215,7 +224,7 @@ impl Plain {
                 if let Some(meta) = record["metadata"].as_object_mut() {
                     meta.shift_remove("resourceVersion");
                 }
-                txn = txn.put(&key, &record);
+                txn = self.put(txn, object.kind, &key, &record);
             } else {
                 txn = txn.delete(&key);
             }
@@ -230,9 +239,11 @@ impl Plain {
     }
 }
 
-fn shown(kind: PlainKind, object: &Value, rev: u64) -> Result<Value, RecordError> {
-    let value = object.to_string().into_bytes();
-    view(kind, &Kv { key: String::new(), value: value.into(), create_rev: rev, mod_rev: rev })
+/// An object of which nothing is known but its name.
+fn tidied(object: &PlainRef) -> Result<Value, PlainError> {
+    let mut named = json!({});
+    tidy(&mut named, object)?;
+    Ok(named)
 }
 
 fn seconds(at: jiff::Timestamp) -> String {

@@ -1,7 +1,7 @@
-//! Passwords at rest: sealed with a key that is kept apart from the records, in its own file.
+//! Secrets at rest: sealed with a key that is kept apart from the records, in its own file.
 //!
-//! AES-256-GCM with a random nonce for every text. The container's UUID is authenticated with it, so that a sealed
-//! password copied into another record opens nothing.
+//! AES-256-GCM with a random nonce for every secret. Whose it is, is authenticated with it, so that one copied into another
+//! record opens nothing: of a password that is its container's UUID, of a whole record its key in the store.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,10 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::private_file::{self, PrivateFileError};
+use crate::store::records::SEALED;
 
 /// Before everything sealed, and before the key in its file: what is read, is read by the rules it was written by.
-const VERSION: &str = "v1:";
+const VERSION: &str = SEALED;
 const KEY_LEN: usize = 32;
 /// A key file is one line of some 50 characters.
 const KEY_FILE_MAX: usize = 256;
@@ -45,16 +46,16 @@ pub enum SealError {
         path: PathBuf,
     },
     /// It was sealed by a later version of this program, or not at all.
-    #[error("the secret of {uuid} is not in a form that this program knows")]
+    #[error("the secret of {whose} is not in a form that this program knows")]
     Form {
-        /// Whose it should be.
-        uuid: Uuid,
+        /// A container's UUID, or a record's key.
+        whose: String,
     },
-    /// It was sealed with another key or for another container, or it was changed.
-    #[error("the secret of {uuid} does not open: another key, another container's, or changed")]
+    /// It was sealed with another key or for something else, or it was changed.
+    #[error("the secret of {whose} does not open: sealed with another key or for another one, or changed")]
     Refused {
-        /// Whose it should be.
-        uuid: Uuid,
+        /// A container's UUID, or a record's key.
+        whose: String,
     },
 }
 
@@ -66,26 +67,58 @@ impl Sealer {
         Ok(Sealer { key })
     }
 
-    /// Seals a container's secret. The same text never looks the same twice.
+    /// With a key of its own, for a test.
+    #[cfg(test)]
+    pub(crate) fn fresh() -> std::sync::Arc<Sealer> {
+        std::sync::Arc::new(Sealer { key: parse_key(&new_key()).unwrap() })
+    }
+
+    /// Seals a container's password. The same text never looks the same twice.
     pub fn seal(&self, uuid: Uuid, secret: &SecretString) -> String {
-        let mut text = Zeroizing::new(Vec::with_capacity(secret.expose_secret().len() + AES_256_GCM.tag_len()));
-        text.extend_from_slice(secret.expose_secret().as_bytes());
-        let nonce = self
-            .key
-            .seal_in_place_append_tag(Aad::from(uuid.as_bytes()), &mut *text)
-            .expect("AES-GCM seals whatever fits into memory");
-        format!("{VERSION}{}", BASE64.encode([nonce.as_ref().as_slice(), &text].concat()))
+        format!("{VERSION}{}", BASE64.encode(self.sealed(uuid.as_bytes(), secret.expose_secret().as_bytes())))
     }
 
     /// Opens what was sealed for this container.
     pub fn open(&self, uuid: Uuid, sealed: &str) -> Result<SecretString, SealError> {
-        let form = || SealError::Form { uuid };
+        let form = || SealError::Form { whose: uuid.to_string() };
         let text = sealed.strip_prefix(VERSION).ok_or_else(form)?;
-        let mut text = Zeroizing::new(BASE64.decode(text).map_err(|_| form())?);
-        let (nonce, text) = text.split_first_chunk_mut::<NONCE_LEN>().ok_or_else(form)?;
-        let opened = self.key.open_in_place(Nonce::from(&*nonce), Aad::from(uuid.as_bytes()), text);
-        let opened = opened.map_err(|_| SealError::Refused { uuid })?;
-        std::str::from_utf8(opened).map(SecretString::from).map_err(|_| form())
+        let text = Zeroizing::new(BASE64.decode(text).map_err(|_| form())?);
+        let opened = self.opened(uuid.as_bytes(), text, || uuid.to_string())?;
+        std::str::from_utf8(&opened).map(SecretString::from).map_err(|_| form())
+    }
+
+    /// Seals a whole record: bytes, so that what is as large as a value may be still fits, but for 31 of them.
+    pub fn seal_record(&self, key: &str, record: &[u8]) -> Vec<u8> {
+        [VERSION.as_bytes(), &self.sealed(key.as_bytes(), record)].concat()
+    }
+
+    /// Opens the record of this key, if it is sealed; `None`: it is as it was written.
+    pub fn open_record(&self, key: &str, value: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, SealError> {
+        let Some(sealed) = value.strip_prefix(VERSION.as_bytes()) else { return Ok(None) };
+        self.opened(key.as_bytes(), Zeroizing::new(sealed.to_vec()), || key.to_owned()).map(Some)
+    }
+
+    /// The nonce, the text and its tag.
+    fn sealed(&self, whose: &[u8], secret: &[u8]) -> Vec<u8> {
+        let mut text = Zeroizing::new(Vec::with_capacity(secret.len() + AES_256_GCM.tag_len()));
+        text.extend_from_slice(secret);
+        let nonce = self
+            .key
+            .seal_in_place_append_tag(Aad::from(whose), &mut *text)
+            .expect("AES-GCM seals whatever fits into memory");
+        [nonce.as_ref().as_slice(), &text].concat()
+    }
+
+    fn opened(
+        &self,
+        whose: &[u8],
+        mut sealed: Zeroizing<Vec<u8>>,
+        name: impl Fn() -> String,
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let (nonce, text) =
+            sealed.split_first_chunk_mut::<NONCE_LEN>().ok_or_else(|| SealError::Form { whose: name() })?;
+        let opened = self.key.open_in_place(Nonce::from(&*nonce), Aad::from(whose), text);
+        opened.map(|text| Zeroizing::new(text.to_vec())).map_err(|_| SealError::Refused { whose: name() })
     }
 }
 
@@ -159,6 +192,18 @@ mod tests {
         for foreign in ["", "v1:", "v2:AAAA", "v1:!", "p4ssword"] {
             assert!(matches!(sealer.open(uuid, foreign), Err(SealError::Form { .. })));
         }
+    }
+
+    #[test]
+    fn a_record_opens_under_its_own_key_alone() {
+        let (_dir, sealer) = sealer();
+        let record = br#"{"data":{"password":"cDRzc3dvcmQ="}}"#;
+        let sealed = sealer.seal_record("a", record);
+        assert!(!sealed.windows(8).any(|part| part == b"cDRzc3dv") && sealed.len() == record.len() + 31);
+        assert_eq!(**sealer.open_record("a", &sealed).unwrap().unwrap(), *record);
+        assert!(matches!(sealer.open_record("b", &sealed), Err(SealError::Refused { .. })));
+        assert!(matches!(sealer.open_record("a", &sealed[..10]), Err(SealError::Form { .. })));
+        assert_eq!(sealer.open_record("a", record).unwrap(), None, "what was never sealed is as it was written");
     }
 
     #[test]

@@ -135,7 +135,11 @@ impl Assembly {
         let requests = Requests::new(Arc::clone(&metrics));
         let births = Arc::clone(&operator.births);
         let objects = Arc::new(Objects::new(Arc::clone(&store), Arc::clone(&births), Arc::clone(&clock)));
-        let plain = Arc::new(Plain::new(Arc::clone(&store), Arc::clone(&clock)));
+        let plain = Arc::new(Plain::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(births.sealer())));
+        let sealed = plain.seal().await?;
+        if sealed > 0 {
+            tracing::info!(sealed, "secrets of a version that kept them as they came are sealed now");
+        }
         let api = Api::new(Arc::clone(&store), births, Arc::clone(&clock), run, DEFAULT_NAMESPACE, DEFAULT_POOL);
         let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)).measured(Arc::clone(&metrics)));
         dispatcher.set_api(Arc::clone(&api));

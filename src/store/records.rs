@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{Cond, Kv, Op, Store, StoreError, Txn, TxnResult};
-use crate::model::{AccessToken, Container, Credentials, DEFAULT_NAMESPACE, Event, Kind, Object, ObjectRef};
+use crate::model::{Container, Credentials, DEFAULT_NAMESPACE, Event, Kind, Object, ObjectRef};
 use crate::plan::clock::Anchor;
 
 /// Below it: everything that is reconciled.
@@ -30,6 +30,11 @@ pub const TOKENS: &str = "tokens/";
 pub const ACCESS_TOKENS: &str = "access-tokens/";
 /// Below it: objects of Kubernetes' own kinds, as clients wrote them.
 pub const PLAIN: &str = "plain/";
+/// Below it: what of those only few may read. The value is sealed as a whole ([`SEALED`]), but for what a version before
+/// sealing wrote.
+pub const SECRETS: &str = "plain/secrets/";
+/// What anything sealed begins with, and no JSON does.
+pub const SEALED: &str = "v1:";
 /// Below it: events that clients told.
 pub const FOREIGN_EVENTS: &str = "events.k8s.io/";
 /// Written by whoever admits a machine to the host, if it is as it was when the machines were counted.
@@ -62,6 +67,15 @@ pub enum RecordError {
         /// Why.
         #[source]
         source: serde_json::Error,
+    },
+    /// A record that is sealed, and not with the key that is there.
+    #[error("record '{key}' cannot be opened")]
+    Unopened {
+        /// Which.
+        key: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -118,11 +132,6 @@ pub fn container(store: &dyn Store, uuid: Uuid) -> Result<Option<Versioned<Conta
 /// The key of an access token.
 pub fn access_token_key(name: &str) -> String {
     format!("{ACCESS_TOKENS}{name}")
-}
-
-/// All access tokens, in the order of their names.
-pub fn access_tokens(store: &dyn Store) -> Result<Vec<Versioned<AccessToken>>, RecordError> {
-    store.list(ACCESS_TOKENS)?.0.iter().map(decode).collect()
 }
 
 /// A container's credentials, if they are there.

@@ -188,7 +188,8 @@ impl ObjectError {
                 StoreError::Compacted { .. } => (410, "Expired"),
                 StoreError::Unknown { .. } => (500, "InternalError"),
             },
-            ObjectError::Record(RecordError::Unreadable { .. }) | ObjectError::Task(_) => (500, "InternalError"),
+            ObjectError::Record(RecordError::Unreadable { .. } | RecordError::Unopened { .. })
+            | ObjectError::Task(_) => (500, "InternalError"),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::manifest::patch::PatchError;
 use crate::store::StoreError;
-use crate::store::records::{FOREIGN_EVENTS, RecordError};
+use crate::store::records::{FOREIGN_EVENTS, RecordError, SECRETS};
 
 /// The longest name, as of a DNS domain.
 pub(super) const LONGEST_NAME: usize = 253;
@@ -77,7 +77,7 @@ impl PlainKind {
         let root = match self {
             PlainKind::Namespace => "plain/namespaces/",
             PlainKind::Lease => "plain/leases/",
-            PlainKind::Secret => "plain/secrets/",
+            PlainKind::Secret => SECRETS,
             PlainKind::Event => FOREIGN_EVENTS,
         };
         match namespace.filter(|_| self.namespaced()) {

@@ -1,8 +1,15 @@
+use futures::StreamExt;
+
 use super::*;
+use crate::api::objects::WatchEvent;
 use crate::store::memory;
 
 fn plain() -> Plain {
-    Plain::new(memory(), Arc::new(|| jiff::Timestamp::from_second(1000).unwrap()))
+    over(memory(), Sealer::fresh())
+}
+
+fn over(store: Arc<dyn Store>, sealer: Arc<Sealer>) -> Plain {
+    Plain::new(store, Arc::new(|| jiff::Timestamp::from_second(1000).unwrap()), sealer)
 }
 
 fn lease(name: &str) -> PlainRef {
@@ -76,4 +83,85 @@ async fn names_and_labels_that_are_none_are_refused() {
         let made = plain.create(PlainKind::Lease, "default", json!({ "metadata": meta }), false).await;
         assert!(matches!(made, Err(PlainError::Invalid { field: found, .. }) if found == field), "{meta}: {made:?}");
     }
+}
+
+fn secret(name: &str) -> PlainRef {
+    PlainRef { kind: PlainKind::Secret, namespace: "default".into(), name: name.into() }
+}
+
+/// As `kubectl apply` writes one: its data twice.
+fn manifest(name: &str) -> Value {
+    let applied = json!({ "kubectl.kubernetes.io/last-applied-configuration": "{\"data\":{\"a\":\"cDRzc3dvcmQ=\"}}" });
+    let metadata = json!({ "name": name, "labels": { "owner": "helm" }, "annotations": applied });
+    json!({ "metadata": metadata, "data": { "a": "cDRzc3dvcmQ=" }, "stringData": { "b": "p4ssword" } })
+}
+
+/// Whether any value in a store says the secret.
+fn told(store: &dyn Store) -> bool {
+    let said = |kv: &Kv| {
+        ["cDRzc3dvcmQ", "p4ssword"].iter().any(|text| kv.value.windows(text.len()).any(|part| part == text.as_bytes()))
+    };
+    store.list("").unwrap().0.iter().any(said)
+}
+
+#[tokio::test]
+async fn nothing_of_a_secret_is_kept_as_it_came_and_all_of_it_is_told() {
+    let (store, sealer): (Arc<dyn Store>, _) = (memory(), Sealer::fresh());
+    let plain = over(Arc::clone(&store), Arc::clone(&sealer));
+    let mut changes = plain.watch(PlainKind::Secret, None, Filter::default(), store.list("").unwrap().1);
+    let made = plain.create(PlainKind::Secret, "default", manifest("a"), false).await.unwrap();
+    assert_eq!((&made["data"]["a"], &made["data"]["b"]), (&json!("cDRzc3dvcmQ="), &json!("cDRzc3dvcmQ=")));
+    assert!(!told(&*store));
+    assert_eq!(plain.get(&secret("a")).unwrap(), made);
+    let edit = Edit::Merge(json!({ "stringData": { "c": "p4ssword" } }));
+    let edited = plain.edit(&secret("a"), &edit, false).await.unwrap();
+    assert!(!told(&*store) && edited["data"]["c"] == "cDRzc3dvcmQ=");
+    // What changes nothing writes nothing, although it would be sealed to other bytes.
+    assert_eq!(plain.edit(&secret("a"), &edit, false).await.unwrap(), edited);
+    for seen in [made, edited.clone()] {
+        let (WatchEvent::Added(told) | WatchEvent::Modified(told)) = changes.next().await.unwrap().unwrap() else {
+            panic!()
+        };
+        assert_eq!(told, seen);
+    }
+    assert_eq!(over(store, sealer).list(PlainKind::Secret, None, &Filter::default()).unwrap().items, [edited]);
+}
+
+#[tokio::test]
+async fn secrets_that_were_kept_as_they_came_are_read_and_sealed() {
+    let store: Arc<dyn Store> = memory();
+    let mut former = manifest("a");
+    former.as_object_mut().unwrap().remove("stringData");
+    store.txn(Txn::default().put(&secret("a").key(), &former)).await.unwrap();
+    let plain = over(Arc::clone(&store), Sealer::fresh());
+    let before = plain.get(&secret("a")).unwrap();
+    assert!(told(&*store) && before["data"]["a"] == "cDRzc3dvcmQ=");
+    assert_eq!(plain.seal().await.unwrap(), 1);
+    assert!(!told(&*store));
+    let mut after = plain.get(&secret("a")).unwrap();
+    after["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+    assert_eq!(after, before);
+    assert_eq!(plain.seal().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_secret_of_another_key_or_place_is_not_told_and_can_be_deleted() {
+    let (store, sealer): (Arc<dyn Store>, _) = (memory(), Sealer::fresh());
+    over(Arc::clone(&store), Arc::clone(&sealer))
+        .create(PlainKind::Secret, "default", manifest("a"), false)
+        .await
+        .unwrap();
+    let other = over(Arc::clone(&store), Sealer::fresh());
+    let refused =
+        |read: Result<Value, PlainError>| matches!(read, Err(PlainError::Record(RecordError::Unopened { .. })));
+    assert!(refused(other.get(&secret("a"))));
+    let value = store.get(&secret("a").key()).unwrap().0.unwrap().value.to_vec();
+    let mut copy = Txn::default();
+    copy.ops.push(crate::store::Op::Put { key: secret("b").key(), value });
+    store.txn(copy).await.unwrap();
+    assert!(refused(over(Arc::clone(&store), sealer).get(&secret("b"))), "copied into another record");
+    let certain = Preconditions { uid: Some("a".into()), resource_version: None };
+    assert!(matches!(other.delete(&secret("a"), &certain, false).await, Err(PlainError::Conflict(_))));
+    other.delete(&secret("a"), &Preconditions::default(), false).await.unwrap();
+    assert!(store.get(&secret("a").key()).unwrap().0.is_none());
 }

@@ -141,7 +141,9 @@ impl From<&RecordError> for Status {
             }
             // Larger than a record may be: nothing else of a request reaches the store unchecked.
             RecordError::Store(StoreError::Invalid { reason }) => Status::too_large(reason.clone()),
-            RecordError::Store(StoreError::Unknown { .. }) | RecordError::Unreadable { .. } => Status::internal(error),
+            RecordError::Store(StoreError::Unknown { .. })
+            | RecordError::Unreadable { .. }
+            | RecordError::Unopened { .. } => Status::internal(error),
         }
     }
 }

@@ -60,7 +60,7 @@ impl Bench {
         let objects = Arc::new(Objects::new(Arc::clone(&store), Arc::clone(&births), Arc::clone(&clock)));
         let run = Uuid::from_u128(1);
         let api = Arc::new(Api::new(Arc::clone(&store), births, Arc::clone(&clock), run, "default", "default"));
-        let plain = Arc::new(Plain::new(Arc::clone(&store), Arc::clone(&clock)));
+        let plain = Arc::new(Plain::new(Arc::clone(&store), Arc::clone(&clock), Sealer::fresh()));
         let contact = Contact { server: "https://there:6151".into(), authority: "a certificate".into() };
         let cancel = CancellationToken::new();
         tokio::spawn(namespaces::keep(Arc::clone(&plain), Arc::clone(&objects), cancel.clone()));
