@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use subtle::{ConditionallySelectable, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 
 use crate::model::{AccessToken, ClaimPhase, Container, ContainerClaim};
 
@@ -20,14 +20,14 @@ pub enum Recognised<'a> {
     Unknown,
 }
 
-/// What the text of this SHA-256, in hex, is. It is compared with every token, to the end of each: the time that takes
-/// tells neither whether there is such a token nor whether it is good.
-pub fn recognise<'a>(tokens: &'a [AccessToken], sha256: &str, now: Timestamp) -> Recognised<'a> {
-    let mut found = u64::MAX;
-    for (at, token) in (0_u64..).zip(tokens) {
-        found.conditional_assign(&at, token.sha256.as_bytes().ct_eq(sha256.as_bytes()));
-    }
-    match usize::try_from(found).ok().and_then(|at| tokens.get(at)) {
+/// The SHA-256 of no text that anybody knows.
+const NOBODYS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// What the text of this SHA-256, in hex, is, given the token that was found by it, if one was. It is compared to its end,
+/// with nobody's where none was found. What the search tells by its time is of hashes: whoever knows one knows no text of it.
+pub fn recognise<'a>(found: Option<&'a AccessToken>, sha256: &str, now: Timestamp) -> Recognised<'a> {
+    let same: bool = found.map_or(NOBODYS, |token| &token.sha256).as_bytes().ct_eq(sha256.as_bytes()).into();
+    match found.filter(|_| same) {
         Some(token) if !token.enabled => Recognised::Disabled(token),
         Some(token) if !good(token, now) => Recognised::Expired(token),
         Some(token) => Recognised::Good(token),
@@ -92,20 +92,19 @@ mod tests {
         let tokens =
             [token("a", true, None), token("b", false, None), token("c", true, Some(10)), token("d", false, Some(10))];
         let [a, b, c, d] = &tokens;
-        let said = |sha256: &str, second| recognise(&tokens, sha256, at(second));
-        for (given, second, right) in [
-            (&a.sha256, 5, Recognised::Good(a)),
-            (&b.sha256, 5, Recognised::Disabled(b)),
-            (&c.sha256, 9, Recognised::Good(c)),
-            (&c.sha256, 10, Recognised::Expired(c)),
-            (&d.sha256, 10, Recognised::Disabled(d)),
-            (&"0".repeat(64), 5, Recognised::Unknown),
-            (&String::new(), 5, Recognised::Unknown),
-            (&a.sha256[1..].to_owned(), 5, Recognised::Unknown),
+        for (found, second, right) in [
+            (a, 5, Recognised::Good(a)),
+            (b, 5, Recognised::Disabled(b)),
+            (c, 9, Recognised::Good(c)),
+            (c, 10, Recognised::Expired(c)),
+            (d, 10, Recognised::Disabled(d)),
         ] {
-            assert_eq!(said(given, second), right, "{given} at {second}");
+            assert_eq!(recognise(Some(found), &found.sha256, at(second)), right, "{} at {second}", found.name);
         }
-        assert_eq!(recognise(&[], &a.sha256, at(5)), Recognised::Unknown);
+        for other in [b.sha256.as_str(), "", &a.sha256[1..], &"0".repeat(64)] {
+            assert_eq!(recognise(Some(a), other, at(5)), Recognised::Unknown, "what was found is another one");
+            assert_eq!(recognise(None, other, at(5)), Recognised::Unknown);
+        }
     }
 
     fn claim(name: &str, token: Option<&str>, phase: ClaimPhase) -> ContainerClaim {

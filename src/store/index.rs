@@ -1,10 +1,13 @@
-//! The registry's containers and claims as they are used: decoded once, and found by their pool.
+//! Containers, claims and access tokens as they are used: decoded once, and found by what they are asked for by: their pool,
+//! or the SHA-256 of their text.
 //!
 //! Without it, whoever looks for a member reads and decodes all of them, and the cost of making N containers grows
 //! with the square of N. It is what an informer's cache with its indexers is to a controller of Kubernetes, but it is
 //! never behind: whoever asks the store for it gets what a list would say at that moment. A store keeps one and brings
 //! it up to date by the changes since it was last asked for, so that each record is decoded once for all readers; a
 //! copy costs a few pointers.
+
+mod access_tokens;
 
 #[cfg(test)]
 mod tests;
@@ -14,18 +17,21 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use jiff::Timestamp;
 
-use super::records::{self, RecordError, Versioned};
+use super::records::{self, ACCESS_TOKENS, RecordError, Versioned};
 use super::{Batch, Change, Kv};
 use crate::model::{Container, ContainerClaim, Kind, Object, ObjectRef};
 use crate::plan::claim;
 use crate::plan::placement::{self, Turn};
 
-/// Containers and claims at one revision.
+pub use access_tokens::AccessTokens;
+
+/// Containers, claims and access tokens at one revision.
 #[derive(Clone)]
 pub struct Index {
     revision: u64,
     containers: Shelf<Container>,
     claims: Shelf<ContainerClaim>,
+    access_tokens: AccessTokens,
 }
 
 /// An object as it is shared by all readers.
@@ -34,7 +40,8 @@ pub type Shared<T> = Arc<Versioned<T>>;
 impl Default for Index {
     /// Of a store that was never written.
     fn default() -> Self {
-        Index { revision: 1, containers: Shelf::default(), claims: Shelf::default() }
+        let access_tokens = AccessTokens::default();
+        Index { revision: 1, containers: Shelf::default(), claims: Shelf::default(), access_tokens }
     }
 }
 
@@ -92,7 +99,15 @@ impl Index {
         self.claims.all()
     }
 
+    /// All access tokens.
+    pub fn access_tokens(&self) -> Result<&AccessTokens, RecordError> {
+        self.access_tokens.readable()
+    }
+
     fn set(&mut self, key: &str, kv: Option<&Kv>) {
+        if key.starts_with(ACCESS_TOKENS) {
+            return self.access_tokens.set(key, kv);
+        }
         let Some(object) = records::parse_key(key) else { return };
         match object.kind {
             Kind::Container => self.containers.set(key, &object, kv),

@@ -30,7 +30,7 @@ mod sled;
 #[cfg(test)]
 pub(crate) use engine::{Content, Copies};
 pub use engine::{HistoryLimits, LocalStore, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, memory, memory_with};
-pub use index::{Index, Shared};
+pub use index::{AccessTokens, Index, Shared};
 pub use records::RecordError;
 pub use sled::{Aside, OpenError, Options, Replacement, Salvage, install, open, salvage};
 
@@ -206,7 +206,7 @@ pub trait Store: Send + Sync + 'static {
     fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError>;
     /// All keys below a prefix, in order, and the revision: one snapshot.
     fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError>;
-    /// Containers and claims, decoded: what [`Store::list`] would say now, for who needs a few of many. One
+    /// Containers, claims and access tokens, decoded: what [`Store::list`] would say now, for who needs a few of many. One
     /// decoded once and kept: a store that wraps another one passes this on.
     fn index(&self) -> Result<Index, StoreError>;
     /// Hands a transaction to the committer. It is on its way even if the answer is not waited for.

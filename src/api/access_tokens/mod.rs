@@ -29,14 +29,14 @@ use super::random_text;
 use crate::model::{AccessToken, NameError, Quotas, valid_name};
 use crate::plan::access::{self, Recognised};
 use crate::plan::clock::Clock;
-use crate::store::records::{self, RecordError, Versioned, access_token_key};
+use crate::store::records::{self, RecordError, access_token_key};
 use crate::store::{Store, StoreError, Txn, TxnResult};
 pub use quota::QuotaError;
 use rate::Rates;
 
 /// Characters of an access token, as the protocol documents them.
 pub const LENGTH: usize = 124;
-/// The most access tokens there can be: each request is compared with all of them.
+/// The most access tokens there can be: all of them are in memory, and in one list.
 pub const MOST: usize = 1000;
 /// What names that nobody chose are made of.
 const NAME_ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
@@ -159,12 +159,13 @@ impl AccessTokenManager {
     async fn keep(&self, order: Order, sha256: String) -> Result<AccessToken, AccessTokenError> {
         let name = order.name.unwrap_or_else(|| format!("token-{}", random_text(NAME_ALPHABET, 6)));
         valid_name(&name)?;
-        let tokens = objects(records::access_tokens(&*self.store)?);
-        if tokens.len() >= MOST {
+        let index = self.store.index()?;
+        let tokens = index.access_tokens()?;
+        if tokens.count() >= MOST {
             return Err(AccessTokenError::TooMany);
         }
-        if let Some(same) = tokens.into_iter().find(|token| token.sha256 == sha256) {
-            return Err(AccessTokenError::Same { name: same.name });
+        if let Some(same) = tokens.of_sha256(&sha256) {
+            return Err(AccessTokenError::Same { name: same.name.clone() });
         }
         let created_at = (self.clock)();
         let end = |seconds: u32| created_at.checked_add(SignedDuration::from_secs(seconds.into())).ok();
@@ -188,11 +189,11 @@ impl AccessTokenManager {
         let index = self.store.index()?;
         let (claims, containers) = (index.claims()?.map(|claim| &claim.object), index.containers()?.map(|c| &c.object));
         let taken = access::taken(claims, containers);
-        let listed = |token: AccessToken| {
+        let listed = |token: &Arc<AccessToken>| {
             let containers = taken.get(token.name.as_str()).copied().unwrap_or_default();
-            Listed { token, containers }
+            Listed { token: AccessToken::clone(token), containers }
         };
-        Ok(objects(records::access_tokens(&*self.store)?).into_iter().map(listed).collect())
+        Ok(index.access_tokens()?.iter().map(listed).collect())
     }
 
     /// Enables or disables a token: from the next request on.
@@ -219,18 +220,22 @@ impl AccessTokenManager {
         Ok(())
     }
 
-    /// The name of the token that a text is, if it is a good one and was not used too often.
+    /// The name of the token that a text is, if it is a good one and was not used too often. Whoever asks pays for one
+    /// search, however many tokens there are.
     pub fn admit(&self, text: &str) -> Result<String, AdmitError> {
-        let tokens = objects(records::access_tokens(&*self.store)?);
+        let index = self.store.index().map_err(RecordError::from)?;
+        let tokens = index.access_tokens()?;
         let invalid = |why: String| Err(AdmitError::Invalid { why });
-        let token = match access::recognise(&tokens, &sha256(text), (self.clock)()) {
+        let sha256 = sha256(text);
+        let found = tokens.of_sha256(&sha256).map(|token| &**token);
+        let token = match access::recognise(found, &sha256, (self.clock)()) {
             Recognised::Good(token) => token,
             Recognised::Disabled(token) => return invalid(format!("'{}', which is disabled", token.name)),
             Recognised::Expired(token) => return invalid(format!("'{}', whose time is over", token.name)),
             Recognised::Unknown => return invalid("unknown".into()),
         };
         let Some(per_minute) = token.quotas.requests_per_minute else { return Ok(token.name.clone()) };
-        self.rates.retain(&tokens);
+        self.rates.retain(tokens.count(), |name| tokens.named(name).is_some());
         match self.rates.enter(&token.name, per_minute) {
             Ok(()) => Ok(token.name.clone()),
             Err(wait) => Err(AdmitError::TooOften { name: token.name.clone(), per_minute, wait }),
@@ -240,10 +245,7 @@ impl AccessTokenManager {
     /// Whether there is any token that is good now.
     pub fn any_good(&self) -> Result<bool, RecordError> {
         let now = (self.clock)();
-        Ok(records::access_tokens(&*self.store)?.iter().any(|read| access::good(&read.object, now)))
+        let index = self.store.index()?;
+        Ok(index.access_tokens()?.iter().any(|token| access::good(token, now)))
     }
-}
-
-fn objects<T>(read: Vec<Versioned<T>>) -> Vec<T> {
-    read.into_iter().map(|read| read.object).collect()
 }

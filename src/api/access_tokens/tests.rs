@@ -128,3 +128,31 @@ async fn names_are_good_and_taken_once_and_what_is_not_there_is_said() {
     bench.store.txn(many).await.unwrap();
     assert!(matches!(add("one-more").await, Err(AccessTokenError::TooMany)));
 }
+
+#[tokio::test]
+async fn a_request_costs_one_search_however_many_tokens_there_are() {
+    let bench = bench();
+    let anna = bench.add("anna", None, Quotas::default()).await;
+    for number in 1..MOST {
+        let order = Order { name: Some(format!("other-{number}")), ..Order::default() };
+        bench.tokens.take_over(order, &format!("{number:064x}")).await.unwrap();
+    }
+    assert!(matches!(bench.tokens.add(Order::default()).await, Err(AccessTokenError::TooMany)));
+    let asked = |text: &str, said: Result<String, String>| records::decoded(|| assert_eq!(bench.said(text), said));
+    // The first takes in what changed.
+    asked(&anna, Ok("anna".into()));
+    assert_eq!(asked(&anna, Ok("anna".into())), 0);
+    assert_eq!(asked(&"x".repeat(LENGTH), Err("its access token is unknown".into())), 0);
+    bench.tokens.set_enabled("anna", false).await.unwrap();
+    assert_eq!(asked(&anna, Err("its access token is 'anna', which is disabled".into())), 1, "what changed, once");
+}
+
+#[tokio::test]
+async fn nobody_is_known_while_a_record_of_a_token_cannot_be_read() {
+    let bench = bench();
+    let anna = bench.add("anna", None, Quotas::default()).await;
+    bench.store.txn(Txn::default().put("access-tokens/broken", &1)).await.unwrap();
+    assert!(matches!(bench.tokens.admit(&anna), Err(AdmitError::Record(RecordError::Unreadable { .. }))));
+    bench.store.txn(Txn::default().delete("access-tokens/broken")).await.unwrap();
+    assert_eq!(bench.said(&anna), Ok("anna".into()));
+}

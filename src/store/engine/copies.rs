@@ -5,7 +5,6 @@ use std::sync::{Mutex, PoisonError};
 
 use super::apply::{Round, Snapshot};
 use super::check::check;
-use crate::store::records::REGISTRY;
 use crate::store::{Commit, Index, Kv, Store, StoreError, Txn, TxnResult, Watch};
 
 /// It tells nobody of changes: who looks does so when the search says so.
@@ -46,7 +45,7 @@ impl Store for Copies {
 
     fn index(&self) -> Result<Index, StoreError> {
         let state = self.take();
-        Ok(Index::of(state.below(REGISTRY), state.revision))
+        Ok(Index::of(state.below(""), state.revision))
     }
 
     fn txn(&self, txn: Txn) -> Commit {

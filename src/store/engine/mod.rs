@@ -34,7 +34,6 @@ use std::thread::JoinHandle;
 use futures::FutureExt;
 use tokio::sync::{oneshot, watch as signal};
 
-use super::records::REGISTRY;
 use super::{Commit, Index, Kv, Store, StoreError, Txn, Watch};
 use committer::Request;
 use published::Published;
@@ -183,7 +182,7 @@ impl Store for LocalStore {
             Ok(batches) => batches.iter().for_each(|batch| index.follow(batch)),
             Err(_) => {
                 let state = self.published.snapshot();
-                *index = Index::of(state.below(REGISTRY), state.revision);
+                *index = Index::of(state.below(""), state.revision);
             }
         }
         Ok(index.clone())

@@ -3,7 +3,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::{
-    ClaimSpec, ClaimStatus, ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, Origin, Phase, Template,
+    AccessToken, ClaimSpec, ClaimStatus, ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, Origin, Phase,
+    Quotas, Template,
 };
 use crate::store::records::{decoded, key};
 use crate::store::{HistoryLimits, LocalStore, Store, Txn, memory, memory_with};
@@ -18,6 +19,8 @@ enum Write {
     Claim { name: u8, pool: usize, since: i64, placed: bool },
     Delete { name: u8, namespace: usize, kind: Kind },
     Broken { name: u8 },
+    AccessToken { name: u8, text: u8 },
+    NoAccessToken { name: u8, broken: bool },
 }
 
 fn write() -> impl Strategy<Value = Write> {
@@ -33,6 +36,8 @@ fn write() -> impl Strategy<Value = Write> {
         3 => (0..6u8, 0..2usize, prop::sample::select(vec![Kind::Container, Kind::ContainerClaim]))
             .prop_map(|(name, namespace, kind)| Write::Delete { name, namespace, kind }),
         1 => (0..6u8).prop_map(|name| Write::Broken { name }),
+        3 => (0..3u8, 0..3u8).prop_map(|(name, text)| Write::AccessToken { name, text }),
+        2 => (0..3u8, prop::bool::weighted(0.2)).prop_map(|(name, broken)| Write::NoAccessToken { name, broken }),
     ]
 }
 
@@ -51,6 +56,11 @@ fn container(namespace: &str, name: u8, pool: Option<&str>) -> Container {
 fn claim(name: u8, pool: &str, since: i64) -> ContainerClaim {
     let spec = ClaimSpec::of(pool, Origin::Object);
     ContainerClaim { metadata: meta("default", name, since), spec, status: ClaimStatus::default() }
+}
+
+fn access_token(name: u8, text: u8) -> AccessToken {
+    let (sha256, created_at, quotas) = (format!("{text:064x}"), Timestamp::UNIX_EPOCH, Quotas::default());
+    AccessToken { name: format!("n{name}"), sha256, created_at, expires_at: None, enabled: true, quotas }
 }
 
 fn done(write: &Write) -> Txn {
@@ -74,6 +84,14 @@ fn done(write: &Write) -> Txn {
         }
         Write::Delete { name: of, namespace, kind } => Txn::default().delete(&key(&name(of, *namespace, *kind))),
         Write::Broken { name: of } => Txn::default().put(&key(&name(of, 0, Kind::Container)), &"no container"),
+        Write::AccessToken { name, text } => {
+            let token = access_token(*name, *text);
+            Txn::default().put(&records::access_token_key(&token.name), &token)
+        }
+        Write::NoAccessToken { name, broken } => {
+            let key = records::access_token_key(&format!("n{name}"));
+            if *broken { Txn::default().put(&key, &"no token") } else { Txn::default().delete(&key) }
+        }
     }
 }
 
@@ -90,11 +108,19 @@ fn told(index: &Index) -> Vec<String> {
     }
     told.push(index.containers().map_or_else(|e| e.to_string(), |all| format!("{:?}", all.collect::<Vec<_>>())));
     told.push(index.claims().map_or_else(|e| e.to_string(), |all| format!("{:?}", all.collect::<Vec<_>>())));
+    told.push(index.access_tokens().map_or_else(
+        |error| error.to_string(),
+        |tokens| {
+            let named = (0..3).map(|name| tokens.named(&format!("n{name}")));
+            let found = (0..4).map(|text| tokens.of_sha256(&format!("{text:064x}")));
+            format!("{} {:?}", tokens.count(), tokens.iter().map(Some).chain(named).chain(found).collect::<Vec<_>>())
+        },
+    ));
     told
 }
 
 fn listed(store: &LocalStore) -> Index {
-    let (all, revision) = store.list(records::REGISTRY).unwrap();
+    let (all, revision) = store.list("").unwrap();
     Index::of(&all, revision)
 }
 
@@ -114,6 +140,23 @@ proptest! {
         }
         prop_assert_eq!(told(&store.index().unwrap()), told(&listed(&store)));
     }
+}
+
+#[test]
+fn an_access_token_is_found_by_its_sha256_as_long_as_one_record_has_it() {
+    let store = memory();
+    let write = |write| store.txn(done(&write)).wait().unwrap();
+    let found = |text: u8| {
+        let index = store.index().unwrap();
+        index.access_tokens().unwrap().of_sha256(&format!("{text:064x}")).map(|token| token.name.clone())
+    };
+    write(Write::AccessToken { name: 1, text: 7 });
+    write(Write::AccessToken { name: 2, text: 7 });
+    assert_eq!((found(6), found(7), found(8)), (None, Some("n1".into()), None));
+    write(Write::AccessToken { name: 1, text: 8 });
+    assert_eq!((found(7), found(8)), (Some("n2".into()), Some("n1".into())));
+    write(Write::NoAccessToken { name: 2, broken: false });
+    assert_eq!((found(7), found(8)), (None, Some("n1".into())));
 }
 
 #[test]
