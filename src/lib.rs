@@ -121,6 +121,7 @@ pub mod private_file;
 mod privilege;
 pub mod server;
 pub mod store;
+mod unwrapped;
 pub mod wire;
 
 /// An error with its causes, as it is printed once, at the end of its way.

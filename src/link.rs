@@ -4,16 +4,16 @@
 //! the other each such turn costs 40 ms, so both are off: `TCP_NODELAY` for good, `TCP_QUICKACK` again after each read,
 //! because the kernel takes it back.
 
-use std::ffi::c_int;
 use std::io;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::ioctl::{Getter, Opcode, ioctl};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
+
+use crate::unwrapped::unconfirmed;
 
 /// How much is read at once. Small: an element is at most 64 KiB, and most are a byte.
 const CHUNK: usize = 4096;
@@ -21,8 +21,6 @@ const CHUNK: usize = 4096;
 const LINGER: Duration = Duration::from_secs(1);
 /// How soon [`Link::arrived`] looks again, at first: nothing tells when it is confirmed.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
-/// Asks how many bytes of a socket are not confirmed (`linux/sockios.h`).
-const SIOCOUTQ: Opcode = 0x5411;
 
 /// A connection.
 pub(crate) struct Link {
@@ -132,11 +130,8 @@ impl Link {
 
 /// Whether the peer's system has confirmed all that was sent, by the kernel's count of bytes that it may have to send
 /// again. Where that cannot be read, nothing is said.
-#[allow(unsafe_code)]
 fn confirmed(stream: &TcpStream) -> bool {
-    // SAFETY: SIOCOUTQ writes one int, and nothing else.
-    let left = unsafe { ioctl(stream, Getter::<SIOCOUTQ, c_int>::new()) };
-    left.is_ok_and(|left| left == 0)
+    unconfirmed(stream).is_ok_and(|left| left == 0)
 }
 
 /// A hint for speed: a kernel without it is none the worse.

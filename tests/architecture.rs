@@ -264,6 +264,21 @@ fn a_product_file_can_be_read_at_once() {
     assert!(long.is_empty(), "longer than {MOST_LINES} lines:\n{}\n{why}", long.join("\n"));
 }
 
+/// The modules with unsafe code: libvirt's callbacks and lists, and what the system is asked that no library asks safely.
+const UNSAFE: [&str; 2] = ["hypervisor/libvirt/ffi.rs", "unwrapped.rs"];
+
+/// Everywhere else the compiler refuses it (`unsafe_code` in Cargo.toml), and clippy wants a reason for each block.
+#[test]
+fn unsafe_code_is_in_two_modules_and_says_why_it_is_sound() {
+    let allowed = |source: &&Source| source.code.iter().any(|(_, line)| line.contains("unsafe_code"));
+    let found: Vec<String> = sources().iter().filter(allowed).map(|source| source.path.clone()).collect();
+    assert_eq!(found, UNSAFE, "keep unsafe code where it is looked at");
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    for lint in ["unsafe_code = \"deny\"", "undocumented_unsafe_blocks = \"deny\""] {
+        assert!(manifest.lines().any(|line| line == lint), "Cargo.toml has no longer: {lint}");
+    }
+}
+
 #[test]
 fn the_tests_that_the_documents_name_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

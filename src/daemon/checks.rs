@@ -13,7 +13,7 @@ use crate::api::Digests;
 use crate::config::{self, Config, Mode};
 use crate::error_chain;
 use crate::host::local::{self, LocalHost};
-use crate::host::{Host as _, clock, firewall, kernel, programs};
+use crate::host::{Host as _, firewall, kernel, programs};
 use crate::hypervisor::account::{Account, Want};
 use crate::hypervisor::libvirt::{self, Libvirt};
 use crate::hypervisor::xml::Accelerator;
@@ -26,6 +26,7 @@ use crate::plan::checks::storage::{ImageFile, StateDir, Storage};
 use crate::plan::checks::{Check, Facts, Seen, Status, judge};
 use crate::privilege;
 use crate::server::https::AUTHORITY;
+use crate::unwrapped::clock_is_synchronised;
 
 use super::ServeError;
 
@@ -271,7 +272,7 @@ fn host(config: &Config, looking: &Looking) -> Host {
             None => local::memory_for_machines().map_err(|error| error.to_string()),
         },
         each: config.container.memory.bytes(),
-        synchronised: clock::is_synchronised(),
+        synchronised: clock_is_synchronised().map_err(|error| format!("the kernel does not say: {error}")),
         ahead: looking.ahead,
         files: kernel::files(),
         clients: server.max_connections as u64,

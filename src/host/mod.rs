@@ -1,6 +1,5 @@
 //! The host that machines run on: what it gives to them, and what is asked of it before they run ([`crate::plan::checks`]).
 
-pub mod clock;
 pub mod firewall;
 pub mod kernel;
 pub mod local;

@@ -1,5 +1,5 @@
-//! The few calls that `virt` does not wrap, or wraps with a leak. The only unsafe code of the product, but
-//! for one number that [`crate::link`] reads from a socket, and the kernel's word on its clock ([`crate::host::clock`]).
+//! The few calls that `virt` does not wrap, or wraps with a leak. With [`crate::unwrapped`] the only unsafe code of the
+//! product.
 
 #![allow(unsafe_code)]
 
