@@ -103,6 +103,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     descriptors::raise();
+    memory::secret();
     let mut plan = Plan::new(config);
     if let Some(simulation) = simulate {
         plan.virtualization = Virtualization::Simulated(simulation);

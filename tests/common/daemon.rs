@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::LazyLock;
@@ -75,6 +76,8 @@ pub(crate) struct Home {
     env: Vec<(&'static str, String)>,
     /// A write beyond a limit of files is an error to it, and not its end.
     limited: bool,
+    /// Whose it is, where that is not who tests.
+    user: Option<u32>,
     binary: PathBuf,
 }
 
@@ -86,7 +89,7 @@ impl Home {
         // Any port: tests run at the same time.
         let server = "server: {listen: '127.0.0.1:0', health_listen: '127.0.0.1:0', api_listen: '127.0.0.1:0'}";
         fs::write(&file, format!("state_dir: {}\n{server}\n{config}\n", state.display())).unwrap();
-        Home { state, args: vec![], config: file, env: vec![], limited: false, binary: BINARY.into() }
+        Home { state, args: vec![], config: file, env: vec![], limited: false, user: None, binary: BINARY.into() }
     }
 
     /// The same with the documented server key, which the documented clients know, and which need not be made.
@@ -135,6 +138,14 @@ impl Home {
         self
     }
 
+    /// The same, of another user, whose everything below this directory is from now on. Only root can do that.
+    pub(crate) fn of_user(mut self, dir: &Path, user: u32) -> Home {
+        let mut chown = Command::new("chown");
+        assert!(chown.args(["-R", &user.to_string()]).arg(dir).status().unwrap().success());
+        self.user = Some(user);
+        self
+    }
+
     /// The same with another configuration file and these arguments.
     pub(crate) fn with_config(mut self, file: &Path, args: &[&str]) -> Home {
         self.config = file.into();
@@ -162,6 +173,9 @@ impl Home {
             }
         };
         command.arg(&self.config).args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(user) = self.user {
+            command.uid(user);
+        }
         command
     }
 
@@ -285,6 +299,13 @@ impl Daemon {
     pub(crate) fn http(&self, path: &str) -> (u16, String) {
         let (head, body) = self.get(path, "*/*");
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    /// How many files it has open, sockets among them. It says so itself: nobody but root sees into a daemon.
+    pub(crate) fn open_files(&self) -> usize {
+        let metrics = self.http("/metrics").1;
+        let count = metrics.lines().find_map(|line| line.strip_prefix("process_open_fds "));
+        count.unwrap().parse().unwrap()
     }
 
     /// Head and body of a health endpoint, for who accepts this.

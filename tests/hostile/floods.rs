@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::common::ask::runtime;
 use crate::common::until;
-use crate::siege::{Siege, attack, connect_from, sockets};
+use crate::siege::{Siege, attack, connect_from};
 use crate::support::handshake;
 
 /// So many connections from each of so many addresses, all of which have said as much of a conversation.
@@ -27,10 +27,10 @@ async fn crowd(to: SocketAddr, addresses: usize, each: usize, said: usize) -> Ve
 #[test]
 fn one_address_cannot_take_all_places() {
     let siege = Siege::lay("client_timeout: 300, max_connections: 100", "connections_per_address: 20");
-    let before = sockets(siege.daemon.pid());
+    let before = siege.daemon.open_files();
     let attackers = runtime().block_on(crowd(siege.address(), 1, 300, 0));
     siege.good_client_is_served();
-    until("its own places, and no more", || (sockets(siege.daemon.pid()) <= before + 20).then_some(()));
+    until("its own places, and no more", || (siege.daemon.open_files() <= before + 20).then_some(()));
     drop(attackers);
     siege.lifted();
 }
@@ -39,12 +39,12 @@ fn one_address_cannot_take_all_places() {
 fn many_addresses_that_take_all_places_keep_nobody_out() {
     for said in [0, 8, 500, 810, 900] {
         let siege = Siege::lay("client_timeout: 300, max_connections: 60", "connections_per_address: 20");
-        let before = sockets(siege.daemon.pid());
+        let before = siege.daemon.open_files();
         let attackers = runtime().block_on(crowd(siege.address(), 6, 20, said));
         for _ in 0..3 {
             siege.good_client_is_served();
         }
-        assert!(sockets(siege.daemon.pid()) <= before + 60 + 2, "places are places");
+        assert!(siege.daemon.open_files() <= before + 60 + 2, "places are places");
         drop(attackers);
         siege.lifted();
     }

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::common::ask::runtime;
 use crate::common::until;
-use crate::siege::{Siege, connect_from, sockets};
+use crate::siege::{Siege, connect_from};
 use crate::support::{handshake, read};
 
 const CROWD: usize = 10_000;
@@ -88,7 +88,7 @@ fn ten_thousand_connections_cost_no_more_than_is_stated() {
             }
             crowd
         });
-        until("all of them", || (sockets(pid) >= CROWD).then_some(()));
+        until("all of them", || (siege.daemon.open_files() >= CROWD).then_some(()));
         let cost = (resident(pid) - before) / CROWD;
         println!("{phase:?}: {} MiB before, {} MiB with {CROWD}, {cost} bytes each", before >> 20, resident(pid) >> 20);
         siege.good_client_is_served();

@@ -21,7 +21,7 @@ pub(crate) const ATTACKER: &str = "127.0.0.66";
 /// A daemon under attack.
 pub(crate) struct Siege {
     pub(crate) daemon: Daemon,
-    /// Sockets it has when nobody is connected.
+    /// Files it has open when nobody is connected.
     quiet: usize,
     _dir: TempDir,
 }
@@ -34,7 +34,7 @@ impl Siege {
         let text = fs::read_to_string(&home.config).unwrap();
         fs::write(&home.config, text.replacen("server: {", &format!("server: {{{server}, "), 1)).unwrap();
         let daemon = home.with_vectors_key().simulated("boot=10ms").start();
-        let quiet = sockets(daemon.pid());
+        let quiet = daemon.open_files();
         Siege { daemon, quiet, _dir: dir }
     }
 
@@ -54,18 +54,11 @@ impl Siege {
     /// The attackers are gone: so is everything that was done for them, and the daemon ends in order. What it wrote.
     pub(crate) fn lifted(self) -> Vec<String> {
         self.good_client_is_served();
-        until("the end of all connections", || (sockets(self.daemon.pid()) <= self.quiet).then_some(()));
+        until("the end of all connections", || (self.daemon.open_files() <= self.quiet).then_some(()));
         let lines = self.daemon.stop();
         assert!(!lines.iter().any(|line| line.contains("panic")), "{}", lines.join("\n"));
         lines
     }
-}
-
-/// Sockets that a process has open.
-pub(crate) fn sockets(pid: u32) -> usize {
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let targets = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
-    targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
 }
 
 /// A connection from another address of this host.
