@@ -43,6 +43,7 @@ use crate::metrics::calls::Measured;
 use crate::model::{Image, Network};
 use crate::operator::{Inventory, Operator};
 use crate::plan::checks::machines::Way;
+use crate::private_file;
 use crate::server::descriptors;
 use crate::server::gate::Gate;
 use crate::server::https::AUTHORITY;
@@ -167,6 +168,8 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         Some(store) => (store, None),
         None => {
             let options = store::Options { rounds: Some(Arc::clone(&metrics) as _), ..store::Options::default() };
+            // sled's own files have the mode that the system gives them: what is around them keeps others out.
+            private_file::check_directory(&store_path(&dir))?;
             let store = store::open(&store_path(&dir), options)?;
             (Arc::clone(&store) as _, Some(store))
         }

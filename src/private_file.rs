@@ -1,4 +1,7 @@
 //! Files for one user only, such as keys: made whole or not at all, and not believed if others may have touched them.
+//! The same of directories. What stands in their place and leads elsewhere is refused: who put it there chose what is read.
+//!
+//! Kept for every one that a daemon has by `a_secret_that_others_can_reach_is_refused_whichever_it_is` (tests/daemon).
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -34,6 +37,20 @@ pub enum PrivateFileError {
         owner: u32,
         /// Whose it should be.
         user: u32,
+    },
+    /// Others may look into a directory, or change what is in it.
+    #[error("{} has mode {mode:04o}, but only its owner may have access: run 'chmod 700 {}'", path.display(), path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It leads elsewhere.
+    #[error("{} is a symbolic link: put what it leads to into its place", path.display())]
+    Link {
+        /// Which.
+        path: PathBuf,
     },
     /// It is a directory, a pipe, or the like.
     #[error("{} is not a regular file", path.display())]
@@ -84,6 +101,9 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Option<Zeroizing<Vec<u8>
     let io = |source| PrivateFileError::Io { path: path.into(), source };
     let mut file = match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            return Err(PrivateFileError::Link { path: path.into() });
+        }
         opened => opened.map_err(io)?,
     };
     // Of the open file, not of the path: what is judged is what is read.
@@ -91,10 +111,7 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Option<Zeroizing<Vec<u8>
     if !found.is_file() {
         return Err(PrivateFileError::NotAFile { path: path.into() });
     }
-    let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
-    if owner != user {
-        return Err(PrivateFileError::Owner { path: path.into(), owner, user });
-    }
+    owned(path, &found)?;
     if found.mode() & FORBIDDEN != 0 {
         return Err(PrivateFileError::Mode { path: path.into(), mode: found.mode() & 0o7777 });
     }
@@ -107,9 +124,30 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Option<Zeroizing<Vec<u8>
     Ok(Some(content))
 }
 
-/// Opens without waiting: a pipe in its place would never answer.
+/// That a directory is this user's only, if it is there.
+pub(crate) fn check_directory(path: &Path) -> Result<(), PrivateFileError> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|source| PrivateFileError::Io { path: path.into(), source })?,
+    };
+    if found.is_symlink() {
+        return Err(PrivateFileError::Link { path: path.into() });
+    }
+    owned(path, &found)?;
+    if found.mode() & FORBIDDEN != 0 {
+        return Err(PrivateFileError::Open { path: path.into(), mode: found.mode() & 0o7777 });
+    }
+    Ok(())
+}
+
+fn owned(path: &Path, found: &fs::Metadata) -> Result<(), PrivateFileError> {
+    let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
+    if owner == user { Ok(()) } else { Err(PrivateFileError::Owner { path: path.into(), owner, user }) }
+}
+
+/// Opens what is there itself, and without waiting: a pipe in its place would never answer.
 fn open(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NONBLOCK.bits();
+    let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW).bits();
     File::options().read(true).custom_flags(flags.cast_signed()).open(path)
 }
 
@@ -274,6 +312,31 @@ mod tests {
         let pipe = dir.path().join("pipe");
         rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
         assert!(matches!(read(&pipe, 6), Err(PrivateFileError::NotAFile { .. })));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(matches!(read(&link, 7), Err(PrivateFileError::Link { .. })), "although what it leads to is good");
+        assert!(read(&path, 7).is_ok());
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_or_that_leads_elsewhere_is_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (dir, link) = (scratch.path().join("dir"), scratch.path().join("link"));
+        fs::create_dir(&dir).unwrap();
+        std::os::unix::fs::symlink(&dir, &link).unwrap();
+        for (mode, good) in [(0o700, true), (0o500, true), (0o710, false), (0o701, false), (0o755, false)] {
+            fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(check_directory(&dir).is_ok(), good, "{mode:o}");
+        }
+        assert!(check_directory(&scratch.path().join("none")).is_ok(), "it is made for its owner");
+        let said = check_directory(&dir).unwrap_err().to_string();
+        assert!(said.contains("0755") && said.contains(&format!("chmod 700 {}", dir.display())), "{said}");
+        assert!(matches!(check_directory(&link), Err(PrivateFileError::Link { .. })));
+        if rustix::process::geteuid().is_root() {
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+            std::os::unix::fs::chown(&dir, Some(65_534), None).unwrap();
+            assert!(matches!(check_directory(&dir), Err(PrivateFileError::Owner { owner: 65_534, .. })));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::guest::forward::nft::SetUpError;
 use crate::hypervisor::HypervisorError;
 use crate::keeper::KeeperError;
 use crate::operator::PassError;
+use crate::private_file::PrivateFileError;
 use crate::server::https::HttpsError;
 use crate::server::key::KeyFileError;
 use crate::server::local::LocalError;
@@ -51,6 +52,9 @@ pub enum ServeError {
     /// The key of sealed secrets.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// Others can reach the store, or it leads elsewhere.
+    #[error(transparent)]
+    Reachable(#[from] PrivateFileError),
     /// The store cannot be opened.
     #[error("machines are untouched and run on, but the daemon does not serve without its store")]
     Store(#[from] OpenError),

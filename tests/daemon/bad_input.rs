@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
 
 use tempfile::tempdir;
 
+use crate::common::ask::create;
 use crate::common::daemon::{Home, finish, program, stderr};
 
 fn says(text: &str, words: &[&str]) {
@@ -69,17 +70,77 @@ fn a_store_that_another_daemon_holds_is_refused_with_its_process_number() {
     home.start().stop();
 }
 
+/// What is secret below a state directory, and the mode that it has.
+fn secrets(home: &Home) -> [(PathBuf, u32); 5] {
+    let state = home.simulated_state();
+    [
+        (home.key(), 0o600),
+        (home.state.join("authority.pem"), 0o600),
+        (state.join("seal.key"), 0o600),
+        (state.join("instance"), 0o600),
+        // Records, tokens among them.
+        (state.join("store"), 0o700),
+    ]
+}
+
 #[test]
-fn key_files_that_others_can_read_are_refused_with_the_remedy() {
+fn a_secret_that_others_can_reach_is_refused_whichever_it_is() {
     let dir = tempdir().unwrap();
     let home = Home::new(dir.path(), "").with_vectors_key().simulated("boot=10ms");
     home.start().stop();
-    for file in [home.key(), home.simulated_state().join("seal.key")] {
-        chmod(&file, 0o644);
-        says(&home.refused(), &[file.to_str().unwrap(), "0644", &format!("chmod 600 {}", file.display())]);
-        chmod(&file, 0o600);
+    for (file, mode) in secrets(&home) {
+        let name = file.to_str().unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, mode, "{name}");
+        for wider in [mode | 0o040, mode | 0o004, mode | 0o002] {
+            chmod(&file, wider);
+            says(&home.refused(), &[name, &format!("{wider:04o}"), &format!("chmod {mode:o} {name}")]);
+        }
+        chmod(&file, mode);
+        // What is elsewhere can be as good as it likes: who made the link chose it.
+        let elsewhere = dir.path().join("elsewhere");
+        fs::rename(&file, &elsewhere).unwrap();
+        symlink(&elsewhere, &file).unwrap();
+        says(&home.refused(), &[name, "symbolic link"]);
+        fs::remove_file(&file).unwrap();
+        fs::rename(&elsewhere, &file).unwrap();
+        // Only root can give a file away.
+        if rustix::process::geteuid().is_root() {
+            chown(&file, Some(65_533), None).unwrap();
+            says(&home.refused(), &[name, "belongs to user 65533"]);
+            chown(&file, Some(0), None).unwrap();
+        }
     }
     home.start().stop();
+}
+
+/// Names, and what others may do with them.
+fn reachable(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let about = fs::symlink_metadata(&path).unwrap();
+        if about.permissions().mode() & 0o077 == 0 {
+            continue;
+        }
+        found.push(path.clone());
+        if about.is_dir() {
+            reachable(&path, found);
+        }
+    }
+}
+
+#[test]
+fn nothing_that_a_daemon_writes_can_be_reached_by_others_but_the_image_that_qemu_reads() {
+    let dir = tempdir().unwrap();
+    let home = Home::new(dir.path(), "container: {warm: 1}").simulated("boot=10ms").with_vectors_key();
+    let daemon = home.start();
+    assert!(create(daemon.address).success);
+    let mut found = Vec::new();
+    reachable(&home.state, &mut found);
+    let state = home.simulated_state();
+    // Only to pass through: QEMU can be another user.
+    assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o711);
+    found.sort();
+    assert_eq!(found, [state.clone(), state.join("simulated.iso")]);
 }
 
 #[test]

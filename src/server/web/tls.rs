@@ -1,6 +1,6 @@
 //! With which certificate TLS is spoken.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -72,8 +72,14 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, WebError> {
 }
 
 fn secret(path: &Path) -> Result<PrivateKeyDer<'static>, WebError> {
-    let pem = private_file::read(path, LARGEST).map_err(WebError::KeyFile)?;
-    let pem = pem.ok_or_else(|| WebError::KeyMissing { path: path.into() })?;
+    // Whoever renews certificates keeps a link to the newest.
+    let missing = || WebError::KeyMissing { path: path.into() };
+    let file = match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
+        // Why it cannot be reached is told by reading it.
+        found => found.unwrap_or_else(|_| path.into()),
+    };
+    let pem = private_file::read(&file, LARGEST).map_err(WebError::KeyFile)?.ok_or_else(missing)?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| WebError::NoKey { path: path.into() })
 }
 

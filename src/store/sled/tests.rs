@@ -29,7 +29,7 @@ impl Disk for TestDisk {
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(to)?;
+    layout::make_dir(to).map_err(io::Error::other)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let to = to.join(entry.file_name());
