@@ -25,6 +25,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::authentic::NO_TOKEN;
 use super::images::hex;
@@ -305,7 +306,7 @@ impl Access {
         if self.store.list(TOKENS)?.0.len() >= MOST_TOKENS {
             return Err(AccessError::TooMany);
         }
-        let text = SecretString::from(format!("{name}.{}", secret()));
+        let text = text(name);
         let created_at = (self.clock)();
         let expires_at = ttl.and_then(|seconds| {
             let seconds = jiff::SignedDuration::from_secs(i64::from(seconds));
@@ -351,10 +352,15 @@ impl Access {
     }
 }
 
-fn secret() -> String {
-    let mut bytes = zeroize::Zeroizing::new([0_u8; 32]);
+/// A new token's. It never grows, so that nothing of it is left anywhere.
+fn text(name: &str) -> SecretString {
+    let mut bytes = Zeroizing::new([0_u8; 32]);
     aws_lc_rs::rand::fill(&mut *bytes).expect("the system's randomness");
-    URL_SAFE_NO_PAD.encode(*bytes)
+    let mut text = String::with_capacity(name.len() + 1 + 43);
+    text.push_str(name);
+    text.push('.');
+    URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
+    text.into()
 }
 
 fn sha256(text: &str) -> String {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use super::Result;
 use crate::api::access_tokens::LENGTH;
@@ -80,7 +81,7 @@ fn read(path: &Path) -> std::result::Result<String, AccessTokenError> {
         return Err(AccessTokenError::InClear);
     }
     let unreadable = |source| AccessTokenError::Unreadable { path: path.into(), source };
-    let mut bytes = Vec::new();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize));
     File::open(path).map_err(unreadable)?.take(LONGEST).read_to_end(&mut bytes).map_err(unreadable)?;
     let no_token = || AccessTokenError::NoToken { what: format!("'{}'", path.display()) };
     std::str::from_utf8(&bytes).ok().and_then(token).ok_or_else(no_token)

@@ -150,7 +150,7 @@ pub(super) async fn extend(args: ExtendArgs) -> Result<ExitCode> {
     match args.output.output {
         Output::Json => {
             let mut told = response.data;
-            told.insert("container_uuid".into(), saved.container_uuid.into());
+            told.insert("container_uuid".into(), saved.container_uuid.clone().into());
             println!("{}", Value::Object(told));
         }
         Output::Text => println!("{}  lives {}, until {at:.0}", saved.container_uuid, left(at)),
@@ -256,8 +256,9 @@ pub(super) fn list(args: OutputArgs) -> Result<ExitCode> {
         Output::Text => {
             println!("{:<36}  {:<22}  {:<10}  {:<5}  {:<8}  NAME", "CONTAINER", "SERVER", "USER", "PORT", "LEFT");
             for saved in all {
-                let (uuid, server, port) = (saved.container_uuid, saved.server, saved.container_listen_port);
-                let (left, name) = (saved.expires_at.map_or("-".into(), left), saved.name.unwrap_or_default());
+                let (uuid, server, port) = (&saved.container_uuid, &saved.server, saved.container_listen_port);
+                let (left, name) =
+                    (saved.expires_at.map_or("-".into(), left), saved.name.as_deref().unwrap_or_default());
                 let line =
                     format!("{uuid:<36}  {server:<22}  {:<10}  {port:<5}  {left:<8}  {name}", saved.container_username);
                 println!("{}", line.trim_end());

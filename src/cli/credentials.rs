@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::private_file;
 
-/// A container as it was granted to this user.
+/// A container as it was granted to this user. What is secret in it is wiped when it is dropped.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Saved {
     /// `HOST:PORT` of the server.
@@ -36,6 +37,13 @@ pub(super) struct Saved {
     /// When it ends, by this host's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) expires_at: Option<Timestamp>,
+}
+
+impl Drop for Saved {
+    fn drop(&mut self) {
+        self.client_token.zeroize();
+        self.container_password.zeroize();
+    }
 }
 
 impl Saved {
@@ -136,6 +144,7 @@ impl Credentials {
         let path = self.path(&saved.container_uuid);
         let text = serde_json::to_vec_pretty(saved)
             .map_err(|source| CredentialsError::Content { path: path.clone(), source })?;
+        let text = Zeroizing::new(text);
         replace(&path, &text).map_err(|source| CredentialsError::File { path: path.clone(), source })?;
         Ok(path)
     }
@@ -164,7 +173,9 @@ impl Credentials {
     /// Whether no other machine has this name.
     pub(super) fn check_name(&self, name: &str) -> Result<(), CredentialsError> {
         match self.list()?.into_iter().find(|saved| saved.name.as_deref() == Some(name)) {
-            Some(saved) => Err(CredentialsError::NameTaken { name: name.into(), container: saved.container_uuid }),
+            Some(saved) => {
+                Err(CredentialsError::NameTaken { name: name.into(), container: saved.container_uuid.clone() })
+            }
             None => Ok(()),
         }
     }
@@ -220,5 +231,6 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// One saved container.
 pub(super) fn read(path: &Path) -> Result<Saved, CredentialsError> {
     let text = fs::read(path).map_err(|source| CredentialsError::File { path: path.into(), source })?;
+    let text = Zeroizing::new(text);
     serde_json::from_slice(&text).map_err(|source| CredentialsError::Content { path: path.into(), source })
 }

@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::access::INVALID;
 use super::lines::Lines;
@@ -159,7 +160,7 @@ pub struct Documented(pub Arc<ApiVerbs>);
 
 impl Verbs for Documented {
     fn handle(&self, client: Arc<ClientInstance>, request: Request) -> BoxFuture<'static, Answer> {
-        let this = Arc::clone(&self.0);
+        let (this, request) = (Arc::clone(&self.0), Zeroizing::new(request));
         async move {
             match request.verb.as_str() {
                 CREATE => match parameters::wishes(&request.parameters) {

@@ -49,7 +49,9 @@ mod tests;
 
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
+use zeroize::{Zeroize, Zeroizing};
 
 pub use error::{Element, Malformed, WireError};
 pub use keys::{Fingerprint, KeyError, KeySize, PrivateKey, PublicKey};
@@ -112,17 +114,28 @@ impl Request {
     }
 
     /// As it is sent.
-    pub fn to_text(&self) -> String {
-        let mut object = Map::new();
-        object.insert("verb".into(), self.verb.clone().into());
-        object.insert("parameters".into(), self.parameters.clone().into());
-        object.extend(self.extra.clone());
-        text::write(&Value::Object(object))
+    pub fn to_text(&self) -> Zeroizing<String> {
+        #[derive(Serialize)]
+        struct Text<'a> {
+            verb: &'a str,
+            parameters: &'a Map<String, Value>,
+            #[serde(flatten)]
+            extra: &'a Map<String, Value>,
+        }
+        text::write(&Text { verb: &self.verb, parameters: &self.parameters, extra: &self.extra })
     }
 
     /// Reads and checks what a client sent.
     pub fn from_text(bytes: &[u8], access: AccessTokens) -> Result<Self, Malformed> {
         sanitize::request(text::read(bytes)?, access)
+    }
+}
+
+/// Its tokens and passwords are gone then; what it was about is not.
+impl Zeroize for Request {
+    fn zeroize(&mut self) {
+        text::wipe(&mut self.parameters);
+        text::wipe(&mut self.extra);
     }
 }
 
@@ -210,12 +223,14 @@ impl Response {
     }
 
     /// As it is sent.
-    pub fn to_text(&self) -> String {
-        let mut object = Map::new();
-        object.insert("success".into(), self.success.into());
-        object.insert("message".into(), self.message.clone().into());
-        object.insert("data".into(), self.data.clone().into());
-        text::write(&Value::Object(object))
+    pub fn to_text(&self) -> Zeroizing<String> {
+        #[derive(Serialize)]
+        struct Text<'a> {
+            success: bool,
+            message: &'a str,
+            data: &'a Map<String, Value>,
+        }
+        text::write(&Text { success: self.success, message: &self.message, data: &self.data })
     }
 
     /// Reads what a server sent.
@@ -227,6 +242,13 @@ impl Response {
             }
             _ => Err(Malformed::NotAResponse),
         }
+    }
+}
+
+/// Its tokens and passwords are gone then; whether it was done is not.
+impl Zeroize for Response {
+    fn zeroize(&mut self) {
+        text::wipe(&mut self.data);
     }
 }
 

@@ -114,7 +114,7 @@ fn what_is_not_whole_blocks_cannot_be_deciphered() {
 fn text_is_ascii_as_the_original_writes_it() {
     let request = Request::new("PING", json!({"a": ["é", "😀\u{7f}\n\""], "b": {}}).as_object().unwrap().clone());
     let text = r#"{"verb": "PING", "parameters": {"a": ["\u00e9", "\ud83d\ude00\u007f\n\""], "b": {}}}"#;
-    assert_eq!(request.to_text(), text);
+    assert_eq!(*request.to_text(), text);
     assert_eq!(Request::from_text(text.as_bytes(), AccessTokens::Unknown), Ok(request));
 }
 
@@ -198,4 +198,19 @@ proptest! {
             let _ = session(32).open(generation, &packet);
         }
     }
+}
+
+#[test]
+fn what_was_wiped_says_none_of_its_secrets() {
+    let data = || {
+        let nested = json!({ "client_token": "secret", "also": ["secret", { "deeper": "secret" }], "port": 1 });
+        Map::from_iter([("container_password".to_owned(), json!("secret")), ("more".to_owned(), nested)])
+    };
+    let mut response = Response::ok(data());
+    let mut request = Request { extra: data(), ..Request::new(DESTROY, data()) };
+    assert!(response.to_text().contains("secret") && request.to_text().contains("secret"));
+    response.zeroize();
+    request.zeroize();
+    assert!(!response.to_text().contains("secret") && !request.to_text().contains("secret"));
+    assert!(response.success && request.verb == DESTROY, "what it was about stays");
 }

@@ -5,6 +5,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use serde_json::{Map, Value};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::Malformed;
 
@@ -19,15 +20,32 @@ pub(super) fn read(bytes: &[u8]) -> Result<Map<String, Value>, Malformed> {
     }
 }
 
-/// Writes a value as the original implementation does: a blank after `,` and `:`, and ASCII only.
+/// Room for every answer and request of the documented verbs: a text that grows leaves copies of its beginning behind.
+const ROOM: usize = 4096;
+
+/// Writes an object as the original implementation does: a blank after `,` and `:`, and ASCII only.
 ///
 /// Any JSON would do for its clients; this way the protocol's examples can be compared byte by byte.
-pub(super) fn write(value: &Value) -> String {
-    let mut text = Vec::new();
-    // A `Value` has string keys and a `Vec` takes all that is written: neither can fail.
-    let written = value.serialize(&mut Serializer::with_formatter(&mut text, Ascii));
+pub(super) fn write(object: &impl Serialize) -> Zeroizing<String> {
+    let mut text = Vec::with_capacity(ROOM);
+    // It has string keys and a `Vec` takes all that is written: neither can fail.
+    let written = object.serialize(&mut Serializer::with_formatter(&mut text, Ascii));
     debug_assert!(written.is_ok(), "{written:?}");
-    String::from_utf8_lossy(&text).into_owned()
+    Zeroizing::new(String::from_utf8(text).unwrap_or_default())
+}
+
+/// Wipes the texts of an object, tokens and passwords among them.
+pub(super) fn wipe(object: &mut Map<String, Value>) {
+    object.values_mut().for_each(wipe_value);
+}
+
+fn wipe_value(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe_value),
+        Value::Object(object) => wipe(object),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 struct Ascii;

@@ -84,11 +84,11 @@ fn requests_and_responses_are_written_as_documented() {
     for (_, at) in GENERATIONS {
         for name in REQUESTS {
             let json = text(&format!("/{at}/requests/{name}/json"));
-            assert_eq!(Request::from_text(json.as_bytes(), AccessTokens::Enabled).unwrap().to_text(), json);
+            assert_eq!(*Request::from_text(json.as_bytes(), AccessTokens::Enabled).unwrap().to_text(), json);
         }
         for name in RESPONSES {
             let json = text(&format!("/{at}/responses/{name}/json"));
-            assert_eq!(Response::from_text(json.as_bytes()).unwrap().to_text(), json);
+            assert_eq!(*Response::from_text(json.as_bytes()).unwrap().to_text(), json);
         }
     }
 }
@@ -123,7 +123,7 @@ fn the_server_holds_every_documented_conversation() {
             assert_eq!(sent, expected);
             assert_eq!((connected, input.len(), exchange.want()), (1, 0, 0));
             assert_eq!(incoming.answering.generation(), Some(generation));
-            assert_eq!(incoming.request.unwrap().to_text(), text(&format!("/{at}/requests/{asked}/json")));
+            assert_eq!(*incoming.request.unwrap().to_text(), text(&format!("/{at}/requests/{asked}/json")));
 
             let field = |name: &str| format!("/{at}/responses/{answered}/{name}");
             let response = Response::from_text(text(&field("json")).as_bytes()).unwrap();
@@ -183,7 +183,7 @@ fn the_client_holds_every_documented_conversation() {
                     ResponseStep::Response(response) => break response,
                 }
             };
-            assert_eq!(response.to_text(), text(&field("json")));
+            assert_eq!(*response.to_text(), text(&field("json")));
         }
     }
 }

@@ -13,6 +13,7 @@ use russh::{ChannelMsg, Disconnect};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use zeroize::Zeroizing;
 
 use super::reach::Expect;
 use super::{ENDPOINT, SET_UP, setup_command, text, within};
@@ -214,9 +215,9 @@ fn draw(alphabet: &[u8], count: usize) -> String {
     let fair = 256 - 256 % alphabet.len();
     let mut text = String::with_capacity(count);
     while text.len() < count {
-        let mut bytes = [0; 64];
+        let mut bytes = Zeroizing::new([0_u8; 64]);
         // Without randomness no secret can be made at all.
-        rand::fill(&mut bytes).expect("the system's random numbers");
+        rand::fill(&mut *bytes).expect("the system's random numbers");
         let letters = bytes.iter().map(|&byte| usize::from(byte)).filter(|&byte| byte < fair);
         text.extend(letters.take(count - text.len()).map(|byte| char::from(alphabet[byte % alphabet.len()])));
     }

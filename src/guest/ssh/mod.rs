@@ -276,7 +276,9 @@ fn not_run(at: SocketAddr, what: &'static str, why: &str) -> ShellError {
 fn setup_command(username: &str, password: &SecretString) -> Result<SecretString, &'static str> {
     check(username, password)?;
     let password = password.expose_secret();
-    Ok(format!("sudo {SETUP_SCRIPT} '{username}' '{password}' '{GUEST_SSH_PORT}'").into())
+    let port = GUEST_SSH_PORT.to_string();
+    // In one piece: a text that grows leaves copies of its beginning behind.
+    Ok(["sudo ", SETUP_SCRIPT, " '", username, "' '", password, "' '", &port, "'"].concat().into())
 }
 
 /// Whether the set-up script may be given these.

@@ -11,8 +11,10 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use zeroize::Zeroizing;
 
 use super::{Shared, Visit, WireConfig};
+
 use crate::link::{Link, random};
 use crate::metrics::calls::SPANS;
 use crate::metrics::{Stage, Transport};
@@ -248,10 +250,11 @@ impl Connection<'_> {
         };
         asked.answering();
         let limit = self.config.answer_timeout;
+        let response = Zeroizing::new(handled.answer.response);
         let mut undelivered = Undelivered(handled.answer.undelivered);
-        let delivered = timeout(limit, self.deliver(&handled.answer.response, incoming.answering)).await;
+        let delivered = timeout(limit, self.deliver(&response, incoming.answering)).await;
         delivered.map_err(|_| ConnectionError::NotAccepted(limit))??;
-        asked.told(&handled.answer.response);
+        asked.told(&response);
         drop(asked);
         // From here on it may arrive, whatever becomes of this connection.
         undelivered.0 = None;

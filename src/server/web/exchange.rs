@@ -345,7 +345,7 @@ impl Asking {
 }
 
 fn written(response: &Response, refused: Option<&Refused>) -> hyper::Response<Full<Bytes>> {
-    let mut written = hyper::Response::new(Full::from(response.to_text()));
+    let mut written = hyper::Response::new(Full::from(response.to_text().to_string()));
     let headers = written.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Passwords are for nobody's cache.
