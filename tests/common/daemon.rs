@@ -141,7 +141,7 @@ impl Home {
     /// The same, of another user, whose everything below this directory is from now on. Only root can do that.
     pub(crate) fn of_user(mut self, dir: &Path, user: u32) -> Home {
         let mut chown = Command::new("chown");
-        assert!(chown.args(["-R", &user.to_string()]).arg(dir).status().unwrap().success());
+        assert!(chown.args(["-R", &format!("{user}:{user}")]).arg(dir).status().unwrap().success());
         self.user = Some(user);
         self
     }
@@ -174,7 +174,7 @@ impl Home {
         };
         command.arg(&self.config).args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(user) = self.user {
-            command.uid(user);
+            command.uid(user).gid(user);
         }
         command
     }

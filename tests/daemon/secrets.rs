@@ -1,11 +1,18 @@
 //! Passwords and tokens are told to their client and to nobody else.
 
 use std::fs;
+use std::io::ErrorKind::PermissionDenied;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
+use std::process::Command;
 
+use anweddol::store::{Store, Txn};
 use anweddol::wire::{CREATE, Generation, Request};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use rustix::process::{Pid, Resource, Rlimit, Signal, geteuid, getrlimit, kill_process, setrlimit};
 use serde_json::Value;
 use tempfile::tempdir;
 
@@ -24,7 +31,7 @@ pub(crate) fn files_with(dir: &Path, text: &str) -> Vec<String> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files_with(&path, text));
-        } else if holds(&fs::read(&path).unwrap(), text) {
+        } else if path.is_file() && holds(&fs::read(&path).unwrap(), text) {
             found.push(path.display().to_string());
         }
     }
@@ -52,6 +59,78 @@ fn no_password_and_no_token_is_in_the_log_or_in_the_state_directory() {
         let pem = crate::common::daemon::VECTORS.pointer(pem).unwrap().as_str().unwrap();
         assert!(!log.contains(pem.lines().nth(1).unwrap()), "a private key is in the log");
     }
+}
+
+/// Asks the local API: code and body.
+fn local(home: &Home, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut stream = UnixStream::connect(home.state.join("api.sock")).unwrap();
+    let head = "Host: a\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    write!(stream, "{method} {path} HTTP/1.1\r\n{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+}
+
+#[test]
+fn no_secret_of_a_client_is_in_any_file_of_the_store_nor_one_from_before_they_were_sealed() {
+    const SECRETS: &str = "/api/v1/namespaces/red/secrets";
+    let dir = tempdir().unwrap();
+    let home = Home::new(dir.path(), "").with_vectors_key().simulated("");
+    let text = "correct horse battery staple";
+    let data = STANDARD.encode(text);
+    let found = || [text, &data[..24]].map(|part| files_with(&home.state, part)).concat();
+    let daemon = home.start();
+    // As kubectl writes one, its data twice, and as helm keeps a release.
+    let applied = serde_json::json!({ "applied": format!("{{\"data\":{{\"a\":\"{data}\"}}}}") });
+    let metadata = serde_json::json!({ "name": "by-kubectl", "annotations": applied });
+    let secret = serde_json::json!({ "metadata": metadata, "data": { "a": data }, "stringData": { "b": text } });
+    assert_eq!(local(&home, "POST", SECRETS, &secret.to_string()).0, 201);
+    let release = serde_json::json!({
+        "metadata": { "name": "sh.helm.release.v1.web.v1" }, "type": "helm.sh/release.v1", "data": { "release": data },
+    });
+    assert_eq!(local(&home, "POST", SECRETS, &release.to_string()).0, 201);
+    assert_eq!(found(), [""; 0]);
+    assert!(!files_with(&home.state, "by-kubectl").is_empty(), "what is looked for could be found");
+    let log = daemon.stop().join("\n");
+    assert!(!log.contains(text) && !log.contains(&data));
+
+    let path = home.simulated_state().join("store");
+    let key = "plain/secrets/red/former";
+    let open = || anweddol::store::open(&path, anweddol::store::Options::default()).unwrap();
+    let former = serde_json::json!({ "metadata": { "name": "former", "namespace": "red" }, "data": { "a": data } });
+    let store = open();
+    store.txn(Txn::default().put(key, &former)).wait().unwrap();
+    drop(store);
+    assert!(!found().is_empty(), "it is there as a former version wrote it");
+    let daemon = home.start();
+    for name in ["by-kubectl", "former"] {
+        let (code, read) = local(&home, "GET", &format!("{SECRETS}/{name}"), "");
+        assert_eq!((code, &read["data"]["a"]), (200, &Value::from(data.as_str())), "{name}");
+    }
+    daemon.stop();
+    let value = open().get(key).unwrap().0.unwrap().value;
+    assert!(value.starts_with(b"v1:") && !holds(&value, &data));
+    // What a store has written over is in its file until that is made anew.
+    let state = home.simulated_state();
+    let saved = dir.path().join("saved");
+    let run = |args: &[&str]| {
+        let output = finish(program(args).arg("--state").arg(&state));
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    };
+    run(&["store", "check"]);
+    run(&["store", "export", saved.to_str().unwrap()]);
+    run(&["store", "import", "--replace", saved.to_str().unwrap()]);
+    for entry in fs::read_dir(&state).unwrap().map(Result::unwrap) {
+        if entry.file_name().to_string_lossy().starts_with("store.replaced-") {
+            fs::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+    assert_eq!(found(), [""; 0]);
+    assert!(!holds(&fs::read(&saved).unwrap(), &data[..24]), "an export is as sealed");
+    let daemon = home.start();
+    assert_eq!(local(&home, "GET", &format!("{SECRETS}/former"), "").1["data"]["a"], data);
+    daemon.stop();
 }
 
 /// As much of a secret as nobody guesses: what shows that much of it shows it.
@@ -183,9 +262,11 @@ fn no_secret_is_in_any_log_metric_error_command_line_or_environment() {
     secrets.push(("the sealing key, as it is written", seal));
 
     let (_, metrics) = daemon.http("/metrics");
-    let of_process = |name: &str| {
-        let bytes = fs::read(format!("/proc/{}/{name}", daemon.pid())).unwrap();
-        String::from_utf8_lossy(&bytes).into_owned()
+    let of_process = |name: &str| match fs::read(format!("/proc/{}/{name}", daemon.pid())) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        // Only root sees into a daemon.
+        Err(error) if error.kind() == PermissionDenied && !geteuid().is_root() => String::new(),
+        Err(error) => panic!("{name}: {error}"),
     };
     let (arguments, environment) = (of_process("cmdline"), of_process("environ"));
     let log = daemon.stop().join("\n");
@@ -203,7 +284,8 @@ fn no_secret_is_in_any_log_metric_error_command_line_or_environment() {
         log.contains("\"TRACE\"") && log.contains("\"request\""),
         "the log is not at the level that this test is about"
     );
-    assert!(environment.contains("RUST_LOG") && arguments.contains("serve") && metrics.contains("anweddol_"));
+    assert!(environment.contains("RUST_LOG") || !geteuid().is_root());
+    assert!(arguments.contains("serve") && metrics.contains("anweddol_"));
     assert!(
         secrets.len() >= 11,
         "fewer secrets than there are: {:?}",
@@ -226,6 +308,47 @@ fn no_secret_is_in_any_log_metric_error_command_line_or_environment() {
             }
         }
     }
+}
+
+/// A user that is nobody's.
+const OTHER: u32 = 65_533;
+
+#[test]
+fn no_crash_and_no_neighbour_shows_the_memory_of_a_daemon() {
+    // What a daemon does not take away itself, it would have.
+    let most = getrlimit(Resource::Core).maximum;
+    setrlimit(Resource::Core, Rlimit { current: most, maximum: most }).unwrap();
+    let dir = tempdir().unwrap();
+    let home = Home::new(dir.path(), "").with_vectors_key().simulated("");
+    // As root, on behalf of somebody who is not: for root nothing is closed.
+    let root = geteuid().is_root();
+    let home = if root { home.upgraded(&dir.path().join("anweddol")).of_user(dir.path(), OTHER) } else { home };
+    let mut daemon = home.start();
+    let neighbour = |mut command: Command| if root { command.uid(OTHER).gid(OTHER).output() } else { command.output() };
+    let opens = |pid: u32, file: &str| {
+        let mut command = Command::new("dd");
+        command.args([&format!("if=/proc/{pid}/{file}"), "of=/dev/null", "count=0", "status=none"]);
+        neighbour(command).unwrap().status.success()
+    };
+    let mut sleep = Command::new("sleep");
+    let mut other = if root { sleep.uid(OTHER).gid(OTHER) } else { &mut sleep }.arg("600").spawn().unwrap();
+    // Begun, and not only forked: what is not yet the other program is this one.
+    until("another program", || {
+        fs::read(format!("/proc/{}/cmdline", other.id())).unwrap().starts_with(b"sleep").then_some(())
+    });
+    let control = opens(other.id(), "environ");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(control, "of another program a neighbour would see it");
+    for file in ["environ", "mem", "maps", "fd"] {
+        assert!(!opens(daemon.pid(), file), "a neighbour sees {file}");
+    }
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).collect::<Vec<_>>(), ["0", "0", "bytes"]);
+    kill_process(Pid::from_raw(daemon.pid().cast_signed()).unwrap(), Signal::ABORT).unwrap();
+    let end = until("its end", || daemon.end());
+    assert!(end.signal() == Some(Signal::ABORT.as_raw()) && !end.core_dumped(), "{end}");
 }
 
 fn files_below(dir: &Path) -> Vec<std::path::PathBuf> {

@@ -15,6 +15,7 @@ use crate::common::daemon::Daemon;
 use crate::common::{PATIENCE, until};
 use crate::disk;
 use crate::host::{Host, Mode, OWN_ADDRESS, at, execute, is_a_machine_of_its_user, log_in, reaches};
+use crate::secrets;
 use crate::user::{LISTEN, User};
 
 #[test]
@@ -31,9 +32,9 @@ fn a_client_gets_a_machine_logs_in_and_gives_it_back() {
     assert!(daemon.http("/readyz").1.contains(mode), "{}", daemon.log);
 
     let user = User::of(&host, &home);
-    let granted = user.create(&[]);
-    let seen = user.good(&["ssh", "--", "uname -a; id"]);
-    assert!(seen.starts_with("Linux ") && seen.contains(&format!("({})", granted.username)), "{seen}");
+    let ((granted, said), seen) = secrets::watched(|| (user.create(&[]), user.good(&["ssh", "--", "uname -a; id"])));
+    assert!(said.starts_with("Linux ") && said.contains(&format!("({})", granted.username)), "{said}");
+    secrets::nobody_else_was_told(&host, &granted, &seen);
     is_a_machine_of_its_user(&granted);
     assert_eq!(stat(daemon.address)["available"], 5);
     every_stage_was_measured(&host, &daemon);

@@ -24,4 +24,5 @@ mod pool;
 mod rebuild;
 mod refused;
 mod restart;
+mod secrets;
 mod user;
