@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::codec::{self, Entry, Meta};
@@ -73,8 +74,7 @@ enum As {
 }
 
 fn attempt(dir: &Path, how: As) -> Result<Salvage, OpenError> {
-    let scratch = tempfile::Builder::new().prefix("anweddol-store-").tempdir();
-    let scratch = scratch.map_err(|source| OpenError::from_io(&std::env::temp_dir(), source))?;
+    let scratch = scratch().map_err(|source| OpenError::from_io(&std::env::temp_dir(), source))?;
     copy(&layout::data(dir), &layout::data(scratch.path()), how)?;
     let path = scratch.path().to_owned();
     let read = contained(dir, move || {
@@ -85,6 +85,12 @@ fn attempt(dir: &Path, how: As) -> Result<Salvage, OpenError> {
         let contents = Contents { revision: 1, records: vec![], logs: BTreeMap::new() };
         Salvage { contents, losses: vec![said(&error)] }
     }))
+}
+
+/// Where a copy is read: for nobody else, as the store is.
+pub(super) fn scratch() -> io::Result<tempfile::TempDir> {
+    let private = fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().prefix("anweddol-store-").permissions(private).tempdir()
 }
 
 fn copy(from: &Path, to: &Path, how: As) -> Result<(), OpenError> {

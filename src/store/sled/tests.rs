@@ -29,7 +29,7 @@ impl Disk for TestDisk {
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    layout::make_dir(to).map_err(io::Error::other)?;
+    std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let to = to.join(entry.file_name());
@@ -194,4 +194,11 @@ fn records_that_do_not_fit_the_totals_are_damage() {
         drop((db, _file));
         assert!(matches!(open(&dir, Options::default()), Err(OpenError::Damaged { .. })));
     }
+}
+
+#[test]
+fn the_copy_that_a_damaged_store_is_read_from_is_nobody_elses() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = salvage::scratch().unwrap().path().metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
 }
