@@ -22,7 +22,7 @@ help:
 	@echo '  make bench REAL=1       the same with real guests, in each mode (needs root or sudo)'
 	@echo '  make check              the quick half of it: format, lints, documentation'
 	@echo '  make deb                a Debian package in target/debian: the daemon as a service, its manual, completions'
-	@echo '  make deny               licences, sources and known faults of dependencies (needs cargo-deny and the network)'
+	@echo '  make deny               licences, sources and known faults of dependencies (needs cargo-deny, cargo-audit and the network)'
 	@echo '  make packages           the system packages all of these need; they install them by themselves'
 	@echo '  make clean              removes what was built'
 
@@ -58,7 +58,10 @@ endif
 
 deny:
 	@cargo deny --version >/dev/null 2>&1 || { echo "make deny: run 'cargo install --locked cargo-deny' first" >&2; exit 1; }
-	cargo deny check
+	@cargo audit --version >/dev/null 2>&1 || { echo "make deny: run 'cargo install --locked cargo-audit' first" >&2; exit 1; }
+	cargo deny --locked check
+	@# What is excepted, and why, is written once.
+	cargo audit --deny warnings $$(sed -n 's/.*id = "\(RUSTSEC-[0-9-]*\)".*/--ignore \1/p' deny.toml)
 
 clean:
 	cargo clean
