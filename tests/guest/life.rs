@@ -92,6 +92,8 @@ const PRIVATE: [&str; 6] = ["10.77.0.1", "172.20.77.1", "192.168.77.1", "169.254
 fn reaches_neither_its_host_nor_its_neighbour(host: &Host, it: &Grant, neighbour: &Grant) {
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
+    // Whoever gets there is told so at once.
+    std::thread::spawn(move || listener.incoming().flatten().for_each(drop));
     let device = if host.mode == Mode::System { "anw0" } else { "lo" };
     let addresses = |what: &str| {
         for address in PRIVATE {
