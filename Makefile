@@ -53,7 +53,7 @@ deb: packages
 
 bench: packages
 ifdef REAL
-	cargo nextest run --locked --profile lab --test image --run-ignored only
+	cargo nextest run --locked --profile lab --test image --run-ignored only -E 'test(the_same_packages)'
 	tests/lab/run.sh --no-libvirtd cargo bench --locked --offline --bench system -- --libvirt guests
 	tests/lab/run.sh cargo bench --locked --offline --bench system -- --libvirt guests
 else
