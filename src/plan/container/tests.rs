@@ -7,6 +7,7 @@ use crate::model::{
     ClaimSpec, ClaimStatus as Claimed, ContainerSpec, DomainSeen, Image, Keepsake, Lifetime, Machine, ObjectMeta,
     Pause, Template,
 };
+use crate::plan::probe;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
