@@ -282,7 +282,8 @@ fn tidy<'a>(object: &'a mut Value, of: &PlainRef) -> Result<&'a mut Map<String, 
         }
         let data = data.as_object_mut().ok_or_else(|| invalid("data", "write a map"))?;
         for (name, text) in texts {
-            data.insert(name, STANDARD.encode(text.as_str().unwrap_or_default()).into());
+            let text = text.as_str().ok_or_else(|| invalid("stringData", "write texts"))?;
+            data.insert(name, STANDARD.encode(text).into());
         }
     }
     let meta = fields.entry("metadata").or_insert_with(|| json!({}));

@@ -68,6 +68,9 @@ async fn texts_of_a_secret_stand_beside_its_data_if_that_is_a_map_or_nothing() {
             (other, _) => panic!("{name}: {other:?}"),
         }
     }
+    let number = json!({ "metadata": { "name": "e" }, "stringData": { "k": 1 } });
+    let refused = plain.create(PlainKind::Secret, "default", number, false).await;
+    assert!(matches!(refused, Err(PlainError::Invalid { field: "stringData", .. })), "{refused:?}");
 }
 
 #[tokio::test]

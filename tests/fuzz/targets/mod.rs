@@ -27,8 +27,6 @@ mod records;
 mod request;
 mod wire;
 
-use serde_json::Value;
-
 /// What a target does with an input.
 pub(crate) type Target = fn(&[u8]);
 
@@ -64,15 +62,4 @@ fn parts<const N: usize>(input: &[u8]) -> [&[u8]; N] {
 fn lines(text: &[u8]) -> usize {
     let text = String::from_utf8_lossy(text);
     text.chars().filter(|c| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}')).count() + 2
-}
-
-/// Whether a number in it is no whole one. Such a one is read fast, and in its last digit sometimes wrongly: written and read
-/// again it may be its neighbour.
-fn has_fraction(value: &Value) -> bool {
-    match value {
-        Value::Number(number) => number.is_f64(),
-        Value::Array(items) => items.iter().any(has_fraction),
-        Value::Object(map) => map.values().any(has_fraction),
-        Value::Null | Value::Bool(_) | Value::String(_) => false,
-    }
 }

@@ -3,8 +3,6 @@
 use anweddol::wire::{AccessTokens, Malformed, Request, Response};
 use serde_json::Value;
 
-use super::has_fraction;
-
 pub(super) fn run(input: &[u8]) {
     for access in [AccessTokens::Unknown, AccessTokens::Enabled] {
         match Request::from_text(input, access) {
@@ -12,11 +10,7 @@ pub(super) fn run(input: &[u8]) {
                 agreed(&request, access);
                 let sent = request.to_text();
                 assert!(sent.is_ascii() && !sent.contains('\n'));
-                let again = Request::from_text(sent.as_bytes(), access);
-                if !request.parameters.values().chain(request.extra.values()).any(has_fraction) {
-                    assert_eq!(again.as_ref(), Ok(&request));
-                }
-                assert!(again.is_ok_and(|again| again.verb == request.verb));
+                assert_eq!(Request::from_text(sent.as_bytes(), access), Ok(request));
             }
             Err(Malformed::Fields(errors)) => assert!(!errors.is_empty(), "refused for nothing"),
             Err(malformed) => assert!(malformed.dictionary().is_empty()),
@@ -25,11 +19,7 @@ pub(super) fn run(input: &[u8]) {
     if let Ok(response) = Response::from_text(input) {
         let sent = response.to_text();
         assert!(sent.is_ascii());
-        let again = Response::from_text(sent.as_bytes());
-        assert!(again.is_ok());
-        if !response.data.values().any(has_fraction) {
-            assert_eq!(again, Ok(response));
-        }
+        assert_eq!(Response::from_text(sent.as_bytes()), Ok(response));
     }
 }
 
