@@ -88,7 +88,7 @@ run documentation documentation
 if cargo deny --version >/dev/null 2>&1; then
   # What is known of their faults, as of the last 'make deny', which fetches it.
   known=()
-  [ ! -d "${CARGO_HOME:-$HOME/.cargo}/advisory-dbs" ] || known=(advisories)
+  ! compgen -G "${CARGO_HOME:-$HOME/.cargo}/advisory-dbs/*/.git/FETCH_HEAD" >/dev/null || known=(advisories)
   run dependencies cargo deny --locked --offline check bans licenses sources "${known[@]}"
 fi
 run tests cargo nextest run --locked

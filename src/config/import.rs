@@ -174,14 +174,14 @@ impl Reader<'_> {
 
     fn note(&mut self, path: &[&str], value: &Value, note: Note) {
         let line = self.place(path).0;
-        let key = text::plain(&path.join("."));
+        let key = manifest::plain(&path.join("."));
         let value = (!key.contains("password")).then(|| text::say(value));
         self.notes.push(Note { key, line, value, ..note });
     }
 
     fn wrong(&mut self, path: &[&str], value: &Value, message: &str) {
         let (line, column) = self.place(path);
-        let (key, value) = (text::plain(&path.join(".")), Some(text::say(value)));
+        let (key, value) = (manifest::plain(&path.join(".")), Some(text::say(value)));
         self.problems.push(Problem { line, column, key, value, ..Problem::whole(self.file, message) });
     }
 

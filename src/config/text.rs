@@ -14,12 +14,10 @@ use serde_json::{Map, Value, json};
 
 use super::error::{Fault, Faults, Problem, Problems};
 use super::{Config, ConfigError, keys};
-use crate::manifest::{self, hint, locate};
+use crate::manifest::{self, LONGEST, hint, locate, plain};
 
 /// The most problems that are told: whoever has more begins with these.
 const MOST_PROBLEMS: usize = 50;
-/// The longest value that is repeated, in characters.
-const LONGEST: usize = 60;
 
 /// Reads a text; an empty one is all defaults.
 pub(super) fn read(file: Option<&Path>, text: &str) -> Result<Config, ConfigError> {
@@ -217,26 +215,8 @@ pub(super) fn say(value: &Value) -> String {
             let text = value.to_string();
             if text.chars().count() <= LONGEST { plain(&text) } else { manifest::say(value) }
         }
-        Value::String(text) if text.chars().count() <= LONGEST => format!("'{}'", plain(text)),
         other => manifest::say(other),
     }
-}
-
-/// What somebody wrote, on one line (YAML ends one with more than a line feed), without what a terminal would obey, and not all
-/// of it if it is long.
-pub(super) fn plain(text: &str) -> String {
-    let mut plain = String::new();
-    for c in text.chars() {
-        if plain.len() > 4 * LONGEST {
-            return plain + "…";
-        }
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-            plain.extend(c.escape_debug())
-        } else {
-            plain.push(c)
-        }
-    }
-    plain
 }
 
 /// The parser's own words without the place, and the place.

@@ -41,8 +41,8 @@ use serde_json::{Map, Value};
 pub use forms::{ClaimReport, ContainerReport};
 pub use prune::{Unknown, prune};
 pub use schema::schema;
+pub(crate) use text::{LONGEST, plain, say, yaml};
 pub use text::{MAX_DOCUMENTS, MAX_SIZE, Read, of_value, read, value};
-pub(crate) use text::{say, yaml};
 
 use crate::model::{API_VERSION, ClaimSpec, Kind, ObjectRef, OwnerReference, PoolSpec, Template};
 

@@ -15,6 +15,9 @@ pub const MAX_SIZE: usize = 1 << 20;
 /// The most documents in one file.
 pub const MAX_DOCUMENTS: usize = 1000;
 
+/// The longest value that is repeated, in characters.
+pub(crate) const LONGEST: usize = 60;
+
 /// What a file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Read {
@@ -244,13 +247,30 @@ fn object(kind: Kind, tree: &Value) -> Option<ObjectRef> {
     (valid_name(&object.name).is_ok() && valid_name(&object.namespace).is_ok()).then_some(object)
 }
 
+/// What somebody wrote, on one line (YAML ends one with more than a line feed), without what a terminal would obey, and not all
+/// of it if it is long.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    for c in text.chars() {
+        if plain.len() > 4 * LONGEST {
+            return plain + "…";
+        }
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            plain.extend(c.escape_debug())
+        } else {
+            plain.push(c)
+        }
+    }
+    plain
+}
+
 /// A value in a message.
 pub(crate) fn say(value: &Value) -> String {
     match value {
         Value::Null => "nothing".into(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) if text.chars().count() > 60 => "a long text".into(),
-        Value::String(text) => format!("'{text}'"),
+        Value::String(text) if text.chars().count() > LONGEST => "a long text".into(),
+        Value::String(text) => format!("'{}'", plain(text)),
         Value::Array(_) => "a list".into(),
         Value::Object(_) => "a map".into(),
     }

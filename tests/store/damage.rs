@@ -1,8 +1,6 @@
 //! A store whose files were damaged: it opens with everything that was told, or says that it is damaged.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use anweddol::store::{Kv, OpenError};
@@ -10,27 +8,41 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A store like a daemon's after some time, and what it told.
+/// A store like a daemon's after some time, and what it told. Its files are here and not in a directory, which would be left
+/// behind: nobody drops what is static.
 pub(super) struct Good {
-    pub(super) dir: TempDir,
+    files: BTreeMap<PathBuf, Vec<u8>>,
     pub(super) records: Vec<Kv>,
     pub(super) revision: u64,
+}
+
+impl Good {
+    /// A copy, to damage.
+    pub(super) fn copy(&self) -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, bytes) in &self.files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        dir
+    }
 }
 
 /// As an orderly stop leaves it: sled opens it from its snapshot.
 pub(super) static CLOSED: LazyLock<Good> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let (records, revision) = fill(dir.path()).list("").unwrap();
-    Good { dir, records, revision }
+    Good { files: files(dir.path()), records, revision }
 });
 
 /// As `kill -9` leaves it: sled reads its log to the end, wherever that seems to be.
 pub(super) static KILLED: LazyLock<Good> = LazyLock::new(|| {
-    let (alive, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let store = fill(alive.path());
-    copy(alive.path(), dir.path());
+    let dir = tempfile::tempdir().unwrap();
+    let store = fill(dir.path());
+    let files = files(dir.path());
     let (records, revision) = store.list("").unwrap();
-    Good { dir, records, revision }
+    Good { files, records, revision }
 });
 
 fn fill(dir: &Path) -> Arc<LocalStore> {
@@ -48,18 +60,6 @@ fn fill(dir: &Path) -> Arc<LocalStore> {
         store.write([put("registry/pool", &format!("\"{round}\"")), append("events/", "{}")]);
     }
     store
-}
-
-/// A copy to damage.
-pub(super) fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to.join(entry.file_name())),
-            false => drop(fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
-        }
-    }
 }
 
 /// What happens to one file of `data/`.
@@ -100,14 +100,14 @@ pub(super) fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-fn files(data: &Path) -> Vec<PathBuf> {
+fn damageable(data: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
     files.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Does it to a file; which one it was.
 pub(super) fn inflict(data: &Path, file: prop::sample::Index, damage: &Damage) -> PathBuf {
-    let files = files(data);
+    let files = damageable(data);
     // sled's log is where everything is.
     let log = data.join("db");
     let path = match damage {
@@ -139,8 +139,7 @@ pub(super) fn inflict(data: &Path, file: prop::sample::Index, damage: &Damage) -
 
 /// Opens a copy with some damage: everything that was told is there, or it is said to be damaged.
 fn check(good: &Good, file: prop::sample::Index, damage: &Damage) -> Result<(), TestCaseError> {
-    let dir = tempfile::tempdir().unwrap();
-    copy(good.dir.path(), dir.path());
+    let dir = good.copy();
     let path = inflict(&dir.path().join("data"), file, damage);
     match store::open(dir.path(), Options::default()) {
         Ok(store) => {

@@ -1,8 +1,6 @@
 //! What the store on disk keeps between one start and the next.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use anweddol::store::OpenError;
 use futures::StreamExt;
@@ -15,21 +13,6 @@ fn error(dir: &Path) -> OpenError {
         Ok(_) => panic!("it opened"),
         Err(error) => error,
     }
-}
-
-/// Every file below, with its content.
-fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push((path.clone(), fs::read(&path).unwrap()));
-        }
-    }
-    found.sort();
-    found
 }
 
 #[test]

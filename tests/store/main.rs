@@ -8,7 +8,9 @@ mod kill;
 mod model;
 mod salvage;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anweddol::store::{self, Cond, HistoryLimits, LocalStore, Op, Options, Store, StoreError, Txn, TxnResult};
@@ -35,6 +37,20 @@ fn sled(history: HistoryLimits) -> Fixture {
 
 fn open(dir: &Path) -> Arc<LocalStore> {
     store::open(dir, Options::default()).unwrap()
+}
+
+/// Every file below a directory, with its content.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let (path, name) = (entry.path(), PathBuf::from(entry.file_name()));
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&path).into_iter().map(|(below, bytes)| (name.join(below), bytes))),
+            false => drop(found.insert(name, fs::read(&path).unwrap())),
+        }
+    }
+    found
 }
 
 fn put(key: &str, value: &str) -> Op {

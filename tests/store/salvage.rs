@@ -1,12 +1,9 @@
 //! What can still be read of a damaged store, and putting a store in place.
 
-use std::collections::BTreeMap;
-use std::fs;
-
 use anweddol::store::{Aside, Contents, OpenError, Salvage, install, salvage};
 use proptest::prelude::*;
 
-use super::damage::{CLOSED, KILLED, copy, damage, inflict};
+use super::damage::{CLOSED, KILLED, damage, inflict};
 use super::*;
 
 fn contents(store: &LocalStore, logs: &[(&str, u64)]) -> Contents {
@@ -14,28 +11,20 @@ fn contents(store: &LocalStore, logs: &[(&str, u64)]) -> Contents {
     Contents { revision, records, logs: logs.iter().map(|(log, last)| ((*log).to_owned(), *last)).collect() }
 }
 
-/// Every file below, with its content.
-fn files(dir: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
-    let all = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    all.flat_map(
-        |path| if path.is_dir() { files(&path) } else { BTreeMap::from([(path.clone(), fs::read(&path).unwrap())]) },
-    )
-    .collect()
-}
-
 #[test]
 fn a_whole_store_is_read_whole_and_left_as_it_is() {
     for good in [&*CLOSED, &*KILLED] {
-        let mut before = files(good.dir.path());
-        let Salvage { contents, losses } = salvage(good.dir.path()).unwrap();
+        let dir = good.copy();
+        let mut before = files(dir.path());
+        let Salvage { contents, losses } = salvage(dir.path()).unwrap();
         assert_eq!(losses, [""; 0]);
         assert_eq!((contents.revision, &contents.records), (good.revision, &good.records));
         let events = good.records.iter().filter(|kv| kv.key.starts_with("events/")).count() as u64;
         assert_eq!(contents.logs, BTreeMap::from([("events/".to_owned(), events)]));
-        let mut after = files(good.dir.path());
+        let mut after = files(dir.path());
         // Who looks says so.
         for files in [&mut before, &mut after] {
-            files.remove(&good.dir.path().join("lock"));
+            files.remove(Path::new("lock"));
         }
         assert!(before == after, "it was changed");
     }
@@ -63,8 +52,7 @@ fn where_there_is_no_store_none_is_made_by_looking() {
 #[test]
 fn without_its_snapshots_and_settings_a_log_is_still_read() {
     for lose in ["conf", "snap."] {
-        let dir = tempfile::tempdir().unwrap();
-        copy(CLOSED.dir.path(), dir.path());
+        let dir = CLOSED.copy();
         for entry in fs::read_dir(dir.path().join("data")).unwrap() {
             let path = entry.unwrap().path();
             if path.file_name().unwrap().to_str().unwrap().starts_with(lose) {
@@ -88,8 +76,7 @@ proptest! {
         damage in damage(),
     ) {
         let good = if killed { &*KILLED } else { &*CLOSED };
-        let dir = tempfile::tempdir().unwrap();
-        copy(good.dir.path(), dir.path());
+        let dir = good.copy();
         let path = inflict(&dir.path().join("data"), file, &damage);
         match salvage(dir.path()) {
             Ok(Salvage { contents, losses }) => {

@@ -235,6 +235,7 @@ const ROWS: &[(&str, &str)] = &[
     ("a: b: c", "c.yaml:1:5: "),
     ("- a", "c.yaml:1: it is a list: write sections with keys, as 'anweddol config init' shows"),
     ("hello", "c.yaml:1: it is 'hello': write sections with keys"),
+    ("a\n\nb", "c.yaml:1: it is 'a\\nb': write sections with keys"),
     ("events: {keep: 200}\n---\nevents: {keep: 300}", "more than one document"),
     ("events: &a {keep: *a}", "c.yaml:"),
 ];
