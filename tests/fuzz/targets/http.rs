@@ -140,7 +140,8 @@ fn request_of(bytes: &[u8], token: Option<&str>) -> Option<(String, Request<Body
     let (line, body) = (std::str::from_utf8(&bytes[..end]).ok()?, bytes.get(end + 1..).unwrap_or_default());
     let mut words = line.splitn(3, ' ');
     let (method, target) = (words.next()?, words.next()?);
-    // Every watch ends at once.
+    // No client sends what a fragment is, and every watch ends at once.
+    let target = target.split('#').next()?;
     let target = format!("{target}{}timeoutSeconds=0", if target.contains('?') { '&' } else { '?' });
     let mut request = Request::builder().method(method).uri(&target);
     if let Some(media) = words.next() {
