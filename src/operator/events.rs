@@ -16,33 +16,33 @@ const BATCH: usize = 256;
 /// listed for every event.
 const PART: usize = 4;
 
-/// Trims the log as it grows, however long nothing is swept.
+/// Trims the log as it grows, however long nothing is swept
+/// (`operator::tests::scale::the_event_log_is_trimmed_as_it_grows_whatever_is_swept`).
 pub(super) async fn trims(operator: Arc<Operator>, cancel: CancellationToken) {
     let mut log = operator.store.watch(EVENTS, 0);
-    let mut came = 0_usize;
+    // Nobody counted what came before the watch.
+    let mut came = usize::MAX;
     loop {
+        if came > operator.kept_events.load(Ordering::Relaxed) / PART {
+            came = 0;
+            let trimmer = Arc::clone(&operator);
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || trimmer.trim_events()).await {
+                tracing::warn!(error = crate::error_chain(&error), "the event log is not trimmed");
+            }
+        }
         let batch = tokio::select! {
             () = cancel.cancelled() => return,
             batch = log.next() => batch,
         };
-        let part = operator.kept_events.load(Ordering::Relaxed) / PART;
         match batch {
             Some(Ok(batch)) => came += batch.changes.iter().filter(|c| matches!(c, Change::Put { .. })).count(),
-            // Many did.
+            // Nor what this watch came too late for.
             Some(Err(StoreError::Compacted { .. })) => {
                 log = operator.store.watch(EVENTS, 0);
-                came = came.saturating_add(part);
+                came = usize::MAX;
             }
             // The sweep says what is wrong.
             Some(Err(_)) | None => return,
-        }
-        if came <= part {
-            continue;
-        }
-        came = 0;
-        let trimmer = Arc::clone(&operator);
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || trimmer.trim_events()).await {
-            tracing::warn!(error = crate::error_chain(&error), "the event log is not trimmed");
         }
     }
 }

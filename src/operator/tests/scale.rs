@@ -110,19 +110,26 @@ async fn the_event_log_is_trimmed_as_it_grows_whatever_is_swept() -> Result<(), 
     let mut bench = Bench::new(false, 0.0);
     bench.keep_events(8);
     let (store, quit) = (Arc::clone(&bench.store), bench.quit());
-    let trims = tokio::spawn(crate::operator::events::trims(bench.into_operator(), quit.clone()));
     let event = Event::new(EventKind::ReadyContainer, jiff::Timestamp::UNIX_EPOCH);
-    let kept = || store.list(records::EVENTS).map(|(log, _)| log.len());
-    for _ in 0..100 {
-        store.txn(Txn::default().tell(std::slice::from_ref(&event))).await?;
-    }
-    let trimmed = async {
-        while kept()? > 8 + 8 / 4 {
+    let grow = async || {
+        for _ in 0..100 {
+            store.txn(Txn::default().tell(std::slice::from_ref(&event))).await?;
+        }
+        Ok::<_, StoreError>(())
+    };
+    let at_most = async |most| {
+        while store.list(records::EVENTS)?.0.len() > most {
             tokio::task::yield_now().await;
         }
-        Ok(())
+        Ok::<_, StoreError>(())
     };
-    tokio::time::timeout(Duration::from_secs(60), trimmed).await.expect("it grows")?;
+    let patience = Duration::from_secs(60);
+
+    grow().await?;
+    let trims = tokio::spawn(crate::operator::events::trims(bench.into_operator(), quit.clone()));
+    tokio::time::timeout(patience, at_most(8)).await.expect("what came before the watch")?;
+    grow().await?;
+    tokio::time::timeout(patience, at_most(8 + 8 / 4)).await.expect("what came after it")?;
     quit.cancel();
     trims.await.unwrap();
     Ok(())
