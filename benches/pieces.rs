@@ -130,6 +130,7 @@ fn decide_for_a_container_at_rest(bencher: Bencher<'_, '_>) {
         connections: Seen::Present(None),
         disk: Seen::Absent,
         answers: Seen::Present(()),
+        may_boot: true,
     };
     let now = Timestamp::from_second(100).unwrap();
     bencher.bench_local(|| container::decide(black_box(&c), None, &mark, &seen, now));

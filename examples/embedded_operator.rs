@@ -60,6 +60,7 @@ async fn main() -> Result<(), common::Error> {
         doubts: Arc::default(),
         metrics: Arc::default(),
         probes: Arc::default(),
+        boots: Arc::default(),
         kept_events: Arc::new(10_000.into()),
         clock: Arc::clone(&clock),
         instance: Uuid::new_v4(),

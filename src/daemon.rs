@@ -41,7 +41,7 @@ use crate::hypervisor::libvirt::{self, Libvirt, NatNetwork};
 use crate::metrics::Metrics;
 use crate::metrics::calls::Measured;
 use crate::model::{Image, Network};
-use crate::operator::{Inventory, Operator};
+use crate::operator::{Boots, Inventory, Operator};
 use crate::plan::checks::machines::Way;
 use crate::private_file;
 use crate::server::descriptors;
@@ -210,6 +210,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
     let births = births.on(Arc::clone(&limits.host) as _);
     let clock = crate::clock::anchored(&*store)?;
     let kept_events = Arc::new(AtomicUsize::new(config.events.keep));
+    let boots = Arc::new(Boots::at_most(limits.boots(config)));
     let required = Arc::new(AtomicBool::new(config.access.required));
     let gate = Arc::new(Gate::new(config.ip_filter.clone(), config.rates.clone()));
     let key_exchanges = config.rates.key_exchanges.map_or_else(tcp::processors, |most| most.get() as usize);
@@ -220,6 +221,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         image,
         limits,
         kept_events: Arc::clone(&kept_events),
+        boots: Arc::clone(&boots),
         required: Arc::clone(&required),
         digests: Digests::default(),
     };
@@ -234,6 +236,7 @@ fn assemble(mut plan: Plan, runtime: tokio::runtime::Handle) -> Result<Assembly,
         births: Arc::new(births),
         doubts: Arc::default(),
         probes: Arc::default(),
+        boots,
         kept_events,
         clock,
         instance,

@@ -144,6 +144,7 @@ fn begin(store: &Arc<LocalStore>, births: &Arc<Births>, world: &Arc<FakeWorld>) 
         births: Arc::clone(births),
         doubts: Arc::default(),
         probes: Arc::default(),
+        boots: Arc::default(),
         kept_events: Arc::new(AtomicUsize::new(10_000)),
         clock: clock(),
         instance: Uuid::from_u128(1),

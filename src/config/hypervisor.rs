@@ -1,5 +1,7 @@
 //! `hypervisor` and `host`: what runs machines, and what it gives to them.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 use super::Faults;
@@ -64,6 +66,8 @@ pub struct Host {
     pub memory: Option<Memory>,
     /// What has to stay free of the file system that holds the state directory; absent: [`DISK_RESERVE`].
     pub disk_reserve: Option<Memory>,
+    /// Machines that boot at once; absent: [`crate::host::local::boots_at_once`].
+    pub parallel_boots: Option<NonZeroU32>,
 }
 
 /// See [`Host::disk_reserve`].

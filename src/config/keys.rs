@@ -83,6 +83,7 @@ pub const KEYS: &[Key] = &[
     key("hypervisor.subnet", "a private IPv4 network, as 192.168.127.0/24", Restart),
     key("host.memory", MEMORY_OR_NOT, Reload),
     key("host.disk_reserve", MEMORY_OR_NOT, Reload),
+    key("host.parallel_boots", COUNT_OR_NOT, Reload),
     key("events.keep", NUMBER, Reload),
     key("observe.otlp_endpoint", "http://HOST:PORT, or null", Restart),
 ];

@@ -1,5 +1,6 @@
 //! What the daemon takes up from its configuration: at its start, and again at each reload.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use crate::config::{self, Config};
 use crate::host::local::{self, LocalHost};
 use crate::host::{Changing, Host, Unlimited};
 use crate::model::{DEFAULT_NAMESPACE, Image, Memory, PoolSpec, Template};
+use crate::operator::Boots;
 use crate::plan::clock::Clock;
 use crate::server::gate::Gate;
 use crate::server::tcp::WireConfig;
@@ -26,6 +28,7 @@ pub(super) struct Taken {
     pub(super) image: Option<Image>,
     pub(super) limits: Limits,
     pub(super) kept_events: Arc<AtomicUsize>,
+    pub(super) boots: Arc<Boots>,
     /// Whether every request has to bear an access token.
     pub(super) required: Arc<AtomicBool>,
     pub(super) digests: Digests,
@@ -40,6 +43,7 @@ impl Taken {
         self.limits.host.set(host);
         self.required.store(config.access.required, Ordering::Relaxed);
         self.gate.change(config.ip_filter.clone(), config.rates.clone());
+        self.boots.set(self.limits.boots(config));
         self.kept_events.store(config.events.keep, Ordering::Relaxed);
         Ok(())
     }
@@ -94,6 +98,12 @@ impl Limits {
     pub(super) fn new(config: &Config, real: bool) -> Result<Self, ServeError> {
         let host = limits(config, real, &config.state_dir)?;
         Ok(Limits { host: Arc::new(Changing::new(host)), real, state_dir: config.state_dir.clone() })
+    }
+
+    /// How many machines boot at once.
+    pub(super) fn boots(&self, config: &Config) -> Option<NonZeroUsize> {
+        let written = config.host.parallel_boots.and_then(|most| NonZeroUsize::try_from(most).ok());
+        written.or_else(|| self.real.then(local::boots_at_once))
     }
 
     fn read(&self, config: &Config) -> Result<Arc<dyn Host>, ServeError> {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use rustix::fs::statvfs;
@@ -15,6 +16,15 @@ const HOST_KEEPS: u64 = 512 << 20;
 const AT_LEAST: u64 = 256 << 20;
 /// The longest `/proc/meminfo` that is read; it has some 1,500 bytes.
 const MAX_MEMINFO: u64 = 64 << 10;
+
+/// Boots for each processor: while one waits for its disk or its devices, another one goes on.
+const BOOTS_EACH: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+
+/// How many machines boot at once where nobody says it.
+pub fn boots_at_once() -> NonZeroUsize {
+    let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    processors.saturating_mul(BOOTS_EACH)
+}
 
 /// This host, within the limits it is given.
 pub struct LocalHost {

@@ -98,4 +98,6 @@ pub struct Observed {
     /// Its SSH server's answer to [readiness probes](crate::plan::probe); unknown as long as there was none, and where
     /// nobody asks.
     pub answers: Seen<()>,
+    /// Whether it may boot now, if it is to: the host bears so many boots at once.
+    pub may_boot: bool,
 }

@@ -37,6 +37,7 @@
 //! step, and every step may be taken again.
 
 mod apply;
+mod boots;
 mod claim;
 mod events;
 mod inventory;
@@ -70,6 +71,7 @@ use crate::model::{Container, Mark};
 use crate::store::{RecordError, Store, StoreError};
 
 pub use crate::plan::clock::Clock;
+pub use boots::Boots;
 pub use inventory::Inventory;
 pub use probe::Probes;
 pub use run::{RESYNC, run, run_on};
@@ -92,6 +94,8 @@ pub struct Operator {
     pub doubts: Arc<Doubts>,
     /// Whether members answer.
     pub probes: Arc<Probes>,
+    /// Which machines boot at once.
+    pub boots: Arc<Boots>,
     /// How many events the log keeps, at least.
     pub kept_events: Arc<AtomicUsize>,
     /// The time.

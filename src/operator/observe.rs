@@ -31,7 +31,9 @@ impl Operator {
             false => Seen::Present(None),
         };
         let disk = Seen::from_look(self.hypervisor.has_disk(c.uuid()).map(|there| there.then_some(())));
-        Observed { domain, address, forward, connections, disk, answers: self.probes.answers(c) }
+        let starts = c.status.phase == Phase::Pending && c.spec.scheduling_gates.is_empty() && domain == Seen::Absent;
+        let may_boot = !starts || self.boots.take(c.uuid());
+        Observed { domain, address, forward, connections, disk, answers: self.probes.answers(c), may_boot }
     }
 }
 

@@ -129,6 +129,7 @@ mod tests {
             doubts: Arc::default(),
             metrics: Arc::default(),
             probes: Arc::default(),
+            boots: Arc::default(),
             kept_events: Arc::new(1000.into()),
             quit: CancellationToken::new(),
         };

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::owned::Owned;
 use super::queue::{self, Queue};
 use super::waiting::Waiting;
-use super::{Operator, PassError, Requeue};
+use super::{Boots, Operator, PassError, Requeue};
 use crate::metrics::calls::SPANS;
 use crate::metrics::{Passed, Turn};
 use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectMeta, ObjectRef, Wake};
@@ -139,7 +139,7 @@ async fn feed(
             () = cancel.cancelled() => return,
             batch = changes.next() => match batch {
                 Some(Ok(batch)) => {
-                    if enqueue(&queue, &batch, &mut waiting, &mut owned) {
+                    if enqueue(&operator.boots, &queue, &batch, &mut waiting, &mut owned) {
                         sweep.notify_one();
                     }
                 }
@@ -166,6 +166,7 @@ async fn feed(
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             },
+            turns = operator.boots.changed() => turns.into_iter().for_each(|object| queue.add(object)),
             _ = resync.tick() => {
                 enqueue_all(&operator, &queue, &mut waiting, &mut owned);
                 sweep.notify_one();
@@ -184,7 +185,7 @@ fn container(operator: &Operator, domain: Uuid) -> Option<ObjectRef> {
 }
 
 /// Adds whom a change concerns; whether there may be something to sweep away now.
-fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting, owned: &mut Owned) -> bool {
+fn enqueue(boots: &Boots, queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting, owned: &mut Owned) -> bool {
     let mut ends = false;
     for change in &batch.changes {
         let Some(object) = records::parse_key(change.key()) else { continue };
@@ -195,6 +196,9 @@ fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting, owned
         // One that cannot be read has its pass, which says so.
         if let Some(record) = Record::read(object.kind, last) {
             ends |= record.is_end(gone);
+            if let Record::Container(c) = &record {
+                boots.note(c, gone).into_iter().for_each(|other| queue.add(other));
+            }
             let owners = owned.note(&object, record.meta(), record.is_member(), gone);
             let related = record.related(&object, gone, waiting);
             related.into_iter().chain(owners).for_each(|other| queue.add(other));
@@ -273,6 +277,7 @@ fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Wait
         *waiting = Waiting::default();
         *owned = Owned::default();
         let mut objects = Vec::new();
+        operator.boots.reset(index.containers()?.map(|read| &read.object));
         for c in index.containers()? {
             if c.object.spec.pool.is_none() {
                 owned.add(&c.object);

@@ -2,6 +2,7 @@
 //! killed.
 
 use std::io::BufRead;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::exit;
 use std::sync::Arc;
@@ -114,6 +115,8 @@ fn config(plan: &Plan) -> Config {
     config.container.max_allowed_running_containers = plan.most;
     config.container.ttl = Some(TTL);
     config.container.max_ttl = Some(MAX_TTL);
+    // Some are in line whenever it dies.
+    config.host.parallel_boots = NonZeroU32::new(3);
     // Few, so that each is used again and again.
     config.port_forwarding.range = "20000-20019".parse().unwrap();
     // The whole log is checked.

@@ -1,6 +1,8 @@
 //! The operator as the daemon runs it (queue, passes, watch), with a world whose faults tests can order.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,13 +15,15 @@ use anweddol::model::{
     ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, DEFAULT_NAMESPACE, Event,
     EventKind, Image, Network, ObjectMeta, Origin, Phase, PoolSpec, PoolStatus, Template,
 };
-use anweddol::operator::{self, Clock, Operator};
+use anweddol::operator::{self, Boots, Clock, Operator};
+use anweddol::plan::container::IN_LINE;
 use anweddol::plan::container::conditions::STARTED;
 use anweddol::server::events::Bus;
 use anweddol::server::verbs::{ApiVerbs, Documented};
 use anweddol::server::{ClientInstance, EventSink, Verbs};
-use anweddol::store::{Store, Txn, TxnResult, memory, records};
+use anweddol::store::{Change, Store, Txn, TxnResult, memory, records};
 use anweddol::wire::{CREATE, Request};
+use futures::StreamExt;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
@@ -44,6 +48,7 @@ struct Running {
     api: Arc<Api>,
     births: Arc<Births>,
     doubts: Arc<Doubts>,
+    boots: Arc<Boots>,
     bus: Arc<Bus>,
     stop: CancellationToken,
     _dir: TempDir,
@@ -108,6 +113,7 @@ impl Running {
             doubts: Arc::default(),
             metrics: Arc::default(),
             probes: Arc::default(),
+            boots: Arc::default(),
             kept_events: Arc::new(10_000.into()),
             clock: Arc::clone(&clock),
             instance: Uuid::new_v4(),
@@ -117,12 +123,12 @@ impl Running {
         let run = Uuid::new_v4();
         let api = Api::new(Arc::clone(&store), Arc::clone(&births), Arc::clone(&clock), run, DEFAULT_NAMESPACE, POOL);
         let api = Arc::new(api.doubting(Arc::clone(&operator.doubts)));
-        let doubts = Arc::clone(&operator.doubts);
+        let (doubts, boots) = (Arc::clone(&operator.doubts), Arc::clone(&operator.boots));
         let (bus, stop) = (Arc::new(Bus::new(Arc::clone(&clock))), operator.quit.clone());
         let teller = Arc::clone(&bus);
         tokio::spawn(Bus::follow(Arc::clone(&store), stop.clone(), move |event, _| teller.emit(event)));
         tokio::spawn(operator::run(operator, resync));
-        Running { world, store, api, births, doubts, bus, stop, _dir: dir }
+        Running { world, store, api, births, doubts, boots, bus, stop, _dir: dir }
     }
 
     fn available(&self) -> u32 {
@@ -132,6 +138,12 @@ impl Running {
     fn containers(&self) -> Vec<Container> {
         let all = records::list::<Container>(&*self.store, DEFAULT_NAMESPACE).unwrap();
         all.into_iter().map(|versioned| versioned.object).collect()
+    }
+
+    fn scale(&self, replicas: u32) {
+        let mut pool = records::get::<ContainerPool>(&*self.store, DEFAULT_NAMESPACE, POOL).unwrap().unwrap();
+        pool.object.spec.replicas = replicas;
+        self.store.txn(Txn::default().write(&pool.object)).wait().unwrap();
     }
 
     async fn destroy(&self, granted: &Granted) {
@@ -182,6 +194,58 @@ async fn thirty_creates_and_destroys_at_once_converge() {
         running.until_empty(30).await;
         assert!(running.world.calls(Call::Create) >= 30);
     }
+}
+
+/// Whatever fails on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_machines_boot_at_once_than_may_and_all_get_their_turn() {
+    const MOST: usize = 3;
+    let running = Running::start(20, |_, options| options.failure_rate = 0.1);
+    running.boots.set(NonZeroUsize::new(MOST));
+    let mut changes = running.store.watch(records::REGISTRY, 0);
+    running.scale(20);
+    let (mut booting, mut ready, mut most) = (HashSet::new(), HashSet::new(), 0);
+    let filling = async {
+        while ready.len() < 20 {
+            for change in changes.next().await.unwrap().unwrap().changes {
+                let (kv, gone) = match &change {
+                    Change::Put { kv, .. } => (kv, false),
+                    Change::Delete { prev } => (prev, true),
+                };
+                let Ok(c) = records::decode::<Container>(kv) else { continue };
+                let (phase, uuid) = (c.object.status.phase, c.object.uuid());
+                for (set, of) in [(&mut booting, Phase::Booting), (&mut ready, Phase::Ready)] {
+                    if phase == of && !gone {
+                        set.insert(uuid)
+                    } else {
+                        set.remove(&uuid)
+                    };
+                }
+                most = most.max(booting.len());
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, filling).await.expect("twenty members");
+    assert_eq!(most, MOST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_higher_limit_of_boots_is_taken_up_at_once() {
+    let running = Running::start(3, |_, options| options.boot = NEVER);
+    running.boots.set(NonZeroUsize::new(1));
+    running.scale(3);
+    let booting = async |count: usize| {
+        until(&format!("{count} that boot, and others in line"), || {
+            let all = running.containers();
+            let in_line = all.iter().flat_map(|c| &c.status.conditions).filter(|c| c.reason == IN_LINE).count();
+            let booting = all.iter().filter(|c| c.status.phase == Phase::Booting).count();
+            (booting == count && in_line == 3 - count).then_some(())
+        })
+        .await;
+    };
+    booting(1).await;
+    running.boots.set(NonZeroUsize::new(2));
+    booting(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

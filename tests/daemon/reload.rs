@@ -10,9 +10,9 @@ use anweddol::wire::{Generation, Request, STAT};
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::common::PATIENCE;
 use crate::common::ask::{ask, create_parallel, stat};
-use crate::common::daemon::{Daemon, Home};
+use crate::common::daemon::{Daemon, Home, finish, program, stdout};
+use crate::common::{PATIENCE, until};
 
 fn start(dir: &Path, config: &str) -> (Home, Daemon) {
     let home = Home::new(dir, config).with_vectors_key().simulated("boot=10ms");
@@ -69,6 +69,31 @@ fn what_can_be_is_taken_up_and_what_cannot_is_said_by_its_key() {
     let daemon = home.start();
     daemon.hang_up();
     assert!(told(&daemon, 1, "configuration: needs a restart").is_empty());
+}
+
+#[test]
+fn as_many_machines_boot_as_the_last_configuration_says() {
+    let dir = tempdir().unwrap();
+    let config = "host: {parallel_boots: 1}\ncontainer: {warm: 3}";
+    let home = Home::new(dir.path(), config).with_vectors_key().simulated("boot=3600s");
+    let daemon = home.start();
+    let phases = |booting: usize| {
+        until(&format!("{booting} that boot and others in line"), || {
+            let output = finish(program(["get", "containers", "-o", "json", "--config"]).arg(&home.config));
+            let list: Value = serde_json::from_str(&stdout(&output)).unwrap();
+            let items = list["items"].as_array().unwrap();
+            let boots = items.iter().filter(|c| c["status"]["phase"] == "Booting").count();
+            let waits = items.iter().filter(|c| {
+                let mut conditions = c["status"]["conditions"].as_array().into_iter().flatten();
+                c["status"]["phase"] == "Pending" && conditions.any(|c| c["reason"] == "HostBusy")
+            });
+            (boots == booting && waits.count() == 3 - booting).then_some(())
+        })
+    };
+    phases(1);
+    reload(&home, &daemon, "parallel_boots: 1", "parallel_boots: 2");
+    assert_eq!(told(&daemon, 1, "configuration: taken up"), ["host.parallel_boots"]);
+    phases(2);
 }
 
 #[test]

@@ -127,6 +127,7 @@ const ROWS: &[(&str, &str)] = &[
     ),
     ("rates:\n  connections_per_address: many", "c.yaml:2:3: rates.connections_per_address is 'many': "),
     ("rates:\n  key_exchanges: 513", "c.yaml:2:3: rates.key_exchanges is 513: write 1 to 512, or null"),
+    ("host:\n  parallel_boots: 0", "c.yaml:2:3: host.parallel_boots is 0: "),
     ("rates:\n  exempt: [localhost]", "c.yaml:2:3: rates.exempt is [\"localhost\"]: in [0]: 'localhost' is no network"),
     ("events:\n  keep: all", "c.yaml:2:3: events.keep is 'all': write a whole number"),
     // Values that types take and that cannot be.

@@ -103,6 +103,7 @@ impl Bench {
             doubts: Arc::default(),
             metrics: Arc::default(),
             probes: Arc::default(),
+            boots: Arc::default(),
             kept_events: Arc::new(usize::MAX.into()),
             clock: clock.clone(),
             instance: INSTANCE,

@@ -18,7 +18,8 @@
 //!   disk goes on when there is some: `a_machine_in_use_that_finds_no_room_says_where_and_goes_on_by_itself`.
 //! - A member that does not answer its probes is not given to a client: `a_member_that_answers_no_probe_is_replaced`.
 //! - A deleted container gets no step that starts or opens anything.
-//! - A gated container is not started, and nothing else of it is held up.
+//! - A gated container is not started, and nothing else of it is held up. Nor is one whose turn to boot has not come; if
+//!   somebody waits for it, not for ever: `a_machine_that_may_not_boot_yet_says_so_and_its_client_does_not_wait_for_ever`.
 //! - A port is closed before its machine is ended, and opened only after the endpoint account is locked. One that is
 //!   inside the machine's own QEMU ends with it at the latest:
 //!   `a_machine_that_does_not_tell_of_its_port_can_be_ended_where_the_port_ends_with_it`.
@@ -53,6 +54,9 @@ pub const MOST_FAILURES: u32 = 5;
 pub const ADDRESS_POLL: SignedDuration = SignedDuration::from_millis(100);
 /// How soon something unknown is looked at again; a restored connection wakes it earlier.
 pub const UNKNOWN_POLL: SignedDuration = SignedDuration::from_secs(1);
+
+/// Why a container is not [started](conditions::STARTED) yet that could be.
+pub const IN_LINE: &str = "HostBusy";
 
 /// Conditions of a container.
 pub mod conditions {
@@ -218,6 +222,7 @@ impl<'a> Draft<'a> {
             }
             // Whoever put it there takes it away, and that is a change.
             Seen::Absent if !self.c.spec.scheduling_gates.is_empty() => return Next::Rest,
+            Seen::Absent if self.status.phase == Phase::Pending && !seen.may_boot => return self.stand_in_line(),
             Seen::Absent => return self.start(),
             Seen::Present(domain) => domain,
         };
@@ -249,6 +254,13 @@ impl<'a> Draft<'a> {
                 self.serve(seen)
             }
         }
+    }
+
+    /// Woken when its turn comes; where somebody waits for it, it is given up when that takes too long.
+    fn stand_in_line(&mut self) -> Next {
+        let message = "as many machines boot as this host bears at once ('host.parallel_boots')";
+        set_condition(&mut self.status.conditions, STARTED, false, IN_LINE, message, self.now);
+        self.patience().map_or(Next::Rest, |left| Next::Look(left + SignedDuration::from_millis(1)))
     }
 
     fn start(&mut self) -> Next {

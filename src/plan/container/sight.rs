@@ -1,7 +1,5 @@
 //! What cannot be looked at, and since when.
 
-use jiff::Timestamp;
-
 use super::Draft;
 use super::conditions::SEEN;
 use crate::model::{Condition, Observed, set_condition};
@@ -10,7 +8,7 @@ impl Draft<'_> {
     /// Says that something cannot be looked at, and that everything can again. The first cause stays: libvirt finds
     /// another word for it at every attempt, and none of them is worth a commit of every record.
     pub(super) fn note_sight(&mut self, seen: &Observed) {
-        match (unseen(seen), self.unseen_since()) {
+        match (unseen(seen), self.blind()) {
             (Some((reason, message)), None) => {
                 set_condition(&mut self.status.conditions, SEEN, false, reason, &message, self.now);
             }
@@ -23,16 +21,11 @@ impl Draft<'_> {
     pub(super) fn blind(&self) -> Option<&Condition> {
         self.status.conditions.iter().find(|c| c.kind == SEEN && c.status == "False")
     }
-
-    /// Since when something cannot be looked at.
-    pub(super) fn unseen_since(&self) -> Option<Timestamp> {
-        self.blind().map(|condition| condition.last_transition_time)
-    }
 }
 
 /// The first that could not be looked at, as reason and message.
 fn unseen(seen: &Observed) -> Option<(&'static str, String)> {
-    let Observed { domain, address, forward, connections: _, disk, answers: _ } = seen;
+    let Observed { domain, address, forward, connections: _, disk, answers: _, may_boot: _ } = seen;
     let looks = [
         ("DomainUnknown", "its domain", domain.unknown()),
         ("AddressUnknown", "its address", address.unknown()),

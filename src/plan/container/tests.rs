@@ -60,7 +60,7 @@ fn foreign() -> Seen<DomainSeen> {
 
 fn seen(domain: Seen<DomainSeen>, forward: Seen<()>) -> Observed {
     let (address, answers) = (Seen::Present(None), Seen::Unknown("nobody asked".into()));
-    Observed { domain, address, forward, connections: Seen::Present(None), disk: Seen::Absent, answers }
+    Observed { domain, address, forward, connections: Seen::Present(None), disk: Seen::Absent, answers, may_boot: true }
 }
 
 fn kinds(events: &[Event]) -> Vec<EventKind> {
@@ -163,6 +163,50 @@ fn a_gated_container_waits_without_a_deadline_and_ends_when_it_is_not_wanted() {
     walk.claim = None;
     assert_eq!(walk.decide(&nothing, 1), Next::Remove);
     assert_eq!(walk.told, [EventKind::DestroyedContainer]);
+}
+
+#[test]
+fn a_machine_that_may_not_boot_yet_says_so_and_its_client_does_not_wait_for_ever() {
+    let full = Observed { may_boot: false, ..seen(Seen::Absent, Seen::Absent) };
+    let deadline = i64::from(Template::of(Image::Iso("/image.iso".into())).boot_deadline_seconds);
+    // Nobody waits for a member.
+    let mut member = Walk::new(false);
+    for now in [0, deadline * 9] {
+        assert_eq!(member.decide(&full, now), Next::Rest);
+    }
+    let said = member.c.status.conditions.iter().find(|c| c.kind == STARTED).unwrap();
+    assert_eq!((said.status.as_str(), said.reason.as_str(), said.last_transition_time), ("False", IN_LINE, at(0)));
+    assert!(said.message.contains("host.parallel_boots"));
+    // Nor before it was claimed.
+    let mut claimed = claim();
+    claimed.metadata.creation_timestamp = at(deadline * 9);
+    member.c.spec.claim = Some(claimed.metadata.name.clone());
+    member.claim = Some(claimed);
+    let left = SignedDuration::from_secs(deadline) + SignedDuration::from_millis(1);
+    assert_eq!(member.decide(&full, deadline * 9), Next::Look(left));
+    let mut object = member.c.clone();
+    assert_eq!(member.decide(&full, deadline * 10), Next::Look(SignedDuration::from_millis(1)));
+    assert_eq!(member.decide(&full, deadline * 10 + 1), Next::Remove);
+    let why = &member.claim.unwrap().status.message;
+    assert!(why.contains("could not be started within") && why.contains("host.parallel_boots"), "{why}");
+    // A claim that is an object has a limit of its own.
+    let mut claimed = claim();
+    claimed.spec.origin = Origin::Object;
+    object.spec.claim = Some(claimed.metadata.name.clone());
+    let mut walk = Walk { c: object, claim: Some(claimed), told: vec![], kept: None };
+    assert_eq!(walk.decide(&full, deadline * 99), Next::Rest);
+    let place = seen(Seen::Absent, Seen::Absent);
+    assert_eq!(walk.decide(&place, deadline * 99), Next::Step(Step::CreateDomain));
+    walk.note(Step::CreateDomain, Outcome::Done, deadline * 99);
+    assert!(condition(&walk.c.status.conditions, STARTED));
+}
+
+#[test]
+fn one_that_was_about_to_start_when_the_daemon_died_keeps_its_turn() {
+    let mut walk = Walk::new(false);
+    assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), 1), Next::Step(Step::CreateDomain));
+    let full = Observed { may_boot: false, ..seen(Seen::Absent, Seen::Absent) };
+    assert_eq!(walk.decide(&full, 2), Next::Step(Step::CreateDomain));
 }
 
 #[test]
@@ -728,14 +772,15 @@ fn any_seen() -> impl Strategy<Value = Observed> {
         Just(Seen::Unknown("?".into()))
     ];
     let answers = prop_oneof![Just(Seen::Present(())), Just(Seen::Absent), Just(Seen::Unknown("?".into()))];
-    (domains, addresses, forwards, connections, disks, answers).prop_map(
-        |(domain, address, forward, connections, disk, answers)| Observed {
+    (domains, addresses, forwards, connections, disks, answers, any::<bool>()).prop_map(
+        |(domain, address, forward, connections, disk, answers, may_boot)| Observed {
             domain,
             address,
             forward,
             connections,
             disk,
             answers,
+            may_boot,
         },
     )
 }

@@ -183,6 +183,7 @@ impl System {
             doubts: Arc::default(),
             metrics: Arc::default(),
             probes: Arc::default(),
+            boots: Arc::default(),
             kept_events: Arc::new(usize::MAX.into()),
             clock: Arc::new(move || clock.time()),
             instance: INSTANCE,
