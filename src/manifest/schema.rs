@@ -136,7 +136,7 @@ impl Walk {
     }
 
     fn value(&mut self, schema: &'static Value, value: &Value, path: &str) {
-        if value.is_null() && nullable(schema) || self.faults.len() >= MAX_PROBLEMS {
+        if value.is_null() && nullable(schema) {
             return;
         }
         let schema = resolve(self.root, schema);
