@@ -1,3 +1,4 @@
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -23,8 +24,18 @@ impl Disk for TestDisk {
         Ok(self.free.load(Ordering::SeqCst))
     }
 
-    fn sync(&self, _: &File) -> io::Result<()> {
-        copy(&self.dir, &self.synced)
+    fn sync(&self, file: &File) -> io::Result<()> {
+        if !self.synced.exists() {
+            // While it is opened nothing else is written.
+            return copy(&self.dir, &self.synced);
+        }
+        let synced = file.metadata()?.ino();
+        for name in ["db", "ahead"] {
+            if self.dir.join(name).metadata()?.ino() == synced {
+                std::fs::copy(self.dir.join(name), self.synced.join(name))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -48,20 +59,61 @@ fn test_disk(dir: &Path, free: u64) -> (Box<TestDisk>, Arc<AtomicU64>) {
     (Box::new(disk), free)
 }
 
+/// What a power cut would leave of a store, opened.
+fn left(dir: &Path) -> Arc<LocalStore> {
+    let left = dir.join("left");
+    copy(&dir.join("synced"), &left).unwrap();
+    std::fs::copy(dir.join("store/data/format"), left.join("data/format")).unwrap();
+    open(&left, Options::default()).unwrap()
+}
+
 #[test]
 fn what_is_answered_is_on_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, _) = test_disk(dir.path(), u64::MAX);
     let store = open_on(disk, &dir.path().join("store"), Options::default()).unwrap();
-    for i in 0..10 {
-        store.txn(put(&format!("k{i}"), vec![i])).wait().unwrap();
+    // So much that the log ahead begins again now and then.
+    for i in 0..100 {
+        store.txn(put(&format!("k{}", i % 30), vec![i; 20_000])).wait().unwrap();
+        if i % 9 == 0 {
+            assert_eq!(left(dir.path()).list("").unwrap(), store.list("").unwrap(), "after {i}");
+            std::fs::remove_dir_all(dir.path().join("left")).unwrap();
+        }
     }
-    // Nothing more is brought to the disk now, least of all by closing the store.
-    let left = dir.path().join("left");
-    copy(&dir.path().join("synced"), &left).unwrap();
+}
+
+#[test]
+fn what_sled_did_not_bring_to_the_disk_is_there_after_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, before) = (dir.path().join("store"), dir.path().join("before"));
+    let store = open(&path, Options::default()).unwrap();
+    copy(&path, &before).unwrap();
+    for i in 0..10 {
+        store.txn(put(&format!("k{}", i % 7), vec![i])).wait().unwrap();
+        store.txn(put("k4", vec![i]).delete("k3")).wait().unwrap();
+        store
+            .txn(Txn { conds: vec![], ops: vec![Op::Append { prefix: "log/".into(), value: vec![i] }] })
+            .wait()
+            .unwrap();
+    }
+    // sled's file as it was, and the log ahead.
+    std::fs::copy(ahead::path(&path), ahead::path(&before)).unwrap();
+    let found = open(&before, Options::default()).unwrap();
+    assert_eq!(found.list("").unwrap(), store.list("").unwrap());
+    let append = Txn { conds: vec![], ops: vec![Op::Append { prefix: "log/".into(), value: vec![] }] };
+    found.txn(append).wait().unwrap();
+    assert!(found.get("log/00000000000000000011").unwrap().0.is_some(), "a number was given again");
+}
+
+#[test]
+fn an_orderly_close_leaves_nothing_ahead_of_sled() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options::default()).unwrap();
+    store.txn(put("a", vec![1])).wait().unwrap();
     let expected = store.list("").unwrap();
-    std::fs::copy(dir.path().join("store/data/format"), left.join("data/format")).unwrap();
-    assert_eq!(open(&left, Options::default()).unwrap().list("").unwrap(), expected);
+    drop(store);
+    std::fs::remove_file(ahead::path(dir.path())).unwrap();
+    assert_eq!(open(dir.path(), Options::default()).unwrap().list("").unwrap(), expected);
 }
 
 #[test]
@@ -192,6 +244,8 @@ fn records_that_do_not_fit_the_totals_are_damage() {
         let (db, _file) = open_sled(&dir).unwrap();
         tamper(&db);
         drop((db, _file));
+        // It would mend it.
+        std::fs::remove_file(ahead::path(&dir)).unwrap();
         assert!(matches!(open(&dir, Options::default()), Err(OpenError::Damaged { .. })));
     }
 }
