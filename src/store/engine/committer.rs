@@ -1,6 +1,6 @@
 //! The thread that writes.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -17,6 +17,8 @@ const ROUND_BYTES: usize = 1024 * 1024;
 
 /// Nobody waits when nobody came for so long: longer than the clients of a burst are apart.
 const QUIET: Duration = Duration::from_millis(2);
+/// And for so long after that: there is time for a longer work.
+const REST: Duration = Duration::from_millis(50);
 
 /// A transaction on its way.
 pub(super) struct Request {
@@ -43,16 +45,15 @@ pub(super) fn run(
         StoreError::Unavailable { reason }
     };
     loop {
-        let first = match requests.recv_timeout(QUIET) {
-            Err(RecvTimeoutError::Timeout) => {
-                if broken.is_none() {
-                    broken = journal.settle().err().map(end);
-                }
-                requests.recv().ok()
-            }
-            first => first.ok(),
-        };
-        let Some(first) = first else { break };
+        let mut first = requests.recv_timeout(QUIET).ok();
+        if first.is_none() && broken.is_none() {
+            broken = journal.settle().err().map(end);
+            first = requests.recv_timeout(REST).ok();
+        }
+        if first.is_none() && broken.is_none() {
+            broken = journal.finish().err().map(end);
+        }
+        let Some(first) = first.or_else(|| requests.recv().ok()) else { break };
         let round = gather(first, &requests);
         if let Some(error) = &broken {
             refuse(round, error);
@@ -65,14 +66,6 @@ pub(super) fn run(
         } else {
             broken = commit(round, &mut journal, published, told).err().map(end);
         }
-    }
-    if broken.is_none()
-        && let Err(error) = journal.finish()
-    {
-        tracing::warn!(
-            error = chain(&*error),
-            "the store is closed as if it were killed: the next start goes on from there"
-        );
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) trait Journal: Send + 'static {
         Ok(())
     }
 
-    /// Does what is left to do at the end.
+    /// Does all that is left to do, when nobody came for a while, and at the end.
     fn finish(&mut self) -> Result<(), JournalError> {
         Ok(())
     }

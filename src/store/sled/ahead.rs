@@ -24,8 +24,8 @@ use aws_lc_rs::digest::{Context, Digest, SHA256, SHA256_OUTPUT_LEN};
 
 use super::layout;
 
-/// When it is time to begin again. Until then sled fills no segment ([`super::SEGMENT`]), so it never writes over one
-/// whose successor is not on the disk.
+/// When it begins again, whoever waits. Until then sled writes less than a segment ([`super::SEGMENT`]): it does not come to
+/// write over one whose successor is not on the disk.
 const FULL: usize = 512 * 1024;
 /// What the file has from the beginning; a round that needs more gets it.
 const TAKEN: usize = 2 * FULL;
@@ -150,7 +150,12 @@ impl Ahead {
         Ok(())
     }
 
-    /// Whether it is time to begin again.
+    /// Whether everything in it is sled's, and on the disk.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
+    /// Whether it has to begin again.
     pub(super) fn is_full(&self) -> bool {
         self.end >= FULL
     }

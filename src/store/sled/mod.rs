@@ -257,7 +257,7 @@ impl Journal for Sled {
     fn write(&mut self, state: &Snapshot, round: &Round) -> Result<(), JournalError> {
         let began = Instant::now();
         if self.ahead.is_full() {
-            self.settle()?;
+            self.finish()?;
         }
         let written = written(self.revision, state, round);
         self.ahead.append(&written)?;
@@ -280,20 +280,15 @@ impl Journal for Sled {
             // With the room of what a burst leaves.
             self.waiting = Vec::new();
         }
-        if self.ahead.is_full() { self.begin_again() } else { Ok(()) }
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<(), JournalError> {
         self.settle()?;
-        self.begin_again()
-    }
-}
-
-impl Sled {
-    /// Brings all that sled has to the disk, so that the log ahead can begin again.
-    fn begin_again(&mut self) -> Result<(), JournalError> {
-        sync(&self.db, &self.file, &*self.disk)?;
-        self.ahead.begin_again();
+        if !self.ahead.is_empty() {
+            sync(&self.db, &self.file, &*self.disk)?;
+            self.ahead.begin_again();
+        }
         Ok(())
     }
 }
