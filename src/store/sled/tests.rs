@@ -102,12 +102,12 @@ fn what_sled_did_not_bring_to_the_disk_is_there_after_a_start() {
 #[test]
 fn an_orderly_close_leaves_nothing_ahead_of_sled() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path(), Options::default()).unwrap();
+    let (disk, _) = test_disk(dir.path(), u64::MAX);
+    let store = open_on(disk, &dir.path().join("store"), Options::default()).unwrap();
     store.txn(put("a", vec![1])).wait().unwrap();
-    let expected = store.list("").unwrap();
-    drop(store);
-    std::fs::remove_file(ahead::path(dir.path())).unwrap();
-    assert_eq!(open(dir.path(), Options::default()).unwrap().list("").unwrap(), expected);
+    store.close();
+    let _ = std::fs::remove_file(dir.path().join("synced/data/ahead"));
+    assert_eq!(left(dir.path()).list("").unwrap(), store.list("").unwrap());
 }
 
 #[test]
