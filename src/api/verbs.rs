@@ -241,7 +241,7 @@ impl Api {
                 None => return Err(WishError::NoPool { pool: name.clone() }.into()),
             };
             wishes::allows(&pool.object, claim.spec.ttl_seconds)?;
-            let place = match self.find(&pool.object, claim, !gates.is_empty()).await? {
+            let place = match self.find(&pool.object, claim, !gates.is_empty())? {
                 Found::Member(place) => place,
                 Found::Room if making.is_none() => {
                     making = Some(self.making.lock().await);
@@ -262,14 +262,14 @@ impl Api {
         }
     }
 
-    async fn find(&self, pool: &ContainerPool, claim: &ContainerClaim, reviewed: bool) -> Result<Found, RecordError> {
-        let (pool, claim, now) = (pool.clone(), claim.clone(), (self.clock)());
-        self.places(move |places| {
-            let ObjectMeta { namespace, name, .. } = &pool.metadata;
-            let ahead = places.store.index()?.waiting(namespace, name)?;
-            places.find(&pool, &claim, ahead, reviewed, now)
-        })
-        .await
+    /// On this very thread: it looks at what is in memory, at no more members than are taken, and to wake a thread for it
+    /// costs more than that.
+    fn find(&self, pool: &ContainerPool, claim: &ContainerClaim, reviewed: bool) -> Result<Found, RecordError> {
+        let (store, births, doubts) = (&*self.store, &*self.births, &*self.doubts);
+        let places = Places { store, births, doubts, reservations: &self.reservations };
+        let ObjectMeta { namespace, name, .. } = &pool.metadata;
+        let ahead = store.index()?.waiting(namespace, name)?;
+        places.find(pool, claim, ahead, reviewed, (self.clock)())
     }
 
     async fn make(
@@ -279,15 +279,13 @@ impl Api {
         gates: &[String],
     ) -> Result<Place, BirthError> {
         let (pool, claim, gates, now) = (Arc::clone(pool), claim.clone(), gates.to_vec(), (self.clock)());
-        self.places(move |places| places.make(&pool, &claim, &gates, now)).await
-    }
-
-    /// Works on a thread that may block: members are looked at, for a new machine images are read and ports tried.
-    async fn places<T: Send + 'static>(&self, work: impl FnOnce(&Places<'_>) -> T + Send + 'static) -> T {
         let (store, births, doubts) = (Arc::clone(&self.store), Arc::clone(&self.births), Arc::clone(&self.doubts));
         let reservations = Arc::clone(&self.reservations);
-        let work =
-            move || work(&Places { store: &*store, births: &births, doubts: &doubts, reservations: &reservations });
+        // On a thread that may block: images are read, and ports are tried.
+        let work = move || {
+            let (store, births, doubts) = (&*store, &*births, &*doubts);
+            Places { store, births, doubts, reservations: &reservations }.make(&pool, &claim, &gates, now)
+        };
         match tokio::task::spawn_blocking(work).await {
             Ok(done) => done,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),

@@ -209,7 +209,7 @@ impl Metrics {
         );
         m.register_with_unit(
             "store_flush_duration",
-            "One durable write: applying a round of transactions, flushing and syncing it",
+            "One durable write: a round of transactions, written and synced",
             Unit::Seconds,
             self.flush_time.clone(),
         );

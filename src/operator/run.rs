@@ -15,7 +15,9 @@ use super::waiting::Waiting;
 use super::{Boots, Operator, PassError, Requeue};
 use crate::metrics::calls::SPANS;
 use crate::metrics::{Passed, Turn};
-use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectMeta, ObjectRef, Wake};
+use crate::model::{
+    ClaimPhase, Container, ContainerClaim, ContainerPool, Kind, Object, ObjectMeta, ObjectRef, Phase, Wake,
+};
 use crate::plan::container::released;
 use crate::store::records::{self, REGISTRY};
 use crate::store::{Batch, Change, Kv, StoreError};
@@ -34,6 +36,9 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 const POOL_PAUSE: u32 = 9;
 /// The longest that becomes: a disk that is slow is no reason to wait.
 const POOL_PAUSE_MAX: Duration = Duration::from_millis(100);
+/// How long after a machine was given to somebody the two are looked at: whoever asks at the same moment is answered
+/// before that, and there is nothing about it that could not wait.
+const GIVEN_PAUSE: Duration = Duration::from_millis(20);
 /// After a pass that could not read or write records.
 const RECORD_TROUBLE: Duration = Duration::from_secs(1);
 
@@ -194,16 +199,21 @@ fn enqueue(boots: &Boots, queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut
             Change::Delete { prev } => (prev, true),
         };
         // One that cannot be read has its pass, which says so.
+        let mut pause = Duration::ZERO;
         if let Some(record) = Record::read(object.kind, last) {
             ends |= record.is_end(gone);
             if let Record::Container(c) = &record {
                 boots.note(c, gone).into_iter().for_each(|other| queue.add(other));
             }
+            if record.is_given() && !gone {
+                pause = GIVEN_PAUSE;
+            }
             let owners = owned.note(&object, record.meta(), record.is_member(), gone);
-            let related = record.related(&object, gone, waiting);
-            related.into_iter().chain(owners).for_each(|other| queue.add(other));
+            let (machine, others) = record.related(&object, gone, waiting);
+            others.into_iter().chain(owners).for_each(|other| queue.add(other));
+            machine.into_iter().for_each(|machine| queue.add_after(machine, pause));
         }
-        queue.add(object);
+        queue.add_after(object, pause);
     }
     ends
 }
@@ -251,22 +261,37 @@ impl Record {
         }
     }
 
-    /// Whose passes look at this object too: a container's pool, a claim's container, and the claim whose turn it is where
-    /// a place may have become free.
-    fn related(self, object: &ObjectRef, gone: bool, waiting: &mut Waiting) -> Vec<ObjectRef> {
+    /// Whether it is a claim with its machine, or the machine, and neither ends.
+    fn is_given(&self) -> bool {
+        let bound = match self {
+            Record::Container(c) => c.status.phase == Phase::Bound,
+            Record::Claim(claim) => claim.status.phase == ClaimPhase::Bound,
+            Record::Pool(_) => false,
+        };
+        bound && !self.meta().deleting()
+    }
+
+    /// Whose passes look at this object too: a claim's container; and then a container's pool, and the claim whose turn it
+    /// is where a place may have become free.
+    fn related(
+        self,
+        object: &ObjectRef,
+        gone: bool,
+        waiting: &mut Waiting,
+    ) -> (Option<ObjectRef>, impl Iterator<Item = ObjectRef> + use<>) {
         let of = |kind, name| ObjectRef { kind, namespace: object.namespace.clone(), name };
-        let (one, next) = match self {
+        let (machine, pool, next) = match self {
             Record::Container(c) => {
                 let next = c.spec.pool.as_ref().and_then(|pool| waiting.first(&object.namespace, pool));
-                (c.spec.pool.map(|pool| of(Kind::ContainerPool, pool)), next)
+                (None, c.spec.pool.map(|pool| of(Kind::ContainerPool, pool)), next)
             }
             Record::Claim(claim) => {
                 let next = waiting.note(object, (!gone).then_some(&claim));
-                (claim.status.container.map(|name| of(Kind::Container, name)), next)
+                (claim.status.container.map(|name| of(Kind::Container, name)), None, next)
             }
-            Record::Pool(_) => (None, waiting.first(&object.namespace, &object.name)),
+            Record::Pool(_) => (None, None, waiting.first(&object.namespace, &object.name)),
         };
-        one.into_iter().chain(next).collect()
+        (machine, pool.into_iter().chain(next))
     }
 }
 
@@ -298,5 +323,42 @@ fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Wait
     match all() {
         Ok(objects) => objects.into_iter().for_each(|object| queue.add(object)),
         Err(error) => tracing::warn!(error = crate::error_chain(&error), "the records cannot be listed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::{ClaimSpec, ClaimStatus, Origin};
+    use crate::store::{Store, Txn, memory};
+
+    /// What a change of a claim makes due at once, and later.
+    async fn wakes(phase: ClaimPhase, deleting: bool, gone: bool) -> [usize; 2] {
+        let store = memory();
+        let mut metadata = ObjectMeta::new("default", "c", Uuid::nil(), Timestamp::UNIX_EPOCH);
+        if deleting {
+            metadata.end(Timestamp::UNIX_EPOCH);
+        }
+        let status = ClaimStatus { phase, container: Some("machine".into()), ..ClaimStatus::default() };
+        let claim = ContainerClaim { metadata, spec: ClaimSpec::of("pool", Origin::Object), status };
+        store.txn(Txn::default().write(&claim)).await.unwrap();
+        let mut changes = store.watch(REGISTRY, if gone { 0 } else { 2 });
+        if gone {
+            store.txn(Txn::default().remove(&claim)).await.unwrap();
+        }
+        let (queue, batch) = (Queue::new(), changes.next().await.unwrap().unwrap());
+        enqueue(&Boots::default(), &queue, &batch, &mut Waiting::default(), &mut Owned::default());
+        let [due, later, _] = queue.depth();
+        [due, later]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_given_a_machine_is_looked_at_a_moment_later_and_who_waits_or_ends_at_once() {
+        assert_eq!(wakes(ClaimPhase::Bound, false, false).await, [0, 2]);
+        assert_eq!(wakes(ClaimPhase::Pending, false, false).await, [2, 0]);
+        assert_eq!(wakes(ClaimPhase::Bound, true, false).await, [2, 0]);
+        assert_eq!(wakes(ClaimPhase::Bound, false, true).await, [2, 0]);
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! [`memory`] and [`open`] give the same engine with another journal below it: there is one set of rules. Records
 //! are all in memory, and so is the history: after a start, everything up to the current revision counts as
-//! compacted, because whoever watched before has to list again anyway, and a log on disk would double every write.
+//! compacted, because whoever watched before has to list again anyway.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

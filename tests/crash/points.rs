@@ -53,16 +53,17 @@ const TOLD: [EventKind; 14] = [
 ];
 
 /// Failpoints that a daemon on a simulated world comes by.
-const INSIDE: [&str; 9] = [
+const INSIDE: [&str; 10] = [
     "store-begun",
     "store-empty",
     "store-unsynced",
     "store-complete",
     "file-written",
     "file-named",
-    "round-applied",
-    "round-flushed",
+    "round-written",
     "round-synced",
+    "round-applied",
+    "store-flushed",
 ];
 
 /// Of them, how many, from the first on, come only before the first record is there.

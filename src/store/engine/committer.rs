@@ -1,6 +1,7 @@
 //! The thread that writes.
 
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
@@ -13,6 +14,11 @@ use crate::store::{StoreError, Txn, TxnResult};
 const ROUND_TXNS: usize = 1024;
 /// Bytes in one round, passed by its last transaction at most.
 const ROUND_BYTES: usize = 1024 * 1024;
+
+/// Nobody waits when nobody came for so long: longer than the clients of a burst are apart.
+const QUIET: Duration = Duration::from_millis(2);
+/// And for so long after that: there is time for a longer work.
+const REST: Duration = Duration::from_millis(50);
 
 /// A transaction on its way.
 pub(super) struct Request {
@@ -31,7 +37,23 @@ pub(super) fn run(
 ) {
     let mut broken: Option<StoreError> = None;
     let mut refusing = false;
-    while let Ok(first) = requests.recv() {
+    let end = |error: JournalError| {
+        let error = chain(&*error);
+        tracing::error!(%error, "the store could not write and takes no more writes");
+        let reason = format!("an earlier write failed: {error}");
+        failure.send_replace(Some(error));
+        StoreError::Unavailable { reason }
+    };
+    loop {
+        let mut first = requests.recv_timeout(QUIET).ok();
+        if first.is_none() && broken.is_none() {
+            broken = journal.settle().err().map(end);
+            first = requests.recv_timeout(REST).ok();
+        }
+        if first.is_none() && broken.is_none() {
+            broken = journal.finish().err().map(end);
+        }
+        let Some(first) = first.or_else(|| requests.recv().ok()) else { break };
         let round = gather(first, &requests);
         if let Some(error) = &broken {
             refuse(round, error);
@@ -41,12 +63,8 @@ pub(super) fn run(
         told_once(&mut refusing, &room);
         if let Err(error) = room {
             refuse(round, &StoreError::Unavailable { reason: chain(&*error) });
-        } else if let Err(error) = commit(round, &mut journal, published, told) {
-            let error = chain(&*error);
-            tracing::error!(%error, "the store could not write and takes no more writes");
-            let reason = format!("an earlier write failed: {error}");
-            failure.send_replace(Some(error));
-            broken = Some(StoreError::Unavailable { reason });
+        } else {
+            broken = commit(round, &mut journal, published, told).err().map(end);
         }
     }
 }
@@ -81,9 +99,9 @@ fn refuse(round: Vec<Request>, error: &StoreError) {
     }
 }
 
-/// Does a round and tells everybody, in this order: readers, watchers, waiters. Whoever waits for an answer thus
-/// reads his own write, and nobody is told what is not durable: that includes conflicts, since what a condition was
-/// compared with may have been written earlier in the same round.
+/// Does a round and tells everybody, in this order: readers, waiters, watchers. Whoever waits for an answer thus
+/// reads his own write, and does not wait for what others do about it. Nobody is told what is not durable: that includes
+/// conflicts, since what a condition was compared with may have been written earlier in the same round.
 fn commit(
     requests: Vec<Request>,
     journal: &mut impl Journal,
@@ -96,21 +114,21 @@ fn commit(
     for Request { txn, answer, .. } in requests {
         answers.push((answer, state.apply(txn, &mut round)));
     }
-    if !round.batches.is_empty() {
-        if let Err(error) = journal.write(&state, &round) {
-            let reason = chain(&*error);
-            for (waiter, result) in answers {
-                answer(waiter, result.and_then(|_| Err(StoreError::Unknown { reason: reason.clone() })));
-            }
-            return Err(error);
+    if round.batches.is_empty() {
+        answers.into_iter().for_each(|(waiter, result)| answer(waiter, result));
+        return Ok(());
+    }
+    if let Err(error) = journal.write(&state, &round) {
+        let reason = chain(&*error);
+        for (waiter, result) in answers {
+            answer(waiter, result.and_then(|_| Err(StoreError::Unknown { reason: reason.clone() })));
         }
-        let revision = state.revision;
-        published.publish(state, round.batches);
-        told.send_replace(revision);
+        return Err(error);
     }
-    for (waiter, result) in answers {
-        answer(waiter, result);
-    }
+    let revision = state.revision;
+    published.publish(state, round.batches);
+    answers.into_iter().for_each(|(waiter, result)| answer(waiter, result));
+    told.send_replace(revision);
     Ok(())
 }
 

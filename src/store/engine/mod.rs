@@ -6,12 +6,13 @@
 //! ```text
 //!   gather ──► is there room? ──► apply each, in order ──► journal.write ──► publish ──► answer
 //!                   │ no                                       │ failed      snapshot and history together,
-//!                   ▼                                          ▼             then the watchers' signal
+//!                   ▼                                          ▼             after the answers the watchers' signal
 //!              Unavailable                       Unknown, and Unavailable
 //!              (this round only)                 from then on, until reopened
 //! ```
 //!
-//! One durable write a round is what makes many callers cheap: while the disk works, the next round fills up.
+//! One durable write a round is what makes many callers cheap: while the disk works, the next round fills up. What a
+//! journal has to do besides, it does while nobody waits.
 
 mod apply;
 mod check;
@@ -62,6 +63,17 @@ pub(super) trait Journal: Send + 'static {
     /// Writes a round, all of it or nothing whatever happens, and returns when it is durable. `state` is the
     /// state with the round in it. After an error nothing is known, and this is not called again.
     fn write(&mut self, state: &Snapshot, round: &Round) -> Result<(), JournalError>;
+
+    /// Does what is left to do of the rounds that were written, while nobody waits for another one. After an error,
+    /// nothing is called again.
+    fn settle(&mut self) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    /// Does all that is left to do, when nobody came for a while, and at the end.
+    fn finish(&mut self) -> Result<(), JournalError> {
+        Ok(())
+    }
 }
 
 /// A store in this process. Dropping it closes it.

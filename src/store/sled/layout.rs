@@ -6,6 +6,7 @@
 //! DIR/data/       mode 0700: sled's files, and
 //! DIR/data/format the format's number, outside sled so that it is known before sled touches anything
 //! DIR/data/told   the last revision that anybody may know of
+//! DIR/data/ahead  the rounds that sled may not have brought to the disk
 //! ```
 
 use std::fs::{self, DirBuilder, File};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::codec::FORMAT;
 use super::error::OpenError;
-use super::lock;
+use super::{ahead, lock};
 use crate::failpoint::failpoint;
 
 const CREATING: &str = "creating";
@@ -129,12 +130,15 @@ pub(super) fn remove_partial_snapshots(dir: &Path) -> io::Result<()> {
 /// never came to the disk, and calls them clean: what a killed process wrote is brought there first, and then
 /// everything is read anew (`what_failed_to_come_to_the_disk_is_not_read_by_the_next_start`, tests/store).
 pub(super) fn forget_cached(dir: &Path) -> io::Result<()> {
-    let log = match File::open(log(dir)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => opened?,
-    };
-    rustix::fs::fdatasync(&log)?;
-    Ok(rustix::fs::fadvise(&log, 0, None, rustix::fs::Advice::DontNeed)?)
+    for path in [log(dir), ahead::path(dir)] {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        rustix::fs::fdatasync(&file)?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    }
+    Ok(())
 }
 
 /// Brings the directory's own name to the disk.

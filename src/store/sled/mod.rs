@@ -2,7 +2,8 @@
 //!
 //! | sled's trap | the rule here |
 //! | --- | --- |
-//! | `flush` alone does not survive a power cut | after it, `fdatasync` on the `db` file itself, before anything is told |
+//! | `flush` wakes its threads, waits, and does not survive a power cut | a round is told when it is on the disk in a log of our own ([`ahead`]) |
+//! | the same, now and then | after it, `fdatasync` on the `db` file itself, before that log begins again |
 //! | `flush_async` hangs from seven callers on | never used: one thread writes, and flushes blocking |
 //! | a kill while opening leaves `snap.X.generating`, and no open works again | such files are removed first ([`layout`]) |
 //! | subscribers block writers and deadlock when dropped | never used: watchers read the engine's history |
@@ -21,9 +22,10 @@
 //! position lies beyond the end of the intact log stops *before* the manifest (`LogIter::next`, "cutting recovery
 //! short due to torn batch"). So a batch in one tree is atomic, and a round is exactly one batch: records, log
 //! counters and the totals in [`codec::Meta`]. The end of the intact log is found by checksums of messages and by
-//! links between segments; should a power cut ever lose an early part of an unsynced round and keep a later one,
-//! the totals do not fit the records and the store says so instead of opening with half a round.
+//! links between segments. What a power cut takes from it, whatever that is, is in the log ahead; should it ever take
+//! more, the totals do not fit the records and the store says so instead of opening with half a round.
 
+mod ahead;
 mod codec;
 mod contain;
 mod error;
@@ -45,6 +47,7 @@ use std::time::{Duration, Instant};
 use super::engine::{HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
 use super::{Change, Kv, Rounds};
 use crate::failpoint::failpoint;
+use ahead::{Ahead, Written};
 use codec::{Entry, Meta};
 use contain::contained;
 use lock::Lock;
@@ -135,6 +138,7 @@ fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Loca
                 db.insert(codec::META, empty).map_err(|error| OpenError::from_sled(&dir, error))?;
                 failpoint!("store-unsynced");
             }
+            catch_up(&dir, &db)?;
             let state = load(&dir, &db)?;
             Ok((db, file, state))
         })?
@@ -145,12 +149,15 @@ fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Loca
     }
     // What a killed process wrote may be readable and still not be on the disk: nobody reads it before it is.
     sync(&db, &file, &*disk).map_err(|error| OpenError::from_sled(dir, error))?;
-    let told = Told::begin(dir, state.revision).map_err(|source| OpenError::from_io(dir, source))?;
+    let begun = Told::begin(dir, state.revision).and_then(|told| Ok((told, Ahead::begin(dir)?)));
+    let (told, ahead) = begun.map_err(|source| OpenError::from_io(dir, source))?;
     if new {
         layout::finish_new(dir)?;
     }
     let Options { reserve, history, rounds } = options;
-    let journal = Sled { db, file, disk, told, reserve, rounds, dir: dir.into(), _lock: lock };
+    let (revision, waiting) = (state.revision, Vec::new());
+    let journal =
+        Sled { db, file, disk, ahead, revision, waiting, told, reserve, rounds, dir: dir.into(), _lock: lock };
     LocalStore::start(journal, state, history).map_err(|source| OpenError::from_io(dir, source))
 }
 
@@ -172,6 +179,21 @@ fn open_sled(dir: &Path) -> Result<(::sled::Db, File), OpenError> {
     let log = layout::log(dir);
     let file = File::options().read(true).write(true).open(&log);
     Ok((db, file.map_err(|source| OpenError::from_io(&log, source))?))
+}
+
+/// Gives sled the rounds that it may not have brought to the disk.
+fn catch_up(dir: &Path, db: &::sled::Db) -> Result<(), OpenError> {
+    let sled = |error| OpenError::from_sled(dir, error);
+    let rounds = ahead::read(dir).map_err(|source| OpenError::from_io(&ahead::path(dir), source))?;
+    let meta = db.get(codec::META).map_err(sled)?.map(|meta| codec::decode(codec::META, &meta));
+    let (Some(first), Some(last), Some(Ok(Entry::Meta(held)))) = (rounds.first(), rounds.last(), meta) else {
+        return Ok(());
+    };
+    // What sled holds lies among them. Otherwise they are of an earlier time, or sled lost what came before them.
+    if (first.from..=last.to).contains(&held.revision) {
+        db.apply_batch(ahead::batch(&rounds)).map_err(sled)?;
+    }
+    Ok(())
 }
 
 /// Reads everything, and makes sure that it is everything.
@@ -203,6 +225,11 @@ struct Sled {
     /// sled's own log file, a second time, to sync it.
     file: File,
     disk: Box<dyn Disk>,
+    ahead: Ahead,
+    /// The revision that was last written.
+    revision: u64,
+    /// The rounds that sled has not got yet.
+    waiting: Vec<Written>,
     told: Told,
     reserve: u64,
     rounds: Option<Arc<dyn Rounds>>,
@@ -229,34 +256,62 @@ impl Journal for Sled {
 
     fn write(&mut self, state: &Snapshot, round: &Round) -> Result<(), JournalError> {
         let began = Instant::now();
-        let mut batch = ::sled::Batch::default();
-        // A key written twice in a round ends as its last write: a sled batch holds one write a key.
-        for change in round.batches.iter().flat_map(|batch| &batch.changes) {
-            match change {
-                Change::Put { kv, .. } => batch.insert(codec::record_key(&kv.key), codec::encode_record(kv)),
-                Change::Delete { prev: Kv { key, .. } } => batch.remove(codec::record_key(key)),
-            }
+        if self.ahead.is_full() {
+            self.finish()?;
         }
-        for (prefix, last) in &round.counters {
-            batch.insert(codec::counter_key(prefix), codec::encode_counter(*last));
-        }
-        batch.insert(codec::META, Meta::of(state).encode());
-        self.db.apply_batch(batch)?;
-        failpoint!("round-applied");
-        sync(&self.db, &self.file, &*self.disk)?;
+        let written = written(self.revision, state, round);
+        self.ahead.append(&written)?;
+        failpoint!("round-written");
+        self.disk.sync(&self.ahead.file)?;
+        failpoint!("round-synced");
         self.told.note(state.revision)?;
+        self.revision = state.revision;
+        self.waiting.push(written);
         if let Some(rounds) = &self.rounds {
             rounds.written(round.batches.len(), began.elapsed());
         }
         Ok(())
     }
+
+    fn settle(&mut self) -> Result<(), JournalError> {
+        if !self.waiting.is_empty() {
+            self.db.apply_batch(ahead::batch(&self.waiting))?;
+            failpoint!("round-applied");
+            // With the room of what a burst leaves.
+            self.waiting = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), JournalError> {
+        self.settle()?;
+        if !self.ahead.is_empty() {
+            sync(&self.db, &self.file, &*self.disk)?;
+            self.ahead.begin_again();
+        }
+        Ok(())
+    }
+}
+
+/// What a round does to sled's pairs.
+fn written(from: u64, state: &Snapshot, round: &Round) -> Written {
+    let mut written = Written::new(from, state.revision);
+    for change in round.batches.iter().flat_map(|batch| &batch.changes) {
+        match change {
+            Change::Put { kv, .. } => written.set(&codec::record_key(&kv.key), Some(&codec::encode_record(kv))),
+            Change::Delete { prev: Kv { key, .. } } => written.set(&codec::record_key(key), None),
+        }
+    }
+    for (prefix, last) in &round.counters {
+        written.set(&codec::counter_key(prefix), Some(&codec::encode_counter(*last)));
+    }
+    written.set(codec::META, Some(&Meta::of(state).encode()));
+    written
 }
 
 /// `flush` brings sled's buffers to the file, and then the file is brought to the disk.
 fn sync(db: &::sled::Db, file: &File, disk: &dyn Disk) -> Result<(), ::sled::Error> {
     db.flush()?;
-    failpoint!("round-flushed");
-    disk.sync(file).map_err(::sled::Error::Io)?;
-    failpoint!("round-synced");
-    Ok(())
+    failpoint!("store-flushed");
+    disk.sync(file).map_err(::sled::Error::Io)
 }

@@ -14,7 +14,7 @@ use super::codec::{self, Entry, Meta};
 use super::contain::contained;
 use super::error::OpenError;
 use super::lock::Lock;
-use super::{SEGMENT, layout, open_sled, told};
+use super::{SEGMENT, catch_up, layout, open_sled, told};
 use crate::store::engine::Snapshot;
 use crate::store::{Contents, Kv};
 
@@ -79,6 +79,7 @@ fn attempt(dir: &Path, how: As) -> Result<Salvage, OpenError> {
     let path = scratch.path().to_owned();
     let read = contained(dir, move || {
         let (db, _file) = open_sled(&path)?;
+        catch_up(&path, &db)?;
         Ok(read(&db))
     });
     Ok(read.unwrap_or_else(|error| {

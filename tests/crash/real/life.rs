@@ -72,7 +72,7 @@ const LINES: [&str; 12] = [
 
 /// Failpoints that every daemon comes by.
 const INSIDE: [&str; 6] =
-    ["round-applied", "round-flushed", "round-synced", "disk-made", "domain-absent", "domain-created"];
+    ["round-written", "round-synced", "round-applied", "disk-made", "domain-absent", "domain-created"];
 
 /// Those of one mode's forwards.
 fn inside_forwards(mode: Mode) -> [&'static str; 2] {

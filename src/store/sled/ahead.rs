@@ -1,0 +1,239 @@
+//! The rounds that sled has not brought to the disk yet: a log ahead of its own.
+//!
+//! Through sled a round waits for the disk twice, on threads that wake each other: for `sync_file_range`, which no
+//! power cut respects, and then for our `fdatasync`. So it is written here first, by the thread that commits, and waits
+//! once; sled gets it while nobody waits. A start gives sled whatever is here
+//! (`what_sled_did_not_bring_to_the_disk_is_there_after_a_start`), all of it in order: each round says what its keys hold
+//! after it, so what sled has already changes nothing.
+//!
+//! ```text
+//! revision before | revision after | length | SHA-256 of all else | pairs      and the next round
+//!                                                                   └ key's length | value's, or NONE | key | value
+//! ```
+//!
+//! The file is begun again, without being cleared, whenever everything in it is on the disk in sled's own. Revisions only
+//! grow, so what is left of an earlier time never goes on where a later round ended. Its place on the disk is taken
+//! before the first round: then the file system has nothing to write but the round itself.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{Context, Digest, SHA256, SHA256_OUTPUT_LEN};
+
+use super::layout;
+
+/// When it begins again, whoever waits. Until then sled writes less than a segment ([`super::SEGMENT`]): it does not come to
+/// write over one whose successor is not on the disk.
+const FULL: usize = 512 * 1024;
+/// What the file has from the beginning; a round that needs more gets it.
+const TAKEN: usize = 2 * FULL;
+/// Revisions and length.
+const NUMBERS: usize = 8 + 8 + 4;
+const HEAD: usize = NUMBERS + SHA256_OUTPUT_LEN;
+/// The length of a value that is none: the key is removed.
+const NONE: u32 = u32::MAX;
+
+pub(super) fn path(dir: &Path) -> PathBuf {
+    layout::data(dir).join("ahead")
+}
+
+/// What a round does to sled's pairs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// The revision that it goes on from.
+    pub(super) from: u64,
+    /// Its last one.
+    pub(super) to: u64,
+    pairs: Vec<u8>,
+}
+
+impl Written {
+    pub(super) fn new(from: u64, to: u64) -> Self {
+        Written { from, to, pairs: Vec::new() }
+    }
+
+    /// Sets a pair, or removes it.
+    pub(super) fn set(&mut self, key: &[u8], value: Option<&[u8]>) {
+        // Neither is longer than a transaction may be.
+        let length = |bytes: &[u8]| (bytes.len() as u32).to_be_bytes();
+        self.pairs.extend(length(key));
+        self.pairs.extend(value.map_or(NONE.to_be_bytes(), length));
+        self.pairs.extend(key);
+        self.pairs.extend(value.unwrap_or_default());
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(HEAD + self.pairs.len());
+        text.extend(self.from.to_be_bytes());
+        text.extend(self.to.to_be_bytes());
+        text.extend((self.pairs.len() as u32).to_be_bytes());
+        text.extend(checksum(&text, &self.pairs).as_ref());
+        text.extend(&self.pairs);
+        text
+    }
+
+    /// The round at the beginning of a text, if there is a whole one.
+    fn decode(text: &mut &[u8]) -> Option<Written> {
+        let (head, rest) = text.split_at_checked(HEAD)?;
+        let (numbers, sum) = head.split_at(NUMBERS);
+        let (from, after) = numbers.split_first_chunk()?;
+        let (to, length) = after.split_first_chunk()?;
+        let length = u32::from_be_bytes(length.try_into().ok()?) as usize;
+        let (pairs, rest) = rest.split_at_checked(length)?;
+        if checksum(numbers, pairs).as_ref() != sum {
+            return None;
+        }
+        *text = rest;
+        Some(Written { from: u64::from_be_bytes(*from), to: u64::from_be_bytes(*to), pairs: pairs.into() })
+    }
+}
+
+fn checksum(numbers: &[u8], pairs: &[u8]) -> Digest {
+    let mut context = Context::new(&SHA256);
+    context.update(numbers);
+    context.update(pairs);
+    context.finish()
+}
+
+fn pair<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+    let (key, after) = rest.split_first_chunk()?;
+    let (value, after) = after.split_first_chunk()?;
+    let (key, after) = after.split_at_checked(u32::from_be_bytes(*key) as usize)?;
+    let (value, after) = match u32::from_be_bytes(*value) {
+        NONE => (None, after),
+        length => after.split_at_checked(length as usize).map(|(value, after)| (Some(value), after))?,
+    };
+    *rest = after;
+    Some((key, value))
+}
+
+/// Rounds in a row for sled: of a key that was set twice, the last.
+pub(super) fn batch(rounds: &[Written]) -> ::sled::Batch {
+    let mut batch = ::sled::Batch::default();
+    for round in rounds {
+        let mut rest = &round.pairs[..];
+        while let Some((key, value)) = pair(&mut rest) {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+    }
+    batch
+}
+
+/// The file, open for writing.
+pub(super) struct Ahead {
+    pub(super) file: File,
+    end: usize,
+}
+
+impl Ahead {
+    /// Opens it, and makes it if need be. Whatever is in it has to be sled's, and on the disk.
+    pub(super) fn begin(dir: &Path) -> io::Result<Ahead> {
+        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path(dir))?;
+        if file.metadata()?.len() < TAKEN as u64 {
+            file.write_all_at(&vec![0; TAKEN], 0)?;
+            file.sync_all()?;
+            layout::sync_dir(&layout::data(dir))?;
+        }
+        Ok(Ahead { file, end: 0 })
+    }
+
+    /// Writes a round behind those that are there. It is on the disk when the file is synced.
+    pub(super) fn append(&mut self, round: &Written) -> io::Result<()> {
+        let text = round.encode();
+        self.file.write_all_at(&text, self.end as u64)?;
+        self.end += text.len();
+        Ok(())
+    }
+
+    /// Whether everything in it is sled's, and on the disk.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
+    /// Whether it has to begin again.
+    pub(super) fn is_full(&self) -> bool {
+        self.end >= FULL
+    }
+
+    /// Begins again: everything in it is sled's, and on the disk.
+    pub(super) fn begin_again(&mut self) {
+        self.end = 0;
+    }
+}
+
+/// The rounds in the file, each from where the one before it ended.
+pub(super) fn read(dir: &Path) -> io::Result<Vec<Written>> {
+    let text = match fs::read(path(dir)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        read => read?,
+    };
+    Ok(rounds(&text))
+}
+
+fn rounds(mut text: &[u8]) -> Vec<Written> {
+    let mut found: Vec<Written> = Vec::new();
+    while let Some(next) = Written::decode(&mut text) {
+        if found.last().is_some_and(|last| last.to != next.from) {
+            break;
+        }
+        found.push(next);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(from: u64, value: &[u8]) -> Written {
+        let mut round = Written::new(from, from + 1);
+        round.set(b"a", Some(value));
+        round.set(b"b", None);
+        round
+    }
+
+    fn in_file(dir: &Path) -> Vec<u64> {
+        read(dir).unwrap().iter().map(|round| round.to).collect()
+    }
+
+    #[test]
+    fn rounds_are_read_as_they_were_written_up_to_the_first_that_is_not_whole() {
+        let written = [round(1, b"x"), round(2, &[7; 300]), round(3, b"")];
+        let text: Vec<u8> = written.iter().flat_map(Written::encode).collect();
+        assert_eq!(rounds(&text), written);
+        let (first, second) = (written[0].encode().len(), written[1].encode().len());
+        for at in first..first + second {
+            let mut changed = text.clone();
+            changed[at] ^= 1;
+            assert_eq!(rounds(&changed), written[..1], "byte {at}");
+            assert_eq!(rounds(&text[..at]), written[..1], "{at} bytes");
+        }
+        let mut rest = &written[1].pairs[..];
+        assert_eq!(pair(&mut rest), Some((&b"a"[..], Some(&[7; 300][..]))));
+        assert_eq!((pair(&mut rest), pair(&mut rest)), (Some((&b"b"[..], None)), None));
+    }
+
+    #[test]
+    fn what_is_left_of_an_earlier_time_is_not_read_behind_a_later_round() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(layout::data(dir.path())).unwrap();
+        assert_eq!(in_file(dir.path()), [0; 0]);
+        let mut ahead = Ahead::begin(dir.path()).unwrap();
+        (1..=4).for_each(|from| ahead.append(&round(from, b"x")).unwrap());
+        assert_eq!(in_file(dir.path()), [2, 3, 4, 5]);
+        // Of the same length: what follows it is whole.
+        ahead.begin_again();
+        ahead.append(&round(5, b"y")).unwrap();
+        assert_eq!(in_file(dir.path()), [6]);
+        ahead.append(&round(6, &[1; TAKEN])).unwrap();
+        assert!(ahead.is_full(), "one that is longer than the file");
+        assert_eq!(in_file(dir.path()), [6, 7]);
+        assert!(!Ahead::begin(dir.path()).unwrap().is_full());
+        assert_eq!(in_file(dir.path()), [6, 7], "nothing is lost before the next round");
+    }
+}
