@@ -34,6 +34,8 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 const POOL_PAUSE: u32 = 9;
 /// The longest that becomes: a disk that is slow is no reason to wait.
 const POOL_PAUSE_MAX: Duration = Duration::from_millis(100);
+/// All objects at the same time.
+const AT_ONCE: Duration = Duration::ZERO;
 /// After a pass that could not read or write records.
 const RECORD_TROUBLE: Duration = Duration::from_secs(1);
 
@@ -128,12 +130,12 @@ async fn feed(
     sweep: Arc<Notify>,
 ) {
     let mut wakes = operator.hypervisor.wakes();
-    let mut resync = tokio::time::interval(resync);
+    let mut look = tokio::time::interval(resync);
     let mut changes = operator.store.watch(REGISTRY, 0);
     let mut waiting = Waiting::default();
     let mut owned = Owned::default();
-    resync.tick().await;
-    enqueue_all(&operator, &queue, &mut waiting, &mut owned);
+    look.tick().await;
+    enqueue_all(&operator, &queue, &mut waiting, &mut owned, AT_ONCE);
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -145,7 +147,7 @@ async fn feed(
                 }
                 Some(Err(StoreError::Compacted { .. })) => {
                     changes = operator.store.watch(REGISTRY, 0);
-                    enqueue_all(&operator, &queue, &mut waiting, &mut owned);
+                    enqueue_all(&operator, &queue, &mut waiting, &mut owned, AT_ONCE);
                 }
                 Some(Err(error)) => {
                     tracing::error!(%error, "the operator cannot follow the store");
@@ -162,12 +164,12 @@ async fn feed(
                     }
                 }
                 Ok(Wake::Everything) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                    enqueue_all(&operator, &queue, &mut waiting, &mut owned);
+                    enqueue_all(&operator, &queue, &mut waiting, &mut owned, AT_ONCE);
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             },
-            _ = resync.tick() => {
-                enqueue_all(&operator, &queue, &mut waiting, &mut owned);
+            _ = look.tick() => {
+                enqueue_all(&operator, &queue, &mut waiting, &mut owned, resync);
                 sweep.notify_one();
             }
         }
@@ -266,7 +268,14 @@ impl Record {
     }
 }
 
-fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Waiting, owned: &mut Owned) {
+/// Adds everything, over some time.
+fn enqueue_all(
+    operator: &Operator,
+    queue: &Queue<ObjectRef>,
+    waiting: &mut Waiting,
+    owned: &mut Owned,
+    over: Duration,
+) {
     let mut all = || -> Result<Vec<ObjectRef>, PassError> {
         let index = operator.store.index()?;
         let pools = records::list_all::<ContainerPool>(&*operator.store)?;
@@ -291,7 +300,7 @@ fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Wait
         Ok(objects)
     };
     match all() {
-        Ok(objects) => objects.into_iter().for_each(|object| queue.add(object)),
+        Ok(objects) => queue.add_over(objects, over),
         Err(error) => tracing::warn!(error = crate::error_chain(&error), "the records cannot be listed"),
     }
 }

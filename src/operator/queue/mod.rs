@@ -94,6 +94,17 @@ impl<K: Hash + Eq + Clone> Queue<K> {
         self.shared.changed.notify_one();
     }
 
+    /// Wishes for a pass of each, one after the other over some time: thousands at once would have everybody else wait
+    /// behind them, and take hundreds of threads.
+    pub fn add_over(&self, keys: Vec<K>, time: Duration) {
+        let step = time / u32::try_from(keys.len()).unwrap_or(u32::MAX).max(1);
+        let mut delay = Duration::ZERO;
+        for key in keys {
+            self.add_after(key, delay);
+            delay += step;
+        }
+    }
+
     /// Has whoever runs it look once more, and waits until they did: for ever, if nobody runs it.
     pub async fn looked(&self) {
         let mut looks = self.shared.looks.subscribe();

@@ -117,6 +117,16 @@ async fn a_pass_can_ask_for_another_and_an_add_can_bring_it_forward() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn keys_that_are_added_over_some_time_come_one_after_the_other() {
+    let queue = Queue::new();
+    queue.add_over((0..100_u8).collect(), ms(1000));
+    assert_eq!(queue.depth(), [1, 99, 0]);
+    sleep(ms(500)).await;
+    assert_eq!(queue.depth(), [51, 49, 0]);
+    queue.add_over(vec![], ms(1000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_than_so_many_run_and_the_rest_in_order() {
     let adds = [(1, 0, 0), (2, 1, 0), (3, 2, 0), (4, 3, 0), (1, 4, 0)];
     let expected = [(1, 0), (2, 1), (3, 100), (4, 101), (1, 200)];
