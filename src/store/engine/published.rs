@@ -18,7 +18,7 @@ pub struct HistoryLimits {
 
 impl Default for HistoryLimits {
     fn default() -> Self {
-        HistoryLimits { revisions: 65_536, bytes: 16 * 1024 * 1024 }
+        HistoryLimits { revisions: 65_536, bytes: 8 * 1024 * 1024 }
     }
 }
 
