@@ -300,7 +300,7 @@ fn enqueue_all(
         Ok(objects)
     };
     match all() {
-        Ok(objects) => queue.add_over(objects, over),
+        Ok(objects) => queue.add_over(&objects, over),
         Err(error) => tracing::warn!(error = crate::error_chain(&error), "the records cannot be listed"),
     }
 }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 use super::*;
 use crate::allocations::held;
 use crate::model::{
-    AccessToken, ClaimSpec, ClaimStatus, Common, ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, Origin,
+    AccessToken, ClaimSpec, ClaimStatus, ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, Origin,
     OwnerReference, Phase, Quotas, TEMPLATE_HASH, Template, set_condition,
 };
 use crate::store::records::{decoded, key};
