@@ -58,7 +58,7 @@ fn member(number: usize) -> Container {
     let spec = ContainerSpec {
         pool: Some("default".into()),
         claim: None,
-        template: template(),
+        template: template().into(),
         scheduling_gates: vec![],
         machine,
     };

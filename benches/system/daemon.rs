@@ -183,6 +183,17 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     Ok(TICK * ticks)
 }
 
+/// The resident memory of a process, in bytes.
+pub(crate) fn resident(pid: u32) -> Result<u64> {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, name: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no memory")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024)
+}
+
 /// A daemon that serves; ended when dropped, by its number.
 pub(crate) struct Daemon {
     child: Child,
@@ -199,22 +210,12 @@ impl Daemon {
 
     /// Its resident memory now, in bytes.
     pub(crate) fn rss(&self) -> Result<u64> {
-        self.memory("VmRSS:")
+        resident(self.child.id())
     }
 
     /// The most that it was.
     pub(crate) fn peak_rss(&self) -> Result<u64> {
-        self.memory("VmHWM:")
-    }
-
-    fn memory(&self, name: &str) -> Result<u64> {
-        let status = self.proc("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no memory")?;
-        Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024)
-    }
-
-    fn proc(&self, file: &str) -> io::Result<String> {
-        fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))
+        memory(self.child.id(), "VmHWM:")
     }
 
     /// Ends it in order.

@@ -61,7 +61,7 @@ static NOBODYS: LazyLock<Nobodys> = LazyLock::new(|| {
     let spec = ContainerSpec {
         pool: Some("default".into()),
         claim: Some(NOBODY.into()),
-        template: Template::of(image),
+        template: Template::of(image).into(),
         scheduling_gates: Vec::new(),
         machine,
     };

@@ -170,9 +170,9 @@ impl Births {
 
     /// What is a machine's own.
     fn spec(&self, store: &dyn Store, uuid: Uuid, template: Template) -> Result<ContainerSpec, BirthError> {
-        let image_sha256 = self.digests.sha256(&template.image)?.to_string();
+        let image_sha256 = (*self.digests.sha256(&template.image)?).into();
         let machine = Machine { mac: mac(uuid), port: self.port(store)?, image_sha256 };
-        Ok(ContainerSpec { pool: None, claim: None, template, scheduling_gates: vec![], machine })
+        Ok(ContainerSpec { pool: None, claim: None, template: template.into(), scheduling_gates: vec![], machine })
     }
 
     /// The records of a container, admitted to the host, with a login of its own.

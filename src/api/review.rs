@@ -34,7 +34,7 @@ impl Api {
             };
             let mut open = read.object.clone();
             open.spec.scheduling_gates.retain(|gate| gate != REVIEW_GATE);
-            open.spec.template = template.clone();
+            open.spec.template = template.clone().into();
             open.metadata.generation += 1;
             if let TxnResult::Committed(_) = self.store.txn(txn.unchanged(&read).write(&open)).await? {
                 return Ok(());

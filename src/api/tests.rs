@@ -376,7 +376,7 @@ async fn a_machine_that_a_review_enlarges_is_admitted_again() {
     let api = bench.api_over(Arc::clone(&bench.store), Arc::new(SmallHost(600)));
     let reviewed = |memory| -> Review {
         Box::new(move |c| {
-            Box::pin(async move { Ok(Template { memory: Memory::mebibytes(memory), ..c.spec.template }) })
+            Box::pin(async move { Ok(Template { memory: Memory::mebibytes(memory), ..c.spec.template.into_inner() }) })
         })
     };
     let client = client();

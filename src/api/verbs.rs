@@ -339,7 +339,7 @@ impl Api {
         Ok(Granted {
             uuid: c.uuid(),
             client_token,
-            image_sha256: c.spec.machine.image_sha256,
+            image_sha256: c.spec.machine.image_sha256.into_inner(),
             username: credentials.username,
             password,
             port: c.spec.machine.port,

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Condition, Kind, Object, ObjectMeta, Template, is_zero};
+use super::{Common, Condition, Kind, Object, ObjectMeta, Template, is_zero};
 
 /// One machine, from its wish to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub struct ContainerSpec {
     #[schemars(skip)]
     pub claim: Option<String>,
     /// What it is made from.
-    pub template: Template,
+    pub template: Common<Template>,
     /// Who still has to look at it before its domain is started. As with the pods of Kubernetes, they are put in
     /// when it is made, only ever taken away, and until the last one is gone the template may change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -74,7 +74,7 @@ pub struct Machine {
     /// Port of the host that leads to its SSH server.
     pub port: u16,
     /// SHA-256 of its image when the record was made, in hex.
-    pub image_sha256: String,
+    pub image_sha256: Common<String>,
 }
 
 /// Where a container is on its way.

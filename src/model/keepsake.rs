@@ -2,7 +2,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClaimPhase, ClaimStatus, Container, ContainerClaim, ContainerStatus, Credentials, Mark, ObjectMeta, Phase,
+    ClaimPhase, ClaimStatus, Common, Container, ContainerClaim, ContainerStatus, Credentials, Mark, ObjectMeta, Phase,
 };
 
 /// The longest keepsake that is read back. Three records of the store's largest size fit, whatever is in them.
@@ -121,7 +121,7 @@ fn lasting_claim(claim: &ContainerClaim) -> ContainerClaim {
 /// Without owners: where a store was lost nobody can tell whether an owner was there, and what is in use is not to end for
 /// one that did not come back.
 fn lasting_meta(meta: &ObjectMeta) -> ObjectMeta {
-    ObjectMeta { owner_references: vec![], ..meta.clone() }
+    ObjectMeta { owner_references: Common::default(), ..meta.clone() }
 }
 
 /// JSON says any character of a string in ASCII too; outside of strings it has no others.

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::Common;
+
 /// Group and version of every kind here.
 pub const API_VERSION: &str = "anweddol.io/v1alpha1";
 
@@ -122,8 +124,8 @@ pub struct ObjectMeta {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_timestamp: Option<Timestamp>,
     /// For selectors.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "none")]
+    pub labels: Common<BTreeMap<String, String>>,
     /// For everything else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -134,8 +136,8 @@ pub struct ObjectMeta {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub finalizers: Vec<String>,
     /// Whom it goes with ([`crate::plan::owners`]).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub owner_references: Vec<OwnerReference>,
+    #[serde(default, skip_serializing_if = "nobody")]
+    pub owner_references: Common<Vec<OwnerReference>>,
     /// Who wrote which of its fields ([`crate::manifest::fields`]). What only the daemon writes is in none of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub managed_fields: Vec<ManagedFields>,
@@ -197,6 +199,14 @@ pub enum Operation {
     Update,
 }
 
+fn none(labels: &BTreeMap<String, String>) -> bool {
+    labels.is_empty()
+}
+
+fn nobody(owners: &[OwnerReference]) -> bool {
+    owners.is_empty()
+}
+
 impl ObjectMeta {
     /// A first-generation object, written now.
     pub fn new(namespace: &str, name: &str, uid: Uuid, now: Timestamp) -> Self {
@@ -207,11 +217,11 @@ impl ObjectMeta {
             generation: 1,
             creation_timestamp: now,
             deletion_timestamp: None,
-            labels: BTreeMap::new(),
+            labels: Common::default(),
             annotations: BTreeMap::new(),
             generate_name: None,
             finalizers: Vec::new(),
-            owner_references: Vec::new(),
+            owner_references: Common::default(),
             managed_fields: Vec::new(),
         }
     }
@@ -244,79 +254,6 @@ pub trait Object: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync
         let meta = self.meta();
         ObjectRef { kind: Self::KIND, namespace: meta.namespace.clone(), name: meta.name.clone() }
     }
-}
-
-/// One aspect of an object's state, as Kubernetes writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Condition {
-    /// Which aspect, in CamelCase.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// `True`, `False` or `Unknown`.
-    pub status: String,
-    /// Why, one CamelCase word.
-    pub reason: String,
-    /// Why, for people.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
-    /// When `status` last changed.
-    pub last_transition_time: Timestamp,
-    /// The generation it was found for, where whoever found it says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-}
-
-/// Sets a condition; its transition time moves only when its status does.
-pub fn set_condition(
-    conditions: &mut Vec<Condition>,
-    kind: &str,
-    status: bool,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) {
-    put_condition(conditions, kind, if status { "True" } else { "False" }, reason, message, now);
-}
-
-/// Sets a condition to `Unknown`: neither can be said. The rest as [`set_condition`].
-pub fn set_unknown(conditions: &mut Vec<Condition>, kind: &str, reason: &str, message: &str, now: Timestamp) {
-    put_condition(conditions, kind, "Unknown", reason, message, now);
-}
-
-fn put_condition(
-    conditions: &mut Vec<Condition>,
-    kind: &str,
-    status: &str,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) {
-    match conditions.iter_mut().find(|c| c.kind == kind) {
-        Some(found) => {
-            if found.status != status {
-                found.status = status.into();
-                found.last_transition_time = now;
-            }
-            if found.reason != reason || found.message != message {
-                found.reason = reason.into();
-                found.message = message.into();
-            }
-        }
-        None => conditions.push(Condition {
-            kind: kind.into(),
-            status: status.into(),
-            reason: reason.into(),
-            message: message.into(),
-            last_transition_time: now,
-            observed_generation: None,
-        }),
-    }
-}
-
-/// Whether a condition is there and `True`.
-pub fn condition(conditions: &[Condition], kind: &str) -> bool {
-    conditions.iter().any(|c| c.kind == kind && c.status == "True")
 }
 
 /// Why a name is none.

@@ -5,6 +5,8 @@
 
 mod access_token;
 mod claim;
+mod common;
+mod condition;
 mod container;
 mod event;
 mod keepsake;
@@ -21,15 +23,16 @@ mod tests;
 
 pub use access_token::{AccessToken, Quotas};
 pub use claim::{ClaimPhase, ClaimSpec, ClaimStatus, ContainerClaim, Origin};
+pub use common::Common;
+pub use condition::{Condition, Said, condition, set_condition, set_unknown};
 pub use container::{Container, ContainerSpec, ContainerStatus, Credentials, Machine, Phase};
 pub use event::{Client, Event, EventKind, Wake};
 #[cfg(test)]
 pub(crate) use keepsake::tests::keepsake as keepsake_for_tests;
 pub use keepsake::{Keepsake, KeepsakeError, MAX_KEEPSAKE};
 pub use meta::{
-    API_VERSION, CONFIGURED, Condition, DEFAULT_NAMESPACE, GROUP, Kind, MANAGED_BY, ManagedFields, NameError, Object,
-    ObjectMeta, ObjectRef, Operation, OwnerReference, TEMPLATE_HASH, VERSION, condition, set_condition, set_unknown,
-    valid_name,
+    API_VERSION, CONFIGURED, DEFAULT_NAMESPACE, GROUP, Kind, MANAGED_BY, ManagedFields, NameError, Object, ObjectMeta,
+    ObjectRef, Operation, OwnerReference, TEMPLATE_HASH, VERSION, valid_name,
 };
 pub use observed::{DomainSeen, DomainState, Mark, Observed, Pause, Seen};
 pub use pool::{ContainerPool, PoolSpec, PoolStatus, Refill, RefillWindow, UpdateKind, UpdateStrategy};

@@ -154,9 +154,9 @@ mod tests {
             spec: ContainerSpec {
                 pool: Some("default".into()),
                 claim: claimed.then(|| "claim".into()),
-                template: Template::of(Image::Iso("/image.iso".into())),
+                template: Template::of(Image::Iso("/image.iso".into())).into(),
                 scheduling_gates: vec![],
-                machine: Machine { mac: String::new(), port: 1, image_sha256: String::new() },
+                machine: Machine { mac: String::new(), port: 1, image_sha256: "".into() },
             },
             status: ContainerStatus { phase, ..ContainerStatus::default() },
         }

@@ -62,7 +62,7 @@ mod tests {
 
     fn claim(name: &str, owner: Option<&ContainerClaim>) -> ContainerClaim {
         let mut metadata = ObjectMeta::new("default", name, Uuid::new_v4(), Timestamp::UNIX_EPOCH);
-        metadata.owner_references = owner.into_iter().map(reference).collect();
+        metadata.owner_references = owner.into_iter().map(reference).collect::<Vec<_>>().into();
         ContainerClaim { metadata, spec: ClaimSpec::of("a", Origin::Object), status: ClaimStatus::default() }
     }
 
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(note(&owner, true), [dependent.object_ref()]);
         // Whoever names it no more is not woken.
         let freed = ContainerClaim {
-            metadata: ObjectMeta { owner_references: vec![], ..dependent.metadata.clone() },
+            metadata: ObjectMeta { owner_references: vec![].into(), ..dependent.metadata.clone() },
             ..dependent.clone()
         };
         assert_eq!(note(&freed, false), []);

@@ -36,7 +36,7 @@ impl Operator {
                 Some(event.message(format!("{object} deleted: its owner is gone or waits for it")))
             }
             Verdict::Keep(owners) => {
-                changed.meta_mut().owner_references = owners;
+                changed.meta_mut().owner_references = owners.into();
                 None
             }
         };

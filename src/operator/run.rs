@@ -39,6 +39,8 @@ const POOL_PAUSE_MAX: Duration = Duration::from_millis(100);
 /// How long after a machine was given to somebody the two are looked at: whoever asks at the same moment is answered
 /// before that, and there is nothing about it that could not wait.
 const GIVEN_PAUSE: Duration = Duration::from_millis(20);
+/// All objects at the same time.
+const AT_ONCE: Duration = Duration::ZERO;
 /// After a pass that could not read or write records.
 const RECORD_TROUBLE: Duration = Duration::from_secs(1);
 
@@ -133,12 +135,12 @@ async fn feed(
     sweep: Arc<Notify>,
 ) {
     let mut wakes = operator.hypervisor.wakes();
-    let mut resync = tokio::time::interval(resync);
+    let mut look = tokio::time::interval(resync);
     let mut changes = operator.store.watch(REGISTRY, 0);
     let mut waiting = Waiting::default();
     let mut owned = Owned::default();
-    resync.tick().await;
-    enqueue_all(&operator, &queue, &mut waiting, &mut owned);
+    look.tick().await;
+    enqueue_all(&operator, &queue, &mut waiting, &mut owned, AT_ONCE);
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -150,7 +152,7 @@ async fn feed(
                 }
                 Some(Err(StoreError::Compacted { .. })) => {
                     changes = operator.store.watch(REGISTRY, 0);
-                    enqueue_all(&operator, &queue, &mut waiting, &mut owned);
+                    enqueue_all(&operator, &queue, &mut waiting, &mut owned, AT_ONCE);
                 }
                 Some(Err(error)) => {
                     tracing::error!(%error, "the operator cannot follow the store");
@@ -167,13 +169,13 @@ async fn feed(
                     }
                 }
                 Ok(Wake::Everything) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                    enqueue_all(&operator, &queue, &mut waiting, &mut owned);
+                    enqueue_all(&operator, &queue, &mut waiting, &mut owned, AT_ONCE);
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             },
             turns = operator.boots.changed() => turns.into_iter().for_each(|object| queue.add(object)),
-            _ = resync.tick() => {
-                enqueue_all(&operator, &queue, &mut waiting, &mut owned);
+            _ = look.tick() => {
+                enqueue_all(&operator, &queue, &mut waiting, &mut owned, resync);
                 sweep.notify_one();
             }
         }
@@ -295,7 +297,14 @@ impl Record {
     }
 }
 
-fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Waiting, owned: &mut Owned) {
+/// Adds everything, over some time.
+fn enqueue_all(
+    operator: &Operator,
+    queue: &Queue<ObjectRef>,
+    waiting: &mut Waiting,
+    owned: &mut Owned,
+    over: Duration,
+) {
     let mut all = || -> Result<Vec<ObjectRef>, PassError> {
         let index = operator.store.index()?;
         let pools = records::list_all::<ContainerPool>(&*operator.store)?;
@@ -321,7 +330,7 @@ fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Wait
         Ok(objects)
     };
     match all() {
-        Ok(objects) => objects.into_iter().for_each(|object| queue.add(object)),
+        Ok(objects) => queue.add_over(&objects, over),
         Err(error) => tracing::warn!(error = crate::error_chain(&error), "the records cannot be listed"),
     }
 }

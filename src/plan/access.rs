@@ -119,9 +119,9 @@ mod tests {
             spec: ContainerSpec {
                 pool: None,
                 claim: Some(claim.into()),
-                template: Template::of(Image::Iso("/i.iso".into())),
+                template: Template::of(Image::Iso("/i.iso".into())).into(),
                 scheduling_gates: vec![],
-                machine: Machine { mac: String::new(), port: 1, image_sha256: String::new() },
+                machine: Machine { mac: String::new(), port: 1, image_sha256: "".into() },
             },
             status: ContainerStatus::default(),
         }

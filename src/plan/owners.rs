@@ -84,7 +84,7 @@ mod tests {
             block_owner_deletion: None,
         };
         let meta = ObjectMeta::new("default", "a", Uuid::nil(), Timestamp::UNIX_EPOCH);
-        ObjectMeta { owner_references: owners.iter().map(reference).collect(), ..meta }
+        ObjectMeta { owner_references: owners.iter().map(reference).collect::<Vec<_>>().into(), ..meta }
     }
 
     #[test]

@@ -153,14 +153,14 @@ mod tests {
     }
 
     fn member(name: &str, phase: Phase, ready: i64) -> Container {
-        let machine = Machine { mac: String::new(), port: 1, image_sha256: String::new() };
+        let machine = Machine { mac: String::new(), port: 1, image_sha256: "".into() };
         let template = Template::of(Image::Iso("/image.iso".into()));
         Container {
             metadata: ObjectMeta::new("default", name, Uuid::nil(), Timestamp::UNIX_EPOCH),
             spec: ContainerSpec {
                 pool: Some("default".into()),
                 claim: None,
-                template,
+                template: template.into(),
                 scheduling_gates: vec![],
                 machine,
             },

@@ -117,9 +117,9 @@ mod tests {
             spec: ContainerSpec {
                 pool: Some("default".into()),
                 claim: None,
-                template: Template::of(Image::Iso("/i.iso".into())),
+                template: Template::of(Image::Iso("/i.iso".into())).into(),
                 scheduling_gates: vec![],
-                machine: Machine { mac: String::new(), port: 1, image_sha256: String::new() },
+                machine: Machine { mac: String::new(), port: 1, image_sha256: "".into() },
             },
             status: ContainerStatus { phase: Phase::Ready, ready_at: Some(at(0)), ..ContainerStatus::default() },
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 use crate::api::{Api, ApiError};
-use crate::model::{Container, Memory, Phase, Template};
+use crate::model::{Common, Container, Memory, Phase, Template};
 
 /// Why a container is not changed.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub struct ContainerInstance {
     api: Arc<Api>,
     record: Container,
     /// What it will be made from; `None` once that is settled.
-    draft: Mutex<Option<Template>>,
+    draft: Mutex<Option<Common<Template>>>,
 }
 
 impl ContainerInstance {
@@ -116,20 +116,20 @@ impl ContainerInstance {
 
     /// Settles what it is made from.
     pub(crate) fn settle(&self) -> Template {
-        self.draft().take().unwrap_or_else(|| self.record.spec.template.clone())
+        self.draft().take().unwrap_or_else(|| self.record.spec.template.clone()).into_inner()
     }
 
     fn change(&self, change: impl FnOnce(&mut Template)) -> Result<(), ChangeError> {
         let uuid = self.uuid();
-        self.draft().as_mut().map(change).ok_or(ChangeError::Started { uuid })
+        self.draft().as_deref_mut().map(change).ok_or(ChangeError::Started { uuid })
     }
 
-    fn template(&self) -> Template {
+    fn template(&self) -> Common<Template> {
         let draft = self.draft().clone();
         draft.or_else(|| Some(self.now()?.spec.template)).unwrap_or_else(|| self.record.spec.template.clone())
     }
 
-    fn draft(&self) -> std::sync::MutexGuard<'_, Option<Template>> {
+    fn draft(&self) -> std::sync::MutexGuard<'_, Option<Common<Template>>> {
         self.draft.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 use super::records::{self, ACCESS_TOKENS, RecordError, Versioned};
 use super::{Batch, Change, Kv};
-use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectRef};
+use crate::model::{Condition, Container, ContainerClaim, ContainerPool, Kind, Object, ObjectMeta, ObjectRef};
 use crate::plan::claim;
 use crate::plan::placement::{self, Turn};
 
@@ -53,9 +53,9 @@ impl Default for Index {
 
 impl Index {
     /// Of all records of a store, as of a revision.
-    pub fn of<'a>(all: impl IntoIterator<Item = &'a Kv>, revision: u64) -> Index {
+    pub fn of(all: impl IntoIterator<Item = Kv>, revision: u64) -> Index {
         let mut index = Index { revision, ..Index::default() };
-        all.into_iter().for_each(|kv| index.set(&kv.key, Some(kv)));
+        all.into_iter().for_each(|kv| index.set(&kv.key, Some(&kv)));
         index
     }
 
@@ -137,8 +137,9 @@ trait Placed: Object {
     /// Its pool and its place there, if it has one.
     fn place(&self) -> Option<(&str, Self::Place)>;
 
-    /// Gives back the room that its lists have beyond what is in them: it is kept for as long as its record.
-    fn shrink(&mut self);
+    /// Takes no more room than it needs, since it is kept for as long as its record: what it and another one have alike
+    /// is kept once (`a_member_takes_less_in_the_index_than_its_record`).
+    fn shrink(&mut self, others: &[&Self]);
 }
 
 impl Placed for Container {
@@ -148,9 +149,15 @@ impl Placed for Container {
         Some((self.spec.pool.as_deref()?, placement::turn(self)))
     }
 
-    fn shrink(&mut self) {
+    fn shrink(&mut self, others: &[&Self]) {
         self.metadata.owner_references.shrink_to_fit();
         self.status.conditions.shrink_to_fit();
+        for other in others {
+            share(&mut self.metadata, &other.metadata);
+            self.spec.template.share(&other.spec.template);
+            self.spec.machine.image_sha256.share(&other.spec.machine.image_sha256);
+            share_conditions(&mut self.status.conditions, &other.status.conditions);
+        }
     }
 }
 
@@ -162,9 +169,13 @@ impl Placed for ContainerClaim {
         claim::waits(self).then(|| (self.spec.pool.as_str(), (since, name.to_owned())))
     }
 
-    fn shrink(&mut self) {
+    fn shrink(&mut self, others: &[&Self]) {
         self.metadata.owner_references.shrink_to_fit();
         self.status.conditions.shrink_to_fit();
+        for other in others {
+            share(&mut self.metadata, &other.metadata);
+            share_conditions(&mut self.status.conditions, &other.status.conditions);
+        }
     }
 }
 
@@ -175,7 +186,20 @@ impl Placed for ContainerPool {
         None
     }
 
-    fn shrink(&mut self) {}
+    fn shrink(&mut self, _: &[&Self]) {}
+}
+
+fn share(meta: &mut ObjectMeta, other: &ObjectMeta) {
+    meta.labels.share(&other.labels);
+    meta.owner_references.share(&other.owner_references);
+}
+
+fn share_conditions(conditions: &mut [Condition], others: &[Condition]) {
+    for condition in conditions {
+        if let Some(other) = others.iter().find(|other| other.kind == condition.kind) {
+            condition.said.share(&other.said);
+        }
+    }
 }
 
 /// The objects of a pool, in the order of their places.
@@ -225,7 +249,8 @@ impl<T: Placed> Shelf<T> {
 
     fn set(&mut self, key: &str, object: &ObjectRef, kv: Option<&Kv>) {
         self.unreadable.remove(key);
-        if let Some(before) = self.all.remove(key) {
+        let before = self.all.remove(key);
+        if let Some(before) = &before {
             self.leave(&object.namespace, &before.object);
         }
         let Some(kv) = kv else { return };
@@ -233,11 +258,14 @@ impl<T: Placed> Shelf<T> {
             self.unreadable.insert(key.into(), kv.clone());
             return;
         };
-        read.object.shrink();
+        let place = read.object.place().map(|(pool, place)| (format!("{}/{pool}", object.namespace), place));
+        let mut row = place.map(|(pool, place)| (self.pools.entry(pool).or_default(), place));
+        let ends = row.iter().flat_map(|(row, _)| [row.get_min(), row.get_max()]).flatten().map(|(_, other)| other);
+        let others: Vec<&T> = before.iter().chain(ends).map(|other| &other.object).collect();
+        read.object.shrink(&others);
         let read = Arc::new(read);
-        if let Some((pool, place)) = read.object.place() {
-            let pool = format!("{}/{pool}", object.namespace);
-            self.pools.entry(pool).or_default().insert(place, Arc::clone(&read));
+        if let Some((row, place)) = &mut row {
+            row.insert(place.clone(), Arc::clone(&read));
         }
         self.all.insert(key.into(), read);
     }

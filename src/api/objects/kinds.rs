@@ -115,7 +115,7 @@ impl Writable for Container {
     }
 
     fn changed(&self, template: &Template) -> Result<Self, Vec<Fault>> {
-        if self.spec.template == *template {
+        if *self.spec.template == *template {
             return Ok(self.clone());
         }
         let message = "a container's template never changes: delete the container and make it anew";

@@ -40,7 +40,7 @@ impl Shown for Container {
             claim: self.spec.claim.clone(),
             port: machine.port,
             mac: machine.mac.clone(),
-            image_sha256: machine.image_sha256.clone(),
+            image_sha256: machine.image_sha256.to_string(),
         })
     }
 }

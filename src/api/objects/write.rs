@@ -252,12 +252,12 @@ fn permitted(object: &ObjectRef, meta: &ObjectMeta, terms: &Terms) -> Result<(),
 fn described(manifest: &Manifest, before: Option<&ObjectMeta>, terms: &Terms, now: Timestamp) -> ObjectMeta {
     let fresh = || ObjectMeta::new(&manifest.namespace, &manifest.name, Uuid::new_v4(), now);
     let mut meta = before.cloned().unwrap_or_else(fresh);
-    for (map, described) in [(&mut meta.labels, &manifest.labels), (&mut meta.annotations, &manifest.annotations)] {
+    for (map, described) in [(&mut *meta.labels, &manifest.labels), (&mut meta.annotations, &manifest.annotations)] {
         map.retain(|key, _| key.starts_with(RESERVED));
         map.extend(described.clone());
     }
     meta.finalizers = manifest.finalizers.clone();
-    meta.owner_references = manifest.owner_references.clone();
+    meta.owner_references = manifest.owner_references.clone().into();
     if let Some(keeper) = &terms.keeper {
         meta.annotations.insert(MANAGED_BY.into(), keeper.clone());
     }

@@ -29,7 +29,7 @@ fn records(claimed: bool, words: BTreeMap<String, String>) -> (Container, Option
         spec: ContainerSpec {
             pool: claimed.then(|| "default".into()),
             claim: claimed.then(name),
-            template: Template::of(Image::Iso("/image.iso".into())),
+            template: Template::of(Image::Iso("/image.iso".into())).into(),
             scheduling_gates: vec![],
             machine: Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: "ab".into() },
         },
@@ -126,10 +126,10 @@ fn owners_are_not_in_it_since_nobody_can_tell_after_a_loss_whether_they_were_the
         controller: Some(true),
         block_owner_deletion: None,
     };
-    (c.metadata.owner_references, claim.metadata.owner_references) = (vec![owner.clone()], vec![owner]);
+    (c.metadata.owner_references, claim.metadata.owner_references) = (vec![owner.clone()].into(), vec![owner].into());
     let kept = Keepsake::of(&c, Some(&claim), credentials());
-    assert_eq!(kept.container.metadata.owner_references, []);
-    assert_eq!(kept.claim.unwrap().metadata.owner_references, []);
+    assert_eq!(*kept.container.metadata.owner_references, []);
+    assert_eq!(*kept.claim.unwrap().metadata.owner_references, []);
 }
 
 #[test]

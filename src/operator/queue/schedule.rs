@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -7,9 +8,9 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct Schedule<K> {
     /// Keys that wait and are not in flight, by time; of two for the same time the one that was added first.
-    order: BTreeMap<Turn, K>,
+    order: BTreeMap<Turn, Arc<K>>,
     /// Their place in the order.
-    waiting: HashMap<K, Turn>,
+    waiting: HashMap<Arc<K>, Turn>,
     /// Keys in flight, and for when they were added meanwhile.
     in_flight: HashMap<K, Option<Instant>>,
     turns: u64,
@@ -35,7 +36,8 @@ impl<K: Hash + Eq + Clone> Schedule<K> {
         }
         let turn = (at, self.turns);
         self.turns += 1;
-        self.order.insert(turn, key.clone());
+        let key = Arc::new(key);
+        self.order.insert(turn, Arc::clone(&key));
         self.waiting.insert(key, turn);
     }
 
@@ -44,6 +46,7 @@ impl<K: Hash + Eq + Clone> Schedule<K> {
         let first = self.order.first_entry().filter(|first| first.key().0 <= now)?;
         let key = first.remove();
         self.waiting.remove(&key);
+        let key = Arc::unwrap_or_clone(key);
         self.in_flight.insert(key.clone(), None);
         Some(key)
     }

@@ -20,9 +20,9 @@ fn container(claimed: bool) -> Container {
         spec: ContainerSpec {
             pool: Some("default".into()),
             claim: claimed.then(|| "wire-1".into()),
-            template: Template::of(Image::Iso("/image.iso".into())),
+            template: Template::of(Image::Iso("/image.iso".into())).into(),
             scheduling_gates: vec![],
-            machine: Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: String::new() },
+            machine: Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: "".into() },
         },
         status: ContainerStatus::default(),
     }
@@ -542,7 +542,7 @@ fn a_domain_in_use_bears_what_its_records_say_and_is_written_again_only_when_the
         assert!(condition(&walk.c.status.conditions, conditions::EXPIRING));
         match &mut walk.claim {
             Some(claim) => claim.spec.ttl_seconds = Some(390),
-            None => walk.c.metadata.labels = [("a".into(), "b".into())].into(),
+            None => *walk.c.metadata.labels = [("a".into(), "b".into())].into(),
         }
         assert_eq!(walk.decide_once(&busy, 351), Next::Step(Step::Remember));
         walk.remember(351);

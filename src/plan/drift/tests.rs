@@ -5,7 +5,10 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 
 use super::*;
-use crate::model::{Condition, ContainerSpec, ContainerStatus, Image, Keepsake, Machine, Mark, ObjectMeta, Template};
+use crate::model::{
+    Condition, ContainerSpec, ContainerStatus, Image, Keepsake, Machine, Mark, ObjectMeta, Said, Template,
+    set_condition,
+};
 use crate::plan::container::conditions::RELEASED;
 
 const INSTANCE: Uuid = Uuid::from_u128(7);
@@ -14,11 +17,11 @@ const OWNER: Uuid = Uuid::from_u128(0x1111_1111_1111 << 80);
 const NOBODY: Uuid = Uuid::from_u128(0x2222_2222_2222 << 80);
 
 fn container(phase: Phase) -> Container {
-    let machine = Machine { mac: "52:54:00:0A:00:01".into(), port: 10_001, image_sha256: String::new() };
+    let machine = Machine { mac: "52:54:00:0A:00:01".into(), port: 10_001, image_sha256: "".into() };
     let template = Template::of(Image::Iso("/i.iso".into()));
     Container {
         metadata: ObjectMeta::new("default", "box", OWNER, Timestamp::UNIX_EPOCH),
-        spec: ContainerSpec { pool: None, claim: None, template, scheduling_gates: vec![], machine },
+        spec: ContainerSpec { pool: None, claim: None, template: template.into(), scheduling_gates: vec![], machine },
         status: ContainerStatus { phase, address: Some(address(1)), ..ContainerStatus::default() },
     }
 }
@@ -173,14 +176,7 @@ fn a_machine_that_can_be_used_and_lacks_what_it_needs_is_told() {
 #[test]
 fn what_was_released_owns_nothing_and_a_port_is_held_by_one_machine() {
     let mut c = container(Phase::Failed);
-    c.status.conditions.push(Condition {
-        kind: RELEASED.into(),
-        status: "True".into(),
-        reason: "Lost".into(),
-        message: String::new(),
-        last_transition_time: Timestamp::UNIX_EPOCH,
-        observed_generation: None,
-    });
+    set_condition(&mut c.status.conditions, RELEASED, true, "Lost", "", Timestamp::UNIX_EPOCH);
     let listings = [listing(TraceKind::Port, vec![of(TraceKind::Port, OWNER, 1)])];
     assert_eq!(compare(INSTANCE, &Owners::of(&[c]), &listings).leftovers.len(), 1);
     // Its record has another port.
@@ -239,13 +235,15 @@ fn a_machine_in_use_whose_domain_does_not_bear_its_records_asks_for_attention() 
 
 #[test]
 fn machines_whose_passes_fail_and_what_only_people_can_settle_ask_for_attention() {
-    let condition = |kind: &str, status: &str| Condition {
-        kind: kind.into(),
-        status: status.into(),
-        reason: "Why".into(),
-        message: "so".into(),
-        last_transition_time: Timestamp::UNIX_EPOCH,
-        observed_generation: None,
+    let condition = |kind: &str, status: &str| {
+        let said = Said {
+            kind: kind.into(),
+            status: status.into(),
+            reason: "Why".into(),
+            message: "so".into(),
+            observed_generation: None,
+        };
+        Condition { said: said.into(), last_transition_time: Timestamp::UNIX_EPOCH }
     };
     let mut c = container(Phase::Booting);
     assert!(attention([c.clone()].iter(), [].iter(), &[]).is_empty());

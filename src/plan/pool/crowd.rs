@@ -95,7 +95,7 @@ impl<'a> Crowd<'a> {
     fn add_rising(&mut self, c: &'a Container, current: bool, outlook: &Outlook<'_>, now: Timestamp) {
         self.rising += 1;
         self.ready += u32::from(is_ready(c));
-        self.of_other_image += u32::from(outlook.image.is_ok_and(|sha256| c.spec.machine.image_sha256 != sha256));
+        self.of_other_image += u32::from(outlook.image.is_ok_and(|sha256| *c.spec.machine.image_sha256 != sha256));
         self.first.offer(c, current);
         if !current {
             self.outdated += 1;

@@ -36,9 +36,9 @@ fn good() -> BTreeMap<String, Kv> {
         spec: ContainerSpec {
             pool: Some("pool".into()),
             claim: Some("mine".into()),
-            template,
+            template: template.into(),
             scheduling_gates: vec![],
-            machine: Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: String::new() },
+            machine: Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: "".into() },
         },
         status: ContainerStatus { phase: Phase::Bound, ..ContainerStatus::default() },
     };

@@ -18,9 +18,23 @@ pub(crate) struct Snapshot {
     /// The sum of the records' `mod_rev`, wrapping. Together with their number it tells a journal at the next start
     /// whether it got back what it was given: any lost or left-over write changes it.
     pub(crate) mod_rev_sum: u64,
-    records: OrdMap<Arc<str>, Arc<Kv>>,
+    records: OrdMap<Arc<str>, Arc<Held>>,
     /// The last number of every log.
     counters: OrdMap<Arc<str>, u64>,
+}
+
+/// A record but for its key, which is kept once (`a_record_takes_little_more_than_its_bytes`).
+#[derive(Debug)]
+struct Held {
+    value: Bytes,
+    create_rev: u64,
+    mod_rev: u64,
+}
+
+impl Held {
+    fn kv(&self, key: &str) -> Kv {
+        Kv { key: key.into(), value: self.value.clone(), create_rev: self.create_rev, mod_rev: self.mod_rev }
+    }
 }
 
 /// What a round changes.
@@ -44,34 +58,35 @@ impl Snapshot {
     }
 
     /// One record.
-    pub(crate) fn get(&self, key: &str) -> Option<&Arc<Kv>> {
-        self.records.get(key)
+    pub(crate) fn get(&self, key: &str) -> Option<Kv> {
+        self.records.get(key).map(|held| held.kv(key))
     }
 
     /// All records whose key begins with `prefix`, in order.
-    pub(crate) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Kv> {
+    pub(crate) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = Kv> + 'a {
         let (from, to) = (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded);
         let records = self.records.range::<_, str>((from, to));
-        records.map(|(_, kv)| &**kv).take_while(move |kv| kv.key.starts_with(prefix))
+        records.take_while(move |(key, _)| key.starts_with(prefix)).map(|(key, held)| held.kv(key))
     }
 
     /// Puts a record in place and returns the one that was there.
-    pub(crate) fn put(&mut self, kv: Kv) -> Option<Arc<Kv>> {
-        self.mod_rev_sum = self.mod_rev_sum.wrapping_add(kv.mod_rev);
-        let prev = self.records.insert(kv.key.as_str().into(), Arc::new(kv));
-        self.forget(prev)
+    pub(crate) fn put(&mut self, kv: &Kv) -> Option<Kv> {
+        let Kv { key, value, create_rev, mod_rev } = kv;
+        self.mod_rev_sum = self.mod_rev_sum.wrapping_add(*mod_rev);
+        let held = Held { value: value.clone(), create_rev: *create_rev, mod_rev: *mod_rev };
+        let prev = self.records.insert(key.as_str().into(), Arc::new(held));
+        self.forget(key, prev)
     }
 
-    fn remove(&mut self, key: &str) -> Option<Arc<Kv>> {
+    fn remove(&mut self, key: &str) -> Option<Kv> {
         let prev = self.records.remove(key);
-        self.forget(prev)
+        self.forget(key, prev)
     }
 
-    fn forget(&mut self, prev: Option<Arc<Kv>>) -> Option<Arc<Kv>> {
-        if let Some(prev) = &prev {
-            self.mod_rev_sum = self.mod_rev_sum.wrapping_sub(prev.mod_rev);
-        }
-        prev
+    fn forget(&mut self, key: &str, prev: Option<Arc<Held>>) -> Option<Kv> {
+        let prev = prev?;
+        self.mod_rev_sum = self.mod_rev_sum.wrapping_sub(prev.mod_rev);
+        Some(prev.kv(key))
     }
 
     /// Sets a log's last number.
@@ -84,14 +99,16 @@ impl Snapshot {
         if !txn.conds.iter().all(|cond| self.holds(cond)) {
             let current = txn.conds.iter().map(|cond| {
                 let (Cond::Absent(key) | Cond::ModRev(key, _)) = cond;
-                self.get(key).map(|kv| Kv::clone(kv))
+                self.get(key)
             });
             return Ok(TxnResult::Conflict { rev: self.revision, current: current.collect() });
         }
         let (writes, counters) = self.resolve(txn.ops)?;
 
         let rev = self.revision + 1;
-        let changes: Vec<Change> = writes.into_iter().filter_map(|(key, value)| self.write(rev, key, value)).collect();
+        // They are kept for a while: no more room than they need.
+        let mut changes = Vec::with_capacity(writes.len());
+        changes.extend(writes.into_iter().filter_map(|(key, value)| self.write(rev, key, value)));
         if changes.is_empty() {
             return Ok(TxnResult::Committed(self.revision));
         }
@@ -106,8 +123,8 @@ impl Snapshot {
 
     fn holds(&self, cond: &Cond) -> bool {
         match cond {
-            Cond::Absent(key) => self.get(key).is_none(),
-            Cond::ModRev(key, rev) => self.get(key).is_some_and(|kv| kv.mod_rev == *rev),
+            Cond::Absent(key) => !self.records.contains_key(&**key),
+            Cond::ModRev(key, rev) => self.records.get(&**key).is_some_and(|held| held.mod_rev == *rev),
         }
     }
 
@@ -125,7 +142,7 @@ impl Snapshot {
                     let before = counters.get(&prefix).or_else(|| self.counters.get(&*prefix));
                     let number = before.copied().unwrap_or(0) + 1;
                     let key = format!("{prefix}{number:0DIGITS$}");
-                    if self.get(&key).is_some() {
+                    if self.records.contains_key(&*key) {
                         return Err(invalid(format!("'{key}' was not written by an append but is in its place")));
                     }
                     counters.insert(prefix, number);
@@ -147,14 +164,14 @@ impl Snapshot {
     fn write(&mut self, rev: u64, key: String, value: Option<Vec<u8>>) -> Option<Change> {
         match value {
             Some(value) => {
-                let create_rev = self.get(&key).map_or(rev, |prev| prev.create_rev);
+                let create_rev = self.records.get(&*key).map_or(rev, |prev| prev.create_rev);
                 // Without the room that it was written in: half of all memory would be that.
                 let value = Bytes::from(value.into_boxed_slice());
                 let kv = Kv { key, value, create_rev, mod_rev: rev };
-                let prev = self.put(kv.clone()).map(Arc::unwrap_or_clone);
+                let prev = self.put(&kv);
                 Some(Change::Put { kv, prev })
             }
-            None => self.remove(&key).map(|prev| Change::Delete { prev: Arc::unwrap_or_clone(prev) }),
+            None => self.remove(&key).map(|prev| Change::Delete { prev }),
         }
     }
 }

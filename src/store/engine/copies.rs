@@ -35,12 +35,12 @@ impl Copies {
 impl Store for Copies {
     fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError> {
         let state = self.take();
-        Ok((state.get(key).map(|kv| Kv::clone(kv)), state.revision))
+        Ok((state.get(key), state.revision))
     }
 
     fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
         let state = self.take();
-        Ok((state.below(prefix).cloned().collect(), state.revision))
+        Ok((state.below(prefix).collect(), state.revision))
     }
 
     fn index(&self) -> Result<Index, StoreError> {

@@ -174,12 +174,12 @@ impl Drop for LocalStore {
 impl Store for LocalStore {
     fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError> {
         let state = self.published.snapshot();
-        Ok((state.get(key).map(|kv| Kv::clone(kv)), state.revision))
+        Ok((state.get(key), state.revision))
     }
 
     fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
         let state = self.published.snapshot();
-        Ok((state.below(prefix).cloned().collect(), state.revision))
+        Ok((state.below(prefix).collect(), state.revision))
     }
 
     fn index(&self) -> Result<Index, StoreError> {

@@ -17,8 +17,9 @@ pub struct HistoryLimits {
 }
 
 impl Default for HistoryLimits {
+    /// So much changes in a second or two while ten thousand containers are made at once: whoever follows keeps up.
     fn default() -> Self {
-        HistoryLimits { revisions: 65_536, bytes: 16 * 1024 * 1024 }
+        HistoryLimits { revisions: 65_536, bytes: 8 * 1024 * 1024 }
     }
 }
 

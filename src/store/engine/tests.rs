@@ -185,3 +185,19 @@ fn a_committer_that_dies_leaves_nobody_waiting() {
     assert!(matches!(store.txn(put("a")).wait(), Err(StoreError::Unavailable { .. } | StoreError::Unknown { .. })));
     assert_eq!(store.get("a").unwrap(), (None, 1));
 }
+
+#[test]
+fn a_record_takes_little_more_than_its_bytes() {
+    let record = |number: u32| {
+        let value = bytes::Bytes::from(vec![0; 1_000]);
+        Kv { key: format!("registry/containers/default/{number:036}"), value, create_rev: 2, mod_rev: 2 }
+    };
+    let (count, bytes) = (1_000, record(0).key.len() + 1_000);
+    let (state, held) = crate::allocations::held(|| {
+        let mut state = Snapshot::new();
+        (0..count).for_each(|number| drop(state.put(&record(number))));
+        state
+    });
+    let (count, beyond) = (state.len(), held / state.len() - bytes);
+    assert!(count == 1_000 && beyond < 200, "{beyond} bytes beyond those of a record");
+}

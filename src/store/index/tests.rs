@@ -2,9 +2,10 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::allocations::held;
 use crate::model::{
-    AccessToken, ClaimSpec, ClaimStatus, ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, Origin, Phase,
-    Quotas, Template,
+    AccessToken, ClaimSpec, ClaimStatus, ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, Origin,
+    OwnerReference, Phase, Quotas, TEMPLATE_HASH, Template, set_condition,
 };
 use crate::store::records::{decoded, key};
 use crate::store::{HistoryLimits, LocalStore, Store, Txn, memory, memory_with};
@@ -46,10 +47,15 @@ fn meta(namespace: &str, name: u8, at: i64) -> ObjectMeta {
 }
 
 fn container(namespace: &str, name: u8, pool: Option<&str>) -> Container {
-    let machine = Machine { mac: String::new(), port: 1, image_sha256: String::new() };
+    let machine = Machine { mac: String::new(), port: 1, image_sha256: "".into() };
     let template = Template::of(Image::Iso("/i".into()));
-    let spec =
-        ContainerSpec { pool: pool.map(str::to_owned), claim: None, template, scheduling_gates: vec![], machine };
+    let spec = ContainerSpec {
+        pool: pool.map(str::to_owned),
+        claim: None,
+        template: template.into(),
+        scheduling_gates: vec![],
+        machine,
+    };
     Container { metadata: meta(namespace, name, 0), spec, status: ContainerStatus::default() }
 }
 
@@ -121,7 +127,7 @@ fn told(index: &Index) -> Vec<String> {
 
 fn listed(store: &LocalStore) -> Index {
     let (all, revision) = store.list("").unwrap();
-    Index::of(&all, revision)
+    Index::of(all, revision)
 }
 
 proptest! {
@@ -185,4 +191,44 @@ fn a_record_that_cannot_be_read_is_said_and_not_left_out() {
     assert!(index.containers().is_err());
     store.txn(Txn::default().write(&container("default", 1, Some("a")))).wait().unwrap();
     assert_eq!(store.index().unwrap().members("default", "a").unwrap().count(), 1);
+}
+
+/// As a pool has it.
+fn member(number: u8, template: &Template) -> Container {
+    let mut c = container("default", number, Some("a"));
+    let now = Timestamp::from_second(number.into()).unwrap();
+    c.metadata.name = Uuid::from_u128(number.into()).to_string();
+    c.metadata.labels.insert(TEMPLATE_HASH.into(), "0123456789".into());
+    c.metadata.owner_references.push(OwnerReference {
+        api_version: "anweddol.io/v1alpha1".into(),
+        kind: "ContainerPool".into(),
+        name: "a".into(),
+        uid: Uuid::from_u128(1).to_string(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    });
+    c.spec.template = template.clone().into();
+    c.spec.machine = Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: "0".repeat(64).into() };
+    let status = &mut c.status;
+    (status.phase, status.started_at, status.ready_at) = (Phase::Ready, Some(now), Some(now));
+    for kind in ["Started", "Personalised", "Published", "Ready"] {
+        set_condition(&mut status.conditions, kind, true, "Done", "", now);
+    }
+    c
+}
+
+#[test]
+fn a_member_takes_less_in_the_index_than_its_record() {
+    let (path, initrd) = ("/var/lib/anweddol/images/vmlinuz".into(), "/var/lib/anweddol/images/initrd".into());
+    let template = Template::of(Image::Kernel { path, initrd, cmdline: "quiet console=ttyS0".into() });
+    let record = |number| {
+        let c = member(number, &template);
+        let value = serde_json::to_vec(&c).unwrap().into();
+        Kv { key: key(&c.object_ref()), value, create_rev: 2, mod_rev: 2 }
+    };
+    let records: Vec<Kv> = (0..200).map(record).collect();
+    let (index, held) = held(|| Index::of(records.iter().cloned(), 2));
+    let (held, bytes) = (held / records.len(), records[0].value.len());
+    assert_eq!(index.members("default", "a").unwrap().count(), records.len());
+    assert!(held < 1_200 && held < bytes, "{held} bytes for one of {bytes}");
 }

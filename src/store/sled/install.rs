@@ -100,7 +100,7 @@ fn make(dir: &Path, contents: &Contents) -> Result<(), OpenError> {
         let mut batch = ::sled::Batch::default();
         for kv in records {
             batch.insert(codec::record_key(&kv.key), codec::encode_record(kv));
-            state.put(kv.clone());
+            state.put(kv);
         }
         db.apply_batch(batch).map_err(sled)?;
     }

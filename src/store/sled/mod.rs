@@ -207,7 +207,7 @@ fn load(dir: &Path, db: &::sled::Db) -> Result<Snapshot, OpenError> {
             Entry::Meta(found) => meta = Some(found),
             Entry::Counter { prefix, last } => state.count(prefix.into(), last),
             Entry::Record(kv) => {
-                state.put(kv);
+                state.put(&kv);
             }
         }
     }

@@ -140,7 +140,7 @@ fn read(db: &::sled::Db) -> Salvage {
             Ok(Entry::Meta(found)) => meta = Some(found),
             Ok(Entry::Counter { prefix, last }) => drop(logs.insert(prefix, last)),
             Ok(Entry::Record(kv)) => {
-                state.put(kv.clone());
+                state.put(&kv);
                 records.push(kv);
             }
             Err(error) => losses.push(error.to_string()),

@@ -49,7 +49,7 @@ pub(super) fn run(input: &[u8]) {
     for finding in consistency::check(&records) {
         assert!(!finding.key.is_empty());
     }
-    let index = Index::of(&records, 20);
+    let index = Index::of(records.iter().cloned(), 20);
     let (containers, claims) = (index.containers().map(Iterator::count), index.claims().map(Iterator::count));
     let unreadable = |of: &str| {
         let cannot =

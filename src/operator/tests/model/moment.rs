@@ -122,7 +122,7 @@ impl Moment {
 
     fn all<T: Object>(&self) -> Vec<T> {
         let prefix = format!("{REGISTRY}{}/{NS}/", T::KIND.plural());
-        self.store.below(&prefix).map(|kv| records::decode(kv).unwrap().object).collect()
+        self.store.below(&prefix).map(|kv| records::decode(&kv).unwrap().object).collect()
     }
 
     /// How many keys of a kind there are.
@@ -153,7 +153,7 @@ impl Moment {
             View::Everything => true,
             View::Container(name) => thing.contains(name),
         });
-        let seen: Vec<&Kv> = self.store.below(REGISTRY).filter(|kv| sees(kv)).collect();
+        let seen: Vec<Kv> = self.store.below(REGISTRY).filter(|kv| sees(kv)).collect();
         let login = |kv: &Kv| kv.key.contains("/credentials/");
         let records = seen.iter().flat_map(|kv| [kv.key.as_bytes(), if login(kv) { b"" } else { &kv.value[..] }]);
         print(records.chain(world.iter().map(String::as_bytes)))

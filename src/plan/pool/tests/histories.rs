@@ -85,9 +85,9 @@ impl World {
         let mut c = member(&format!("m{}", self.made), Phase::Pending, self.now);
         let sha256 = self.image.clone().expect("nothing is made without an image");
         c.spec.claim = claim;
-        c.spec.template = self.pool.spec.template.clone();
+        c.spec.template = self.pool.spec.template.clone().into();
         c.metadata.labels.insert(TEMPLATE_HASH.into(), template_hash(&c.spec.template, &sha256));
-        c.spec.machine.image_sha256 = sha256;
+        c.spec.machine.image_sha256 = sha256.into();
         self.members.push(c);
     }
 

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::{
-    Condition, ContainerSpec, ContainerStatus, Image, Machine, Memory, ObjectMeta, PoolSpec, Refill, TEMPLATE_HASH,
+    ContainerSpec, ContainerStatus, Image, Machine, Memory, ObjectMeta, PoolSpec, Refill, Said, TEMPLATE_HASH,
     Template, UpdateStrategy,
 };
 
@@ -36,7 +36,7 @@ fn member(name: &str, phase: Phase, made: i64) -> Container {
     let spec = ContainerSpec {
         pool: Some("default".into()),
         claim: None,
-        template: template(),
+        template: template().into(),
         scheduling_gates: vec![],
         machine,
     };
@@ -72,7 +72,7 @@ fn gone(name: &str) -> Next {
 }
 
 fn said<'a>(status: &'a PoolStatus, kind: &str) -> (&'a str, &'a str, &'a str) {
-    let Condition { status, reason, message, .. } = status.conditions.iter().find(|c| c.kind == kind).unwrap();
+    let Said { status, reason, message, .. } = &*status.conditions.iter().find(|c| c.kind == kind).unwrap().said;
     (status, reason, message)
 }
 
