@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::owned::Owned;
 use super::queue::{self, Queue};
+use super::unaddressed::Unaddressed;
 use super::waiting::Waiting;
 use super::{Operator, PassError, Requeue};
 use crate::metrics::calls::SPANS;
@@ -130,22 +131,21 @@ async fn feed(
     let mut wakes = operator.hypervisor.wakes();
     let mut resync = tokio::time::interval(resync);
     let mut changes = operator.store.watch(REGISTRY, 0);
-    let mut waiting = Waiting::default();
-    let mut owned = Owned::default();
+    let mut known = Known::default();
     resync.tick().await;
-    enqueue_all(&operator, &queue, &mut waiting, &mut owned);
+    enqueue_all(&operator, &queue, &mut known);
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
             batch = changes.next() => match batch {
                 Some(Ok(batch)) => {
-                    if enqueue(&queue, &batch, &mut waiting, &mut owned) {
+                    if enqueue(&queue, &batch, &mut known) {
                         sweep.notify_one();
                     }
                 }
                 Some(Err(StoreError::Compacted { .. })) => {
                     changes = operator.store.watch(REGISTRY, 0);
-                    enqueue_all(&operator, &queue, &mut waiting, &mut owned);
+                    enqueue_all(&operator, &queue, &mut known);
                 }
                 Some(Err(error)) => {
                     tracing::error!(%error, "the operator cannot follow the store");
@@ -161,17 +161,31 @@ async fn feed(
                         queue.add(container);
                     }
                 }
+                Ok(Wake::Card(uuid)) => {
+                    if container(&operator, uuid).is_some() {
+                        operator.shell.soon(uuid);
+                    }
+                }
+                Ok(Wake::Lease) => known.unaddressed.all().for_each(|container| queue.add(container)),
                 Ok(Wake::Everything) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                    enqueue_all(&operator, &queue, &mut waiting, &mut owned);
+                    enqueue_all(&operator, &queue, &mut known);
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             },
             _ = resync.tick() => {
-                enqueue_all(&operator, &queue, &mut waiting, &mut owned);
+                enqueue_all(&operator, &queue, &mut known);
                 sweep.notify_one();
             }
         }
     }
+}
+
+/// Whom a hint is for.
+#[derive(Default)]
+struct Known {
+    waiting: Waiting,
+    owned: Owned,
+    unaddressed: Unaddressed,
 }
 
 fn container(operator: &Operator, domain: Uuid) -> Option<ObjectRef> {
@@ -184,7 +198,7 @@ fn container(operator: &Operator, domain: Uuid) -> Option<ObjectRef> {
 }
 
 /// Adds whom a change concerns; whether there may be something to sweep away now.
-fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting, owned: &mut Owned) -> bool {
+fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, known: &mut Known) -> bool {
     let mut ends = false;
     for change in &batch.changes {
         let Some(object) = records::parse_key(change.key()) else { continue };
@@ -195,8 +209,11 @@ fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting, owned
         // One that cannot be read has its pass, which says so.
         if let Some(record) = Record::read(object.kind, last) {
             ends |= record.is_end(gone);
-            let owners = owned.note(&object, record.meta(), record.is_member(), gone);
-            let related = record.related(&object, gone, waiting);
+            if let Record::Container(c) = &record {
+                known.unaddressed.note(c, gone);
+            }
+            let owners = known.owned.note(&object, record.meta(), record.is_member(), gone);
+            let related = record.related(&object, gone, &mut known.waiting);
             related.into_iter().chain(owners).for_each(|other| queue.add(other));
         }
         queue.add(object);
@@ -266,26 +283,26 @@ impl Record {
     }
 }
 
-fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, waiting: &mut Waiting, owned: &mut Owned) {
+fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, known: &mut Known) {
     let mut all = || -> Result<Vec<ObjectRef>, PassError> {
         let index = operator.store.index()?;
         let pools = records::list_all::<ContainerPool>(&*operator.store)?;
-        *waiting = Waiting::default();
-        *owned = Owned::default();
+        *known = Known::default();
         let mut objects = Vec::new();
         for c in index.containers()? {
+            known.unaddressed.note(&c.object, false);
             if c.object.spec.pool.is_none() {
-                owned.add(&c.object);
+                known.owned.add(&c.object);
             }
             objects.push(c.object.object_ref());
         }
         for pool in &pools {
-            owned.add(&pool.object);
+            known.owned.add(&pool.object);
             objects.push(pool.object.object_ref());
         }
         for claim in index.claims()? {
-            owned.add(&claim.object);
-            waiting.note(&claim.object.object_ref(), Some(&claim.object));
+            known.owned.add(&claim.object);
+            known.waiting.note(&claim.object.object_ref(), Some(&claim.object));
             objects.push(claim.object.object_ref());
         }
         Ok(objects)
