@@ -1,12 +1,13 @@
 //! Word of a lease. libvirt has no event for one, but writes a file anew with each, and the kernel tells of that. Where the file
 //! may not be watched there is no word, and a machine's address is found by looking.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 
-use inotify::{Inotify, WatchMask};
+use inotify::{Event, EventMask, Inotify, WatchMask};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::broadcast;
 
@@ -56,8 +57,11 @@ fn tell(mut inotify: Inotify, end: &UnixStream, file: &str, wakes: &broadcast::S
             };
             either.map(|one| !one.revents().is_empty())
         };
-        // Events that were lost have no name, and may have been ours.
-        if written && inotify.read_events(&mut buffer)?.any(|event| event.name.is_none_or(|name| name == file)) {
+        // One that was lost may have been ours.
+        let ours = |event: Event<&OsStr>| {
+            event.mask.contains(EventMask::Q_OVERFLOW) || event.name.is_some_and(|name| name == file)
+        };
+        if written && inotify.read_events(&mut buffer)?.any(ours) {
             // Nobody listening is fine.
             let _ = wakes.send(Wake::Lease);
         }
