@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often it is looked whether one ended.
-const PAUSE: Duration = Duration::from_millis(2);
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
 /// The most that is read of each output.
 const MOST: u64 = 16 << 20;
 
@@ -70,17 +71,11 @@ impl Program {
         let (stdin, input) = (child.stdin.take(), input.to_owned());
         thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
         let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
-        let status = loop {
-            match child.try_wait().map_err(start)? {
-                Some(status) => break status,
-                None if Instant::now() < late => thread::sleep(PAUSE),
-                None => {
-                    // It may have ended just now; then there is nothing to kill.
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    return Err(ChildError::Late { program, seconds: deadline.as_secs() });
-                }
-            }
+        let Some(status) = ended(&mut child, late).map_err(start)? else {
+            // It may have ended just now; then there is nothing to kill.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(ChildError::Late { program, seconds: deadline.as_secs() });
         };
         let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
         if status.success() {
@@ -93,6 +88,21 @@ impl Program {
         };
         Err(ChildError::Failed { said })
     }
+}
+
+/// Waits for its end, but no longer than that.
+fn ended(child: &mut Child, late: Instant) -> io::Result<Option<ExitStatus>> {
+    let its = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    while let Some(left) = late.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        // More than a timespec holds is no deadline.
+        let left = left.try_into().ok();
+        match poll(&mut [PollFd::new(&its, PollFlags::IN)], left.as_ref()) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return child.wait().map(Some),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    child.try_wait()
 }
 
 fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {

@@ -1,14 +1,16 @@
 //! Real guests, in the lab: what a cold CREATE adds to what the guest itself needs, by stage; a warm CREATE; a DESTROY.
 //!
-//! The stages are those of one and the same machine, from the daemon's own log. Beside them stands the same guest without any
-//! daemon: started by the same call, and tried until somebody is logged in. Machines come one after the other, since guests
-//! that boot at the same time share the processors. Most of all of it is the guest's own; its QEMU's processor time says so
-//! whatever else the host does.
+//! The stages are those of one and the same machine, from the daemon's own log. Beside them stands the same image without any
+//! daemon, in turn with them: started by the same call, told by the same word, and tried until the same login is in. On a quiet
+//! host what a cold CREATE takes longer than that is what its own stages add; on another one a boot differs from the next by more
+//! than all of it, so these are what is judged. Machines come one after the other, since guests that boot at the same time share
+//! the processors. Most of all of it is the guest's own; its QEMU's processor time says so whatever else the host does.
 
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anweddol::client::{ClientConfig, ask};
@@ -17,13 +19,15 @@ use anweddol::guest::forward::user::UserForwarder;
 use anweddol::guest::image::{BuildOptions, Built, build};
 use anweddol::guest::ssh::EndpointShell;
 use anweddol::guest::{Forward, Forwarder};
-use anweddol::hypervisor::libvirt::{Config, Libvirt, NatNetwork};
+use anweddol::hypervisor::libvirt::{Config, Libvirt, Mode, NatNetwork};
 use anweddol::hypervisor::{DomainSpec, Hypervisor};
-use anweddol::model::{DomainType, Egress, Image, Mark, Memory, NetworkSpec};
+use anweddol::model::{DomainType, Egress, Image, Mark, Memory, NetworkSpec, Wake};
 use anweddol::wire::{CREATE, DESTROY, Request, Response};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::Result;
@@ -33,7 +37,7 @@ use crate::sample::Sample;
 use crate::table::{Row, Table};
 
 /// Machines one after the other; a guest boots for seconds.
-const MACHINES: usize = 5;
+const MACHINES: usize = 7;
 /// What a cold CREATE may add, in milliseconds.
 const MOST_ADDED: f64 = 300.0;
 /// How long a guest may boot on a host that does other things too.
@@ -62,26 +66,29 @@ pub(crate) fn guests(table: &mut Table, bare: &Bare) -> Result<()> {
     let image = build(&options, &mut |_| {})?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
 
-    let alone = alone(&mode, &image, &runtime)?;
-    let (start, all, its) = (sample(&alone, |g| g.start), sample(&alone, |g| g.all), sample(&alone, |g| g.cpu));
-    let note = "server CPU of guests is that of their QEMU, from its start to here";
-    table.row(Row::new(format!("a guest alone, to a login ({mode})")).times(&all).cpu(its.p50()).note(note));
-    table.row(Row::new("  the call that starts it").times(&start));
-
+    let bench = Bench::open(&mode, &image, &runtime)?;
     let home = Home::real(&config(&mode, &image, 0))?.telling_all();
     let daemon = home.start()?;
-    let (mut cold, mut gone) = (Vec::new(), Vec::new());
+    let (mut alone, mut cold, mut gone) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..MACHINES {
+        alone.push(bench.alone()?);
         let (machine, granted) = one_cold(&home, &daemon, bare, &runtime)?;
         cold.push(machine);
         gone.push(runtime.block_on(timed(&daemon, bare, pair(&granted)))?.1);
     }
+    let (start, all, its) = (sample(&alone, |g| g.start), sample(&alone, |g| g.all), sample(&alone, |g| g.cpu));
+    let note = "server CPU of guests is that of their QEMU, from its start to here";
+    table.row(Row::new(format!("a guest alone, to a login ({mode})")).times(&all).cpu(its.p50()).note(note));
+    table.row(Row::new("  the call that starts it").times(&start));
     let cpu = sample(&cold, |machine| machine.cpu);
     let row = Row::new(format!("cold CREATE, real guest ({mode})")).times(&sample(&cold, |machine| machine.all));
     table.row(row.cpu(cpu.p50()).rss(daemon.rss()?));
     for (index, name) in STAGES.iter().enumerate() {
         table.row(Row::new(format!("  {name}")).times(&sample(&cold, |machine| machine.stages[index])));
     }
+    let turns = alone.iter().zip(&cold);
+    let longer = Sample::of(turns.map(|(alone, cold)| cold.all.saturating_sub(alone.all)).collect());
+    table.row(Row::new("  longer than the guest alone in the same turn").times(&longer));
     let added = sample(&cold, |machine| {
         let own: Duration = machine.stages[OWN].iter().sum();
         machine.all.saturating_sub(own)
@@ -117,44 +124,69 @@ struct Alone {
     cpu: Duration,
 }
 
-fn alone(mode: &str, image: &Built, runtime: &Runtime) -> Result<Vec<Alone>> {
-    // Short, for the sockets' sake, and open to the user that runs QEMU.
-    let dir = tempfile::Builder::new().prefix("a").tempdir_in("/run")?;
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
-    let (libvirt, forwarder): (_, Box<dyn Forwarder>) = match mode {
-        "embedded" => {
-            let libvirt = Libvirt::connect(Config::embedded(dir.path().join("v")))?;
-            (libvirt.clone(), Box::new(UserForwarder::new(libvirt, Ipv4Addr::UNSPECIFIED)))
-        }
-        _ => {
-            let config = NftConfig::new(Ipv4Addr::UNSPECIFIED, NatNetwork::default());
-            (Libvirt::connect(Config::system())?, Box::new(NftForwarder::open(config)?))
-        }
-    };
-    (0..MACHINES).map(|_| one_alone(mode == "system", image, &libvirt, &*forwarder, runtime)).collect()
+/// What starts guests without a daemon, beside one.
+struct Bench<'a> {
+    libvirt: Arc<Libvirt>,
+    forwarder: Box<dyn Forwarder>,
+    /// Whether guests get addresses of their own.
+    addressed: bool,
+    image: &'a Built,
+    runtime: &'a Runtime,
+    _dir: TempDir,
 }
 
-/// Boots a guest: from its start until somebody is logged in who does nothing but try.
-fn one_alone(
-    addressed: bool,
-    image: &Built,
-    libvirt: &Libvirt,
-    forwarder: &dyn Forwarder,
-    runtime: &Runtime,
-) -> Result<Alone> {
-    let spec = spec(image);
-    let uid = spec.mark.uid;
-    let begin = Instant::now();
-    libvirt.create(&spec)?;
-    let start = begin.elapsed();
-    let address = if addressed { Some(until(|| Ok(libvirt.address(uid, &spec.mac)?))?) } else { None };
-    let forward = Forward { uuid: uid, port: PORT, address, mac: spec.mac.clone(), egress: Egress::None };
-    let login = runtime.block_on(EndpointShell::connect(forwarder.admin(&forward)?, BOOT))?;
-    let (all, cpu) = (begin.elapsed(), cpu(qemu(&uid.to_string())?)?);
-    runtime.block_on(login.close());
-    forwarder.withdraw(&forward)?;
-    libvirt.destroy(&spec.mark)?;
-    Ok(Alone { start, all, cpu })
+impl<'a> Bench<'a> {
+    fn open(mode: &str, image: &'a Built, runtime: &'a Runtime) -> Result<Bench<'a>> {
+        // Short, for the sockets' sake, and open to the user that runs QEMU.
+        let dir = tempfile::Builder::new().prefix("a").tempdir_in("/run")?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+        let addressed = mode == "system";
+        let (libvirt, forwarder): (_, Box<dyn Forwarder>) = match addressed {
+            false => {
+                let libvirt = Libvirt::connect(Config::embedded(dir.path().join("v")))?;
+                (libvirt.clone(), Box::new(UserForwarder::new(libvirt, Ipv4Addr::UNSPECIFIED)))
+            }
+            true => {
+                // The daemon removes from its own whatever it did not make.
+                let network =
+                    NatNetwork { name: "bench".into(), bridge: "anwbench".into(), subnet: "192.168.126.0/24".parse()? };
+                let mode = Mode::System { uri: "qemu:///system".into(), network: network.clone() };
+                let libvirt = Libvirt::connect(Config { mode, ..Config::system() })?;
+                let tables = NftConfig { table: "bench".into(), ..NftConfig::new(Ipv4Addr::UNSPECIFIED, network) };
+                (libvirt, Box::new(NftForwarder::open(tables)?))
+            }
+        };
+        Ok(Bench { libvirt, forwarder, addressed, image, runtime, _dir: dir })
+    }
+
+    /// Boots a guest: from its start until somebody is logged in who does nothing but try.
+    fn alone(&self) -> Result<Alone> {
+        let Bench { libvirt, forwarder, runtime, .. } = self;
+        let spec = spec(self.image);
+        let uid = spec.mark.uid;
+        let mut wakes = libvirt.wakes();
+        let begin = Instant::now();
+        libvirt.create(&spec)?;
+        let start = begin.elapsed();
+        let address = if self.addressed { Some(until(|| Ok(libvirt.address(uid, &spec.mac)?))?) } else { None };
+        let forward = Forward { uuid: uid, port: PORT, address, mac: spec.mac.clone(), egress: Egress::None };
+        let (at, soon) = (forwarder.admin(&forward)?, Notify::new());
+        // Told by the same word as the daemon.
+        let told = async {
+            while wakes.recv().await.is_ok_and(|wake| wake != Wake::Card(uid)) {}
+            soon.notify_one();
+            std::future::pending().await
+        };
+        let connect = EndpointShell::connect_told(at, &soon, BOOT);
+        let login = runtime.block_on(async {
+            tokio::select! { login = connect => login, () = told => unreachable!("it goes on") }
+        })?;
+        let (all, cpu) = (begin.elapsed(), cpu(qemu(&uid.to_string())?)?);
+        runtime.block_on(login.close());
+        forwarder.withdraw(&forward)?;
+        libvirt.destroy(&spec.mark)?;
+        Ok(Alone { start, all, cpu })
+    }
 }
 
 /// A machine like those of the daemon.

@@ -165,6 +165,8 @@ impl Shell for FakeShell {
     }
 
     /// Nothing is kept open to a simulated guest.
+    fn soon(&self, _: Uuid) {}
+
     fn forget(&self, _: Uuid) {}
 }
 

@@ -55,6 +55,9 @@ pub trait Shell: Send + Sync + 'static {
     /// connection, and nobody logs in.
     fn probe(&self, at: SocketAddr, container: Uuid, patience: Patience<'_>) -> Result<(), ShellError>;
 
+    /// Hints that a machine which is waited for will answer soon.
+    fn soon(&self, container: Uuid);
+
     /// Closes what is kept open to a machine, and forgets what was known of it: it is its user's now, or about to end, or
     /// did. Without a default: who passes calls on would swallow it.
     fn forget(&self, container: Uuid);

@@ -178,6 +178,10 @@ impl Shell for Measured<dyn Shell> {
         self.call("shell_probe", |inner| inner.probe(at, container, patience))
     }
 
+    fn soon(&self, container: Uuid) {
+        self.inner.soon(container);
+    }
+
     fn forget(&self, container: Uuid) {
         self.inner.forget(container);
     }

@@ -235,6 +235,10 @@ impl Event {
 pub enum Wake {
     /// This domain.
     Domain(Uuid),
+    /// This machine's card is up: it will have an address soon, of a kind that nobody tells of.
+    Card(Uuid),
+    /// Somebody's lease.
+    Lease,
     /// Anything: the connection to the hypervisor is new.
     Everything,
 }

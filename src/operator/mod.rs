@@ -50,6 +50,7 @@ mod probe;
 pub mod queue;
 mod recover;
 mod run;
+mod unaddressed;
 mod waiting;
 
 #[cfg(test)]

@@ -24,7 +24,11 @@ impl Operator {
             (true, None, _) => Seen::Absent,
         };
         let at = forward(c);
-        let forward = Seen::from_look(self.forwarder.is_published(&at).map(|there| there.then_some(())));
+        let forward = match (self.addressed, c.status.address, c.status.phase) {
+            // Its address is recorded before anything is made on its way there.
+            (true, None, Phase::Pending | Phase::Booting) => Seen::Absent,
+            _ => Seen::from_look(self.forwarder.is_published(&at).map(|there| there.then_some(()))),
+        };
         let watched = c.spec.template.lifetime.idle_timeout_seconds.is_some() && in_use(c);
         let connections = match watched {
             true => Seen::from_look(self.forwarder.connections(&at).map(|open| Some(Some(open)))),

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::owned::Owned;
 use super::queue::{self, Queue};
+use super::unaddressed::Unaddressed;
 use super::waiting::Waiting;
 use super::{Boots, Operator, PassError, Requeue};
 use crate::metrics::calls::SPANS;
@@ -137,22 +138,21 @@ async fn feed(
     let mut wakes = operator.hypervisor.wakes();
     let mut look = tokio::time::interval(resync);
     let mut changes = operator.store.watch(REGISTRY, 0);
-    let mut waiting = Waiting::default();
-    let mut owned = Owned::default();
+    let mut known = Known::default();
     look.tick().await;
-    enqueue_all(&operator, &queue, &mut waiting, &mut owned, AT_ONCE);
+    enqueue_all(&operator, &queue, &mut known, AT_ONCE);
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
             batch = changes.next() => match batch {
                 Some(Ok(batch)) => {
-                    if enqueue(&operator.boots, &queue, &batch, &mut waiting, &mut owned) {
+                    if enqueue(&operator.boots, &queue, &batch, &mut known) {
                         sweep.notify_one();
                     }
                 }
                 Some(Err(StoreError::Compacted { .. })) => {
                     changes = operator.store.watch(REGISTRY, 0);
-                    enqueue_all(&operator, &queue, &mut waiting, &mut owned, AT_ONCE);
+                    enqueue_all(&operator, &queue, &mut known, AT_ONCE);
                 }
                 Some(Err(error)) => {
                     tracing::error!(%error, "the operator cannot follow the store");
@@ -168,18 +168,32 @@ async fn feed(
                         queue.add(container);
                     }
                 }
+                Ok(Wake::Card(uuid)) => {
+                    if container(&operator, uuid).is_some() {
+                        operator.shell.soon(uuid);
+                    }
+                }
+                Ok(Wake::Lease) => known.unaddressed.all().for_each(|container| queue.add(container)),
                 Ok(Wake::Everything) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                    enqueue_all(&operator, &queue, &mut waiting, &mut owned, AT_ONCE);
+                    enqueue_all(&operator, &queue, &mut known, AT_ONCE);
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             },
             turns = operator.boots.changed() => turns.into_iter().for_each(|object| queue.add(object)),
             _ = look.tick() => {
-                enqueue_all(&operator, &queue, &mut waiting, &mut owned, resync);
+                enqueue_all(&operator, &queue, &mut known, resync);
                 sweep.notify_one();
             }
         }
     }
+}
+
+/// Whom a hint is for.
+#[derive(Default)]
+struct Known {
+    waiting: Waiting,
+    owned: Owned,
+    unaddressed: Unaddressed,
 }
 
 fn container(operator: &Operator, domain: Uuid) -> Option<ObjectRef> {
@@ -192,7 +206,7 @@ fn container(operator: &Operator, domain: Uuid) -> Option<ObjectRef> {
 }
 
 /// Adds whom a change concerns; whether there may be something to sweep away now.
-fn enqueue(boots: &Boots, queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut Waiting, owned: &mut Owned) -> bool {
+fn enqueue(boots: &Boots, queue: &Queue<ObjectRef>, batch: &Batch, known: &mut Known) -> bool {
     let mut ends = false;
     for change in &batch.changes {
         let Some(object) = records::parse_key(change.key()) else { continue };
@@ -205,13 +219,14 @@ fn enqueue(boots: &Boots, queue: &Queue<ObjectRef>, batch: &Batch, waiting: &mut
         if let Some(record) = Record::read(object.kind, last) {
             ends |= record.is_end(gone);
             if let Record::Container(c) = &record {
+                known.unaddressed.note(c, gone);
                 boots.note(c, gone).into_iter().for_each(|other| queue.add(other));
             }
             if record.is_given() && !gone {
                 pause = GIVEN_PAUSE;
             }
-            let owners = owned.note(&object, record.meta(), record.is_member(), gone);
-            let (machine, others) = record.related(&object, gone, waiting);
+            let owners = known.owned.note(&object, record.meta(), record.is_member(), gone);
+            let (machine, others) = record.related(&object, gone, &mut known.waiting);
             others.into_iter().chain(owners).for_each(|other| queue.add(other));
             machine.into_iter().for_each(|machine| queue.add_after(machine, pause));
         }
@@ -297,34 +312,27 @@ impl Record {
     }
 }
 
-/// Adds everything, over some time.
-fn enqueue_all(
-    operator: &Operator,
-    queue: &Queue<ObjectRef>,
-    waiting: &mut Waiting,
-    owned: &mut Owned,
-    over: Duration,
-) {
+fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, known: &mut Known, over: Duration) {
     let mut all = || -> Result<Vec<ObjectRef>, PassError> {
         let index = operator.store.index()?;
         let pools = records::list_all::<ContainerPool>(&*operator.store)?;
-        *waiting = Waiting::default();
-        *owned = Owned::default();
+        *known = Known::default();
         let mut objects = Vec::new();
         operator.boots.reset(index.containers()?.map(|read| &read.object));
         for c in index.containers()? {
+            known.unaddressed.note(&c.object, false);
             if c.object.spec.pool.is_none() {
-                owned.add(&c.object);
+                known.owned.add(&c.object);
             }
             objects.push(c.object.object_ref());
         }
         for pool in &pools {
-            owned.add(&pool.object);
+            known.owned.add(&pool.object);
             objects.push(pool.object.object_ref());
         }
         for claim in index.claims()? {
-            owned.add(&claim.object);
-            waiting.note(&claim.object.object_ref(), Some(&claim.object));
+            known.owned.add(&claim.object);
+            known.waiting.note(&claim.object.object_ref(), Some(&claim.object));
             objects.push(claim.object.object_ref());
         }
         Ok(objects)
@@ -358,7 +366,7 @@ mod tests {
             store.txn(Txn::default().remove(&claim)).await.unwrap();
         }
         let (queue, batch) = (Queue::new(), changes.next().await.unwrap().unwrap());
-        enqueue(&Boots::default(), &queue, &batch, &mut Waiting::default(), &mut Owned::default());
+        enqueue(&Boots::default(), &queue, &batch, &mut Known::default());
         let [due, later, _] = queue.depth();
         [due, later]
     }

@@ -192,7 +192,8 @@ impl From<Wake> for Hint {
     fn from(wake: Wake) -> Hint {
         match wake {
             Wake::Domain(uuid) => Hint(Some(uuid)),
-            Wake::Everything => Hint(None),
+            // The simulated world tells of no cards and leases.
+            Wake::Everything | Wake::Card(_) | Wake::Lease => Hint(None),
         }
     }
 }

@@ -157,6 +157,8 @@ impl Shell for Remote {
     }
 
     /// Nothing is kept open to a simulated guest.
+    fn soon(&self, _: Uuid) {}
+
     fn forget(&self, _: Uuid) {}
 }
 

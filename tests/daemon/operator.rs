@@ -394,6 +394,8 @@ impl Shell for Deaf {
         Err(ShellError::Unwanted { at })
     }
 
+    fn soon(&self, _: Uuid) {}
+
     fn forget(&self, _: Uuid) {}
 }
 

@@ -1,6 +1,7 @@
 //! What the operator asks of its adapters, on one real guest and without a daemon: the way from the first login to keys
 //! and connections.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use anweddol::guest::ssh::{EndpointShell, SshShell};
 use anweddol::guest::{Forward, Forwarder, Login, Shell};
 use anweddol::hypervisor::libvirt::{Config, Libvirt, NatNetwork};
 use anweddol::hypervisor::{DomainSpec, Hypervisor};
-use anweddol::model::{DomainType, Egress, Image, Mark, Memory, NetworkSpec};
+use anweddol::model::{DomainType, Egress, Image, Mark, Memory, NetworkSpec, Wake};
 use uuid::Uuid;
 
 use crate::common::ask::runtime;
@@ -54,6 +55,7 @@ fn a_key_is_installed_over_the_kept_login_and_without_it_and_only_users_connecti
         }
     };
     let spec = spec(&host);
+    let mut wakes = libvirt.wakes();
     libvirt.create(&spec).unwrap();
     let address = match host.mode {
         Mode::Embedded => None,
@@ -67,6 +69,10 @@ fn a_key_is_installed_over_the_kept_login_and_without_it_and_only_users_connecti
     let at = forwarder.admin(&forward).unwrap();
     shell.personalise(at, &who, BOOT.into(), None).unwrap();
     forwarder.publish(&forward).unwrap();
+    // What spared waiting: word of its card, and of its lease where there is one.
+    let told: HashSet<Wake> = std::iter::from_fn(|| wakes.try_recv().ok()).collect();
+    assert!(told.contains(&Wake::Card(spec.mark.uid)), "{told:?}");
+    assert_eq!(told.contains(&Wake::Lease), host.mode == Mode::System, "{told:?}");
     // The login that is kept is not its user's.
     assert_eq!(forwarder.connections(&forward).unwrap(), 0);
 

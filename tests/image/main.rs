@@ -100,9 +100,9 @@ fn is_given_to_its_user(boot: Boot<'_>) {
         let start = Instant::now();
         let mut user = EndpointShell::connect_as(machine.at, &who.username, &who.password, PATIENCE).await.unwrap();
         told("user logged in", start);
-        let output = user.execute("sudo -n id -u; id -un; pwd; sudo -n grep -c ^endpoint /etc/sudoers", PATIENCE).await;
+        let output = user.execute("sudo -n id -u; id -un; pwd; command -v sudo", PATIENCE).await;
         let output = String::from_utf8(output.unwrap().stdout).unwrap();
-        assert_eq!(output, format!("0\n{0}\n/home/{0}\n0\n", who.username));
+        assert_eq!(output, format!("0\n{0}\n/home/{0}\n/usr/bin/sudo\n", who.username));
         // A login in an emulated guest starts no program anew.
         let output = user.execute("tr '\\0' ' ' < /proc/$(cat /run/sshd.pid)/cmdline", PATIENCE).await.unwrap();
         let listener = String::from_utf8(output.stdout).unwrap();
@@ -156,9 +156,11 @@ fn the_set_up_script_takes_no_bad_argument_and_the_endpoint_may_do_nothing_else(
             assert_eq!(output.exit, Exit::Status(2), "{arguments}");
             assert!(output.stderr.starts_with(b"anweddol_container_setup.sh: "), "{arguments}");
         }
-        for command in ["sudo -n id", "cat /etc/shadow", "su -c id"] {
+        let other = format!("{script}.bak");
+        let real = format!("/usr/bin/{script} user_12345 secret 22");
+        for command in ["sudo", "sudo -n id", "sudo /bin/sh", &other, &real, "cat /etc/shadow", "su -c id"] {
             let output = endpoint.execute(&format!("{command} </dev/null"), PATIENCE).await.unwrap();
-            assert_ne!(output.exit, Exit::Status(0), "{command}");
+            assert_eq!(output.exit, Exit::Status(1), "{command}");
         }
 
         // Another port restarts the server, and the session that asked for it ends with status 0 all the same.

@@ -151,6 +151,7 @@ fn a_guests_address_is_its_lease_inside_the_network() {
     assert_eq!(libvirt.address(spec.mark.uid, &spec.mac).unwrap(), None);
     libvirt.create(&spec).unwrap();
     assert_eq!(libvirt.address(spec.mark.uid, &spec.mac).unwrap(), None);
+    let mut wakes = libvirt.wakes();
     let expiry = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 300;
     for (lease, seen) in [
         ("192.168.126.77", Some("192.168.126.77".parse().unwrap())),
@@ -161,6 +162,7 @@ fn a_guests_address_is_its_lease_inside_the_network() {
         let mac = &spec.mac;
         let json = format!(r#"[{{"ip-address": "{lease}", "mac-address": "{mac}", "expiry-time": {expiry}}}]"#);
         std::fs::write("/var/lib/libvirt/dnsmasq/anw-leases.status", json).unwrap();
+        until_wake(&mut wakes, Wake::Lease);
         assert_eq!(libvirt.address(spec.mark.uid, mac).unwrap(), seen, "{lease}");
         assert_eq!(libvirt.address(spec.mark.uid, "52:54:00:ff:ff:ff").unwrap(), None);
     }

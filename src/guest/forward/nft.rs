@@ -156,7 +156,13 @@ impl NftForwarder {
     }
 
     fn there(&self) -> Result<There, String> {
-        Ok(There { forwards: self.forwards()?, cards: self.cards()? })
+        // Each is a program that is waited for.
+        let (forwards, cards) = std::thread::scope(|scope| {
+            let cards = scope.spawn(|| self.cards());
+            (self.forwards(), cards.join())
+        });
+        let cards = cards.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok(There { forwards: forwards?, cards: cards? })
     }
 
     /// The card that belongs to a machine's address.

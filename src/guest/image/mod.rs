@@ -43,7 +43,7 @@ pub const CMDLINE: &str =
     "quiet panic=-1 nokaslr tsc=reliable no_timer_check cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on";
 
 /// Part of every cache key: change it when the same inputs give another image.
-const FORMAT: &str = "anweddol-image-2";
+const FORMAT: &str = "anweddol-image-3";
 /// The programs of the host that are needed, and their packages.
 const PROGRAMS: [(&str, &str); 5] = [
     ("apt-get", "apt"),
@@ -351,7 +351,7 @@ fn put_file(cache: &Path, out: &Path, key: &str, name: &str) -> Result<Artifact,
 /// What decides the image: the packages by their hashes, and our files.
 fn key(packages: &[Package]) -> String {
     let permissions = layout::FILES.map(|(_, permissions, _)| permissions.to_string());
-    let mut texts = vec![FORMAT, CMDLINE, layout::ISOLINUX_CFG];
+    let mut texts = vec![FORMAT, CMDLINE, layout::ISOLINUX_CFG, layout::SUDO_SOURCE];
     texts.extend(packages.iter().flat_map(|package| [&package.file[..], &package.hash]));
     let files = layout::FILES.iter().zip(&permissions);
     texts.extend(files.flat_map(|((path, _, text), permissions)| [path, &permissions[..], text]));

@@ -51,6 +51,21 @@ fn the_archive_holds_parents_first_owned_by_root_and_undated() {
     assert_eq!(seen, expected.map(|(name, mode)| (name.to_owned(), mode)));
 }
 
+/// Bytes that nobody can read are as good as their source.
+#[test]
+fn the_sudo_of_the_endpoint_is_what_its_source_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let (object, binary) = (dir.path().join("o"), dir.path().join("b"));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guest/image/sudo.s");
+    let done = |program: &str, args: &[&std::ffi::OsStr]| {
+        assert!(std::process::Command::new(program).args(args).status().unwrap().success(), "{program}");
+    };
+    done("as", &["--64".as_ref(), source.as_ref(), "-o".as_ref(), object.as_ref()]);
+    let words = ["-O", "binary", "-j", ".text"].map(AsRef::as_ref);
+    done("objcopy", &[&words[..], &[object.as_ref(), binary.as_ref()]].concat());
+    assert_eq!(fs::read(binary).unwrap(), layout::SUDO);
+}
+
 #[test]
 fn the_key_follows_the_packages() {
     let package = |hash: &str| Package { file: "a_1_amd64.deb".into(), hash: hash.into() };

@@ -1,5 +1,6 @@
 //! One SSH connection to a guest: log in, run a command, close.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +9,17 @@ use aws_lc_rs::rand;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use russh::client::{self, AuthResult};
-use russh::{ChannelMsg, Disconnect};
+use russh::keys::{Algorithm, EcdsaCurve};
+use russh::{ChannelMsg, Disconnect, Preferred, kex};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use super::peer::{Peer, Pin};
-use super::reach::Expect;
+use super::reach::{Expect, reach};
+use super::stream::Prompt;
 use super::{ENDPOINT, SET_UP, setup_command, text, within};
 use crate::guest::{Exit, OpenShell, Output, ShellError};
 
@@ -54,6 +58,16 @@ impl EndpointShell {
     /// Waits until the guest at `at` answers, and logs in as `endpoint`.
     pub async fn connect(at: SocketAddr, patience: Duration) -> Result<Self, ShellError> {
         Self::connect_as(at, ENDPOINT, &ENDPOINT.into(), patience).await
+    }
+
+    /// The same, for who may be told that it will answer soon.
+    pub async fn connect_told(at: SocketAddr, soon: &Notify, patience: Duration) -> Result<Self, ShellError> {
+        let deadline = Instant::now() + patience;
+        let stream = super::reached(at, ENDPOINT, reach(at, Expect::Boot, soon, deadline)).await?;
+        match super::log_in(at, stream, &Pin::default(), ENDPOINT, ENDPOINT, deadline).await? {
+            Entry::In(shell) => Ok(shell),
+            Entry::Refused => Err(ShellError::Refused { at }),
+        }
     }
 
     /// Waits until the guest at `at` answers, and logs in as somebody else.
@@ -182,11 +196,12 @@ pub(super) async fn enter(
         inactivity_timeout: Some(INACTIVITY),
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: KEEPALIVES_MISSED,
+        preferred: preferred(),
         ..Default::default()
     };
     let shown = Pin::default();
     let peer = Peer { pin: pin.clone(), shown: shown.clone() };
-    let mut connection = match client::connect_stream(Arc::new(config), stream, peer).await {
+    let mut connection = match client::connect_stream(Arc::new(config), Prompt(stream), peer).await {
         Ok(connection) => connection,
         Err(russh::Error::Version) => {
             return Err(ShellError::NotAnswering { at, reason: "what answers does not speak SSH".into() });
@@ -207,6 +222,19 @@ pub(super) async fn enter(
             Ok(Entry::Refused)
         }
         Err(error) => Err(broken(at, &error)),
+    }
+}
+
+/// russh's own wishes, with P-256 before them: OpenSSL's is tuned for every processor, and to an emulated guest a login with it
+/// is a fifth less work than one with sshd's own arithmetic. A guest that has none of it takes the next ones.
+fn preferred() -> Preferred {
+    let wishes = Preferred::DEFAULT;
+    let p256 = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
+    let others = wishes.key.iter().filter(|key| **key != p256).cloned();
+    Preferred {
+        kex: Cow::Owned([kex::ECDH_SHA2_NISTP256].into_iter().chain(wishes.kex.iter().copied()).collect()),
+        key: Cow::Owned([p256.clone()].into_iter().chain(others).collect()),
+        ..wishes
     }
 }
 

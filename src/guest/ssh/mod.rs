@@ -26,6 +26,7 @@ mod kept;
 mod key;
 mod peer;
 mod reach;
+mod stream;
 pub mod text;
 
 #[cfg(test)]
@@ -38,14 +39,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use super::{GUEST_SSH_PORT, Login, OpenShell, Opened, Patience, Shell, ShellError, ShellObserver};
 use endpoint::Entry;
 use kept::Kept;
-use peer::{Pin, Pins};
+use peer::{Known, Machines, Pin};
 use reach::Expect;
 
 /// The account that every image starts with, and its password.
@@ -69,13 +72,13 @@ const INSTALLATION: &str = "the installation of a key";
 pub struct SshShell {
     runtime: Handle,
     kept: Kept,
-    pins: Pins,
+    machines: Machines,
 }
 
 impl SshShell {
     /// A shell whose connections run on `runtime`.
     pub fn new(runtime: Handle) -> Self {
-        SshShell { runtime, kept: Kept::default(), pins: Pins::default() }
+        SshShell { runtime, kept: Kept::default(), machines: Machines::default() }
     }
 }
 
@@ -88,8 +91,8 @@ impl Shell for SshShell {
         observer: Option<&dyn ShellObserver>,
     ) -> Result<(), ShellError> {
         let deadline = Instant::now() + patience.at_most;
-        let pin = self.pins.of(who.uuid);
-        let work = personalise(at, &pin, who, observer, patience.answered, deadline);
+        let known = self.machines.of(who.uuid);
+        let work = personalise(at, &known, who, observer, patience.answered, deadline);
         let login = self.while_wanted(at, patience, work)?;
         self.kept.put(who.uuid, login);
         Ok(())
@@ -98,7 +101,7 @@ impl Shell for SshShell {
     fn authorize(&self, at: SocketAddr, who: &Login, key: &str, patience: Patience<'_>) -> Result<(), ShellError> {
         let deadline = Instant::now() + patience.at_most;
         let command = key::installation(key).map_err(|error| not_run(at, INSTALLATION, &error.to_string()))?;
-        let pin = self.pins.of(who.uuid);
+        let Known { pin, .. } = self.machines.of(who.uuid);
         self.while_wanted(at, patience, async {
             if let Some(mut login) = self.kept.take(who.uuid) {
                 match within(at, deadline, login.run(&command)).await {
@@ -125,11 +128,15 @@ impl Shell for SshShell {
         self.while_wanted(at, patience, reach::answers(at, patience.at_most))
     }
 
+    fn soon(&self, container: Uuid) {
+        self.machines.of(container).soon.notify_one();
+    }
+
     fn forget(&self, container: Uuid) {
         // Its connection lives on the runtime.
         let _runtime = self.runtime.enter();
         drop(self.kept.take(container));
-        self.pins.forget(container);
+        self.machines.forget(container);
     }
 }
 
@@ -160,7 +167,7 @@ async fn unwanted(patience: Patience<'_>) {
 /// Ends with the user logged in.
 async fn personalise(
     at: SocketAddr,
-    pin: &Pin,
+    known: &Known,
     who: &Login,
     observer: Option<&dyn ShellObserver>,
     answered: &(dyn Fn() + Sync),
@@ -169,7 +176,7 @@ async fn personalise(
     let mut who = who.clone();
     let mut expect = Expect::Boot;
     loop {
-        let broken = match personalise_once(at, expect, pin, &mut who, observer, answered, deadline).await {
+        let broken = match personalise_once(at, expect, known, &mut who, observer, answered, deadline).await {
             Err(error @ ShellError::Broken { .. }) => error,
             other => return other,
         };
@@ -185,14 +192,16 @@ async fn personalise(
 async fn personalise_once(
     at: SocketAddr,
     expect: Expect,
-    pin: &Pin,
+    known: &Known,
     who: &mut Login,
     observer: Option<&dyn ShellObserver>,
     answered: &(dyn Fn() + Sync),
     deadline: Instant,
 ) -> Result<EndpointShell, ShellError> {
     setup_command(&who.username, &who.password).map_err(|what| not_run(at, SET_UP, what))?;
-    let entry = enter(at, expect, pin, ENDPOINT, ENDPOINT, deadline).await?;
+    let Known { pin, soon } = known;
+    let stream = reached(at, ENDPOINT, reach::reach(at, expect, soon, deadline)).await?;
+    let entry = log_in(at, stream, pin, ENDPOINT, ENDPOINT, deadline).await?;
     answered();
     match entry {
         Entry::In(shell) => {
@@ -244,6 +253,7 @@ impl Login {
     }
 }
 
+/// Logs in to a guest of which no hint comes.
 async fn enter(
     at: SocketAddr,
     expect: Expect,
@@ -252,9 +262,29 @@ async fn enter(
     password: &str,
     deadline: Instant,
 ) -> Result<Entry, ShellError> {
+    let stream = reached(at, username, reach::reach(at, expect, &Notify::new(), deadline)).await?;
+    log_in(at, stream, pin, username, password, deadline).await
+}
+
+async fn reached(
+    at: SocketAddr,
+    username: &str,
+    reaching: impl Future<Output = Result<TcpStream, ShellError>>,
+) -> Result<TcpStream, ShellError> {
     tracing::debug!(%at, username, "asking");
-    let stream = reach::reach(at, expect, deadline).await?;
+    let stream = reaching.await?;
     tracing::debug!(%at, username, "a guest answers");
+    Ok(stream)
+}
+
+async fn log_in(
+    at: SocketAddr,
+    stream: TcpStream,
+    pin: &Pin,
+    username: &str,
+    password: &str,
+    deadline: Instant,
+) -> Result<Entry, ShellError> {
     let deadline = deadline.min(Instant::now() + LOGIN_PATIENCE);
     within(at, deadline, endpoint::enter(at, stream, pin, username, password)).await
 }

@@ -17,6 +17,7 @@ use russh::client::{self, ChannelOpenHandle, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::public::KeyData;
 use russh::{Channel, Error};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// A machine's host key, from its first login on.
@@ -34,12 +35,20 @@ impl Pin {
     }
 }
 
-/// The pins of machines, for as long as this process has anything to say to them.
+/// What is known of a machine.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pins(Arc<Mutex<HashMap<Uuid, Pin>>>);
+pub(super) struct Known {
+    pub(super) pin: Pin,
+    /// It will answer soon.
+    pub(super) soon: Arc<Notify>,
+}
 
-impl Pins {
-    pub(super) fn of(&self, machine: Uuid) -> Pin {
+/// What is known of machines, for as long as this process has anything to say to them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Machines(Arc<Mutex<HashMap<Uuid, Known>>>);
+
+impl Machines {
+    pub(super) fn of(&self, machine: Uuid) -> Known {
         self.lock().entry(machine).or_default().clone()
     }
 
@@ -47,7 +56,7 @@ impl Pins {
         self.lock().remove(&machine);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Pin>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,6 +14,10 @@
 //! second of its processor, and on a host that gives it a third of one, three.) A question stays open while the next ones are
 //! asked, since a slow guest may well be busy answering it; the first answer wins. A connection that is refused costs the guest
 //! nothing and says that it is nearly there, so the next one follows soon.
+//!
+//! QEMU delivers a question when the guest asks for its address, a moment before it has it, and the guest drops it: the next one
+//! is the one that is answered, most of a second later. So as soon as the guest's card is known to be up, a third of a second
+//! before that, the distance is [`Expect::Soon`]'s 100 ms, and grows with the time since then.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,6 +26,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::text;
@@ -32,6 +37,8 @@ use crate::guest::ShellError;
 pub(super) enum Expect {
     /// It may not be there yet.
     Boot,
+    /// Its card is up: an address is what it waits for.
+    Soon,
     /// It answered before: what it does not answer now it has not got to yet.
     Answer,
 }
@@ -41,6 +48,7 @@ impl Expect {
     fn first_distance(self) -> Duration {
         match self {
             Expect::Boot => Duration::from_millis(900),
+            Expect::Soon => Duration::from_millis(100),
             Expect::Answer => Duration::from_secs(5),
         }
     }
@@ -53,16 +61,22 @@ impl Expect {
 
 /// After a connection was refused or closed; longer with every one.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
-/// How long a question stays open, in distances.
+/// How long a question stays open, in distances, but for those that are shorter than this.
 const OPEN_AT_ONCE: u32 = 4;
+const OPEN: Duration = Duration::from_millis(900);
 /// How every SSH server begins.
 const GREETING: [u8; 4] = *b"SSH-";
 /// How much of a system's message is told.
 const REASON_LIMIT: usize = 200;
 
 /// A connection on which the other side has said something (which is still unread).
-pub(super) async fn reach(at: SocketAddr, expect: Expect, deadline: Instant) -> Result<TcpStream, ShellError> {
-    let start = Instant::now();
+pub(super) async fn reach(
+    at: SocketAddr,
+    mut expect: Expect,
+    soon: &Notify,
+    deadline: Instant,
+) -> Result<TcpStream, ShellError> {
+    let mut start = Instant::now();
     let mut questions = FuturesUnordered::new();
     let mut reason = String::from("it accepts connections and says nothing");
     let mut refused = 0;
@@ -79,11 +93,15 @@ pub(super) async fn reach(at: SocketAddr, expect: Expect, deadline: Instant) -> 
                     next = next.min(Instant::now() + REFUSED_PAUSE * refused);
                 }
             },
+            () = soon.notified(), if expect == Expect::Boot => {
+                (expect, start) = (Expect::Soon, Instant::now());
+                next = next.min(start + expect.first_distance());
+            }
             () = sleep_until(deadline) => return Err(ShellError::NotAnswering { at, reason }),
             () = sleep_until(next) => {
                 let now = Instant::now();
                 let distance = expect.distance(now - start);
-                questions.push(ask(at, distance * OPEN_AT_ONCE));
+                questions.push(ask(at, distance.max(OPEN) * OPEN_AT_ONCE));
                 next = now + distance;
             }
         }
@@ -136,6 +154,9 @@ async fn ask(at: SocketAddr, patience: Duration) -> Result<TcpStream, Silence> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -151,5 +172,28 @@ mod tests {
             questions += 1;
         }
         assert!(questions < 25, "{questions} questions in two minutes");
+        // One that is told of, and does not come up all the same.
+        let mut all =
+            std::iter::successors(Some(Duration::ZERO), |waited| Some(*waited + Expect::Soon.distance(*waited)));
+        assert!(all.nth(40).unwrap() > Duration::from_secs(120));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_comes_up_is_asked_again_as_soon_as_it_is_told_of() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (start, soon) = (Instant::now(), Notify::new());
+        soon.notify_one();
+        let guest = async {
+            let _dropped = listener.accept().await.unwrap();
+            listener.accept().await.unwrap().0.write_all(&GREETING).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            reached = reach(at, Expect::Boot, &soon, start + Duration::from_secs(60)) => drop(reached.unwrap()),
+            () = guest => {}
+        }
+        // Of a clock that moves only when everybody waits.
+        assert!(start.elapsed() < Expect::Boot.first_distance());
     }
 }

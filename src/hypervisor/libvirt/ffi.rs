@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_longlong, c_uint, c_void};
 use std::ptr;
 
 use uuid::Uuid;
@@ -17,6 +17,8 @@ use virt_sys as sys;
 pub(super) trait Listener: Send + Sync + 'static {
     /// Something happened to a domain.
     fn domain(&self, uuid: Uuid);
+    /// The guest brought up its card.
+    fn card(&self, uuid: Uuid);
     /// The connection is dead.
     fn closed(&self, reason: CloseReason);
 }
@@ -36,6 +38,7 @@ pub(super) enum CloseReason {
 pub(super) struct Subscription {
     connect: Connect,
     lifecycle: c_int,
+    card: Option<c_int>,
 }
 
 type Shared = Box<dyn Listener>;
@@ -71,7 +74,10 @@ pub(super) fn subscribe(connect: &Connect, listener: impl Listener + Clone) -> R
         unsafe { free_shared(opaque) };
         return Err(error);
     }
-    let subscription = Subscription { connect: connect.clone(), lifecycle };
+    let card = subscribe_cards(connect, Box::new(listener.clone()));
+    // A hint that spares a moment: whoever is not told finds out.
+    let card = card.inspect_err(|error| tracing::debug!(reason = error.message(), "no word of guests' cards")).ok();
+    let subscription = Subscription { connect: connect.clone(), lifecycle, card };
     let opaque = into_opaque(Box::new(listener));
     // SAFETY: as above; `on_close` has the type that this call declares.
     let close =
@@ -85,12 +91,41 @@ pub(super) fn subscribe(connect: &Connect, listener: impl Listener + Clone) -> R
     Ok(subscription)
 }
 
+/// Registers for what QEMU says when a guest tells its card what to listen to, which it does when it brings it up. libvirt
+/// passes it on, and does nothing with it: it does not know of the cards of user networking.
+fn subscribe_cards(connect: &Connect, listener: Shared) -> Result<c_int, Error> {
+    let opaque = into_opaque(listener);
+    // SAFETY: the connection is open for as long as `connect` lives; a null domain means all; the name is copied; `on_card` has
+    // the type that this call declares; `opaque` as in `subscribe`.
+    let card = unsafe {
+        sys::virConnectDomainQemuMonitorEventRegister(
+            connect.as_ptr(),
+            ptr::null_mut(),
+            c"NIC_RX_FILTER_CHANGED".as_ptr(),
+            Some(on_card),
+            opaque,
+            Some(free_shared),
+            0,
+        )
+    };
+    if card < 0 {
+        let error = Error::last_error();
+        // SAFETY: a registration that failed did not take `opaque`.
+        unsafe { free_shared(opaque) };
+        return Err(error);
+    }
+    Ok(card)
+}
+
 impl Drop for Subscription {
     fn drop(&mut self) {
-        // SAFETY: the connection is open as long as `self.connect` lives and the id is the one it gave. Both calls
+        // SAFETY: the connection is open as long as `self.connect` lives and the ids are those that it gave. The calls
         // fail harmlessly on a dead connection.
         unsafe {
             sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), self.lifecycle);
+            if let Some(card) = self.card {
+                sys::virConnectDomainQemuMonitorEventDeregister(self.connect.as_ptr(), card);
+            }
             sys::virConnectUnregisterCloseCallback(self.connect.as_ptr(), Some(on_close));
         }
     }
@@ -116,15 +151,39 @@ unsafe extern "C" fn on_lifecycle(
     _detail: c_int,
     opaque: *mut c_void,
 ) -> c_int {
-    let mut uuid = [0u8; 16];
-    // SAFETY: `domain` is live during the call and the buffer has VIR_UUID_BUFLEN bytes; `opaque` is ours and is
-    // only freed after the last call.
+    // SAFETY: `domain` is live during the call; `opaque` is ours and is only freed after the last call.
     unsafe {
-        if sys::virDomainGetUUID(domain, uuid.as_mut_ptr()) == 0 {
-            (*opaque.cast::<Shared>()).domain(Uuid::from_bytes(uuid));
+        if let Some(uuid) = uuid(domain) {
+            (*opaque.cast::<Shared>()).domain(uuid);
         }
     }
     0
+}
+
+/// SAFETY: libvirt calls it with a live domain and the `opaque` of the registration.
+unsafe extern "C" fn on_card(
+    _connect: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _event: *const c_char,
+    _seconds: c_longlong,
+    _micros: c_uint,
+    _details: *const c_char,
+    opaque: *mut c_void,
+) {
+    // SAFETY: as in `on_lifecycle`.
+    unsafe {
+        if let Some(uuid) = uuid(domain) {
+            (*opaque.cast::<Shared>()).card(uuid);
+        }
+    }
+}
+
+/// SAFETY: `domain` is live.
+unsafe fn uuid(domain: sys::virDomainPtr) -> Option<Uuid> {
+    let mut uuid = [0u8; 16];
+    // SAFETY: the buffer has VIR_UUID_BUFLEN bytes.
+    let got = unsafe { sys::virDomainGetUUID(domain, uuid.as_mut_ptr()) };
+    (got == 0).then(|| Uuid::from_bytes(uuid))
 }
 
 /// SAFETY: libvirt calls it with the `opaque` of the registration.

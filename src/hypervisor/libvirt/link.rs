@@ -118,6 +118,10 @@ impl Listener for Ear {
         let _ = self.wakes.send(Wake::Domain(uuid));
     }
 
+    fn card(&self, uuid: Uuid) {
+        let _ = self.wakes.send(Wake::Card(uuid));
+    }
+
     fn closed(&self, reason: CloseReason) {
         if let Some(shared) = self.shared.upgrade() {
             shared.lose(self.generation, &format!("{reason:?}"));
@@ -155,6 +159,11 @@ impl Link {
     /// Hints of everything that happens.
     pub(super) fn wakes(&self) -> broadcast::Receiver<Wake> {
         self.shared.wakes.subscribe()
+    }
+
+    /// Tells others' hints by the same way.
+    pub(super) fn teller(&self) -> broadcast::Sender<Wake> {
+        self.shared.wakes.clone()
     }
 
     /// Whether it is up, as far as is known: one that hangs is found out by its keep-alives.

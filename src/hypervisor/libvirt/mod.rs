@@ -12,6 +12,7 @@ mod disks;
 mod embedded;
 mod events;
 mod ffi;
+mod leases;
 mod link;
 mod network;
 mod open;
@@ -40,6 +41,7 @@ use crate::failpoint::failpoint;
 use crate::model::{DomainSeen, DomainState, DomainType, Image, Listing, Mark, Network, Trace, Wake};
 use disks::Disks;
 use embedded::Runner;
+use leases::Leases;
 use link::{CallError, Link};
 use seen::{domain_mark, failed, is, see};
 
@@ -142,6 +144,8 @@ pub struct Libvirt {
     runner: Option<Runner>,
     disks: Disks,
     version: String,
+    /// Where there is a network of ours, and word of it.
+    _leases: Option<Leases>,
 }
 
 impl Libvirt {
@@ -179,16 +183,17 @@ impl Libvirt {
         let version = link.call(open::version).map_err(|error| failed("asking the version", Uuid::nil(), error))?;
         let host = Host { auto: accelerator.accelerator, attachment, disks: config.disks.clone() };
         let disks = Disks { dir: config.disks.clone(), account: qemu };
-        let this = Libvirt { config, link, host, accelerator, device, runner, disks, version };
-        match &this.config.mode {
-            Mode::Embedded { .. } => {}
+        let leases = match &config.mode {
+            Mode::Embedded { .. } => None,
             Mode::System { network, .. } => {
                 // Its errors are words already; the inner result carries them past the link's own.
-                this.link
-                    .call(|connect| Ok(network::ensure(connect, network)))
+                link.call(|connect| Ok(network::ensure(connect, network)))
                     .map_err(|error| failed("making the network", Uuid::nil(), error))??;
+                let leases = Leases::watch(&network.bridge, link.teller());
+                leases.inspect_err(|error| tracing::info!(%error, "no word of leases: addresses are looked for")).ok()
             }
-        }
+        };
+        let this = Libvirt { config, link, host, accelerator, device, runner, disks, version, _leases: leases };
         tracing::info!(libvirt = this.describe(), "connected");
         Ok(Arc::new(this))
     }

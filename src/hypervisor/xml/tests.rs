@@ -170,7 +170,7 @@ fn kvm_guests_keep_their_defences_and_emulated_ones_boot_fast() {
     let xml = domain(&spec, &host()).unwrap();
     assert_eq!(attribute_of(&xml, "domain", "type"), "qemu");
     assert!(text_of(&xml, "cmdline").contains("mitigations=off"));
-    assert_eq!(text_of(&xml, "tb-cache"), "32");
+    assert_eq!(text_of(&xml, "tb-cache"), "48");
     spec.domain_type = DomainType::Kvm;
     let xml = domain(&spec, &host()).unwrap();
     assert_eq!(attribute_of(&xml, "domain", "type"), "kvm");

@@ -159,6 +159,10 @@ impl Shell for Mortal<dyn Shell> {
         self.inner.probe(at, container, patience)
     }
 
+    fn soon(&self, container: Uuid) {
+        self.inner.soon(container);
+    }
+
     fn forget(&self, container: Uuid) {
         self.inner.forget(container);
     }

@@ -50,7 +50,7 @@ use crate::model::{
 
 /// Failed steps in a row, on the way up, after which a container is given up.
 pub const MOST_FAILURES: u32 = 5;
-/// How soon a machine without address is looked at again; networks tell no one about a lease.
+/// How soon a machine without address is looked at again, where nobody tells of leases.
 pub const ADDRESS_POLL: SignedDuration = SignedDuration::from_millis(100);
 /// How soon something unknown is looked at again; a restored connection wakes it earlier.
 pub const UNKNOWN_POLL: SignedDuration = SignedDuration::from_secs(1);

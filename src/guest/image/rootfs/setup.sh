@@ -45,17 +45,22 @@ without() {
     done < "/etc/$1"
 }
 
-# Each file is another one in one rename, with the mode that `umask` leaves.
+# Each file is another one in one rename, with the mode that `umask` leaves; `shadow` is the last one.
 umask 022
-{ without passwd "$user:" "$user:"; echo "$user:x:1000:1000::/home/$user:/bin/sh"; } > /etc/passwd.new
-mv /etc/passwd.new /etc/passwd
-{ without group "$user:" sudo:; echo "$user:x:1000:"; echo "sudo:x:27:$user"; } > /etc/group.new
-mv /etc/group.new /etc/group
+{ without passwd "$user:" "$user:"; echo "$user:x:1000:1000::/home/$user:/bin/sh"; } > /etc/new/passwd
+{ without group "$user:" sudo:; echo "$user:x:1000:"; echo "sudo:x:27:$user"; } > /etc/new/group
 umask 077
+{
+    without shadow "$user:" endpoint:
+    echo "$user:$hash:20000:0:99999:7:::"
+    echo 'endpoint:!:20000:0:99999:7:::'
+} > /etc/new/shadow
 mkdir -p "/home/$user"
 chown 1000:1000 "/home/$user"
+mv /etc/new/group /etc/new/passwd /etc/new/shadow /etc
 
-if ! grep -qx "Port $port" /etc/ssh/sshd_config; then
+read -r key value < /etc/ssh/sshd_config
+if [ "$key $value" != "Port $port" ]; then
     sed -i "s/^Port .*/Port $port/" /etc/ssh/sshd_config
     # Only the listener: the session that runs this script is another process, and init starts the next listener.
     read -r listener < /run/sshd.pid
@@ -63,15 +68,8 @@ if ! grep -qx "Port $port" /etc/ssh/sshd_config; then
     kill "$listener"
 fi
 
-{
-    without shadow "$user:" endpoint:
-    echo "$user:$hash:20000:0:99999:7:::"
-    echo 'endpoint:!:20000:0:99999:7:::'
-} > /etc/shadow.new
-mv /etc/shadow.new /etc/shadow
-umask 337
-without sudoers 'endpoint ' 'endpoint ' > /etc/sudoers.new
-mv /etc/sudoers.new /etc/sudoers
+# From here on endpoint may do nothing at all. Before its processes go: one that escaped could give the machine to another user.
+rm -f /usr/local/bin/sudo
 
 # Whoever else came in as endpoint while its password was the well-known one has to leave: all of its processes but our own line.
 ours=" "

@@ -193,6 +193,9 @@ impl Shell for On<dyn Shell> {
     fn probe(&self, at: SocketAddr, container: Uuid, patience: Patience<'_>) -> Result<(), ShellError> {
         self.inner.probe(at, container, patience)
     }
+    fn soon(&self, container: Uuid) {
+        self.inner.soon(container);
+    }
     fn forget(&self, container: Uuid) {
         self.inner.forget(container);
     }
