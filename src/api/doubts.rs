@@ -34,6 +34,11 @@ impl Doubts {
         self.lock().keys().copied().collect()
     }
 
+    /// It is gone, and nobody looks at it any more.
+    pub fn forget(&self, container: Uuid) {
+        self.lock().remove(&container);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -130,6 +130,9 @@ impl Operator {
         let (before, now) = self.probes.note(c.uuid(), answered, self.now());
         if now.doubtful() {
             self.doubts.raise(c.uuid());
+            if !self.waits(c) {
+                self.doubts.forget(c.uuid());
+            }
         }
         let probe = &c.spec.template.readiness_probe;
         if before.answers(probe) != now.answers(probe) {

@@ -14,6 +14,7 @@ use super::queue::{self, Queue};
 use super::unaddressed::Unaddressed;
 use super::waiting::Waiting;
 use super::{Boots, Operator, PassError, Requeue};
+use crate::api::Doubts;
 use crate::metrics::calls::SPANS;
 use crate::metrics::{Passed, Turn};
 use crate::model::{
@@ -146,7 +147,7 @@ async fn feed(
             () = cancel.cancelled() => return,
             batch = changes.next() => match batch {
                 Some(Ok(batch)) => {
-                    if enqueue(&operator.boots, &queue, &batch, &mut known) {
+                    if enqueue(&queue, &batch, &mut known) {
                         sweep.notify_one();
                     }
                 }
@@ -194,6 +195,8 @@ struct Known {
     waiting: Waiting,
     owned: Owned,
     unaddressed: Unaddressed,
+    boots: Arc<Boots>,
+    doubts: Arc<Doubts>,
 }
 
 fn container(operator: &Operator, domain: Uuid) -> Option<ObjectRef> {
@@ -206,7 +209,7 @@ fn container(operator: &Operator, domain: Uuid) -> Option<ObjectRef> {
 }
 
 /// Adds whom a change concerns; whether there may be something to sweep away now.
-fn enqueue(boots: &Boots, queue: &Queue<ObjectRef>, batch: &Batch, known: &mut Known) -> bool {
+fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, known: &mut Known) -> bool {
     let mut ends = false;
     for change in &batch.changes {
         let Some(object) = records::parse_key(change.key()) else { continue };
@@ -220,7 +223,12 @@ fn enqueue(boots: &Boots, queue: &Queue<ObjectRef>, batch: &Batch, known: &mut K
             ends |= record.is_end(gone);
             if let Record::Container(c) = &record {
                 known.unaddressed.note(c, gone);
-                boots.note(c, gone).into_iter().for_each(|other| queue.add(other));
+                known.boots.note(c, gone).into_iter().for_each(|other| queue.add(other));
+                if gone {
+                    // One that was raised while its last pass looked is not settled by it
+                    // (`one_that_is_gone_is_in_doubt_no_more`).
+                    known.doubts.forget(c.uuid());
+                }
             }
             if record.is_given() && !gone {
                 pause = GIVEN_PAUSE;
@@ -316,7 +324,8 @@ fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, known: &mut Known,
     let mut all = || -> Result<Vec<ObjectRef>, PassError> {
         let index = operator.store.index()?;
         let pools = records::list_all::<ContainerPool>(&*operator.store)?;
-        *known = Known::default();
+        let (boots, doubts) = (Arc::clone(&operator.boots), Arc::clone(&operator.doubts));
+        *known = Known { boots, doubts, ..Known::default() };
         let mut objects = Vec::new();
         operator.boots.reset(index.containers()?.map(|read| &read.object));
         for c in index.containers()? {
@@ -348,7 +357,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::model::{ClaimSpec, ClaimStatus, Origin};
+    use crate::model::{ClaimSpec, ClaimStatus, ContainerSpec, ContainerStatus, Image, Machine, Origin, Template};
     use crate::store::{Store, Txn, memory};
 
     /// What a change of a claim makes due at once, and later.
@@ -366,9 +375,35 @@ mod tests {
             store.txn(Txn::default().remove(&claim)).await.unwrap();
         }
         let (queue, batch) = (Queue::new(), changes.next().await.unwrap().unwrap());
-        enqueue(&Boots::default(), &queue, &batch, &mut Known::default());
+        enqueue(&queue, &batch, &mut Known::default());
         let [due, later, _] = queue.depth();
         [due, later]
+    }
+
+    #[tokio::test]
+    async fn one_that_is_gone_is_in_doubt_no_more() {
+        let store = memory();
+        let c = Container {
+            metadata: ObjectMeta::new("default", "c", Uuid::from_u128(1), Timestamp::UNIX_EPOCH),
+            spec: ContainerSpec {
+                pool: None,
+                claim: None,
+                template: Template::of(Image::Iso("/image.iso".into())).into(),
+                scheduling_gates: vec![],
+                machine: Machine { mac: String::new(), port: 1, image_sha256: "".into() },
+            },
+            status: ContainerStatus::default(),
+        };
+        let mut changes = store.watch(REGISTRY, 0);
+        store.txn(Txn::default().write(&c)).await.unwrap();
+        store.txn(Txn::default().remove(&c)).await.unwrap();
+        let (queue, mut known) = (Queue::new(), Known::default());
+        known.doubts.raise(c.uuid());
+        for left in [1, 0] {
+            let batch = changes.next().await.unwrap().unwrap();
+            enqueue(&queue, &batch, &mut known);
+            assert_eq!(known.doubts.all().len(), left);
+        }
     }
 
     #[tokio::test(start_paused = true)]
