@@ -45,7 +45,7 @@ without() {
     done < "/etc/$1"
 }
 
-# Each file is another one in one rename, with the mode that `umask` leaves; `shadow` is the last one.
+# Each file is another one in one rename below, with the mode that `umask` leaves; `shadow` is the last one.
 umask 022
 { without passwd "$user:" "$user:"; echo "$user:x:1000:1000::/home/$user:/bin/sh"; } > /etc/new/passwd
 { without group "$user:" sudo:; echo "$user:x:1000:"; echo "sudo:x:27:$user"; } > /etc/new/group
@@ -57,7 +57,6 @@ umask 077
 } > /etc/new/shadow
 mkdir -p "/home/$user"
 chown 1000:1000 "/home/$user"
-mv /etc/new/group /etc/new/passwd /etc/new/shadow /etc
 
 read -r key value < /etc/ssh/sshd_config
 if [ "$key $value" != "Port $port" ]; then
@@ -67,6 +66,9 @@ if [ "$key $value" != "Port $port" ]; then
     rm -f /run/sshd.pid
     kill "$listener"
 fi
+
+# From here on it is the user's.
+mv /etc/new/group /etc/new/passwd /etc/new/shadow /etc
 
 # From here on endpoint may do nothing at all. Before its processes go: one that escaped could give the machine to another user.
 rm -f /usr/local/bin/sudo
