@@ -159,7 +159,9 @@ impl<'a> Draft<'a> {
             self.claim_ends(message);
             self.terminate("Deleted", message);
         } else if self.c.spec.claim.is_some() && over(self.claim) {
-            self.terminate("ClaimGone", "its claim was withdrawn");
+            let message = "its claim was withdrawn";
+            self.claim_ends(message);
+            self.terminate("ClaimGone", message);
         }
     }
 
@@ -313,10 +315,19 @@ impl<'a> Draft<'a> {
 
     /// Its claim ends with it, unless that ended before: one that was bound is Lost; another one waits for another machine,
     /// or is Failed where somebody waits for this one.
+    ///
+    /// One that is deleted goes with its machine, and whoever did it is told of no loss. Where a finalizer holds it, it names
+    /// no machine as its own that is gone (`a_deleted_claim_that_is_held_is_not_bound_to_a_machine_that_ends`).
     fn claim_ends(&mut self, message: &str) {
-        let Some(claim) = self.claim.filter(|claim| !claim.metadata.deleting()) else { return };
+        let Some(claim) = self.claim else { return };
         let before = self.claim_status.clone().unwrap_or_else(|| claim.status.clone());
         let ended = |phase| claim::ended(&before, phase, message, self.now);
+        if claim.metadata.deleting() {
+            if before.phase == ClaimPhase::Bound && !claim.metadata.finalizers.is_empty() {
+                self.claim_status = Some(ended(ClaimPhase::Lost));
+            }
+            return;
+        }
         let (status, kind) = match before.phase {
             ClaimPhase::Pending => match claim::requeued(claim, message, self.now) {
                 Some(status) => (status, EventKind::RequeuedClaim),

@@ -202,6 +202,29 @@ fn a_machine_that_may_not_boot_yet_says_so_and_its_client_does_not_wait_for_ever
 }
 
 #[test]
+fn a_deleted_claim_that_is_held_is_not_bound_to_a_machine_that_ends() {
+    for (held, by_machine, phase) in [
+        (true, false, ClaimPhase::Lost),
+        (true, true, ClaimPhase::Lost),
+        (false, false, ClaimPhase::Bound),
+        (false, true, ClaimPhase::Bound),
+    ] {
+        let mut walk = Walk::new(true);
+        walk.up();
+        walk.told.clear();
+        let claim = walk.claim.as_mut().unwrap();
+        claim.metadata.finalizers.extend(held.then(|| "example.org/look".into()));
+        claim.metadata.end(at(9));
+        if by_machine {
+            walk.c.metadata.end(at(9));
+        }
+        let runs = seen(domain(DomainState::Running), Seen::Present(()));
+        assert_eq!(walk.decide(&runs, 9), Next::Step(Step::Withdraw));
+        assert_eq!((walk.claim.unwrap().status.phase, walk.told), (phase, vec![]));
+    }
+}
+
+#[test]
 fn one_that_was_about_to_start_when_the_daemon_died_keeps_its_turn() {
     let mut walk = Walk::new(false);
     assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), 1), Next::Step(Step::CreateDomain));
