@@ -236,10 +236,11 @@ impl Scene<'_> {
 
     fn kill(&self, random: &mut Random) {
         let mut ledger = self.ledger();
-        let running = self.guests.running().into_keys();
-        let uuids: Vec<Uuid> = running.filter(|uuid| !ledger.kept.contains(uuid)).collect();
-        if let Some(uuid) = random.pick(&uuids) {
+        let running = self.guests.running().into_iter();
+        let machines: Vec<(Uuid, Duration)> = running.filter(|(uuid, _)| !ledger.kept.contains(uuid)).collect();
+        if let Some((uuid, started)) = random.pick(&machines) {
             ledger.killed.insert(*uuid);
+            ledger.killed_starts.insert(*uuid, *started);
             self.guests.kill(*uuid);
         }
     }
