@@ -164,9 +164,10 @@ impl Shell for FakeShell {
         }
     }
 
-    /// Nothing is kept open to a simulated guest.
+    /// Nobody waits for a simulated guest between two looks.
     fn soon(&self, _: Uuid) {}
 
+    /// Nothing is kept open to a simulated guest.
     fn forget(&self, _: Uuid) {}
 }
 

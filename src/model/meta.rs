@@ -124,7 +124,7 @@ pub struct ObjectMeta {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_timestamp: Option<Timestamp>,
     /// For selectors.
-    #[serde(default, skip_serializing_if = "none")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: Common<BTreeMap<String, String>>,
     /// For everything else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -136,7 +136,7 @@ pub struct ObjectMeta {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub finalizers: Vec<String>,
     /// Whom it goes with ([`crate::plan::owners`]).
-    #[serde(default, skip_serializing_if = "nobody")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owner_references: Common<Vec<OwnerReference>>,
     /// Who wrote which of its fields ([`crate::manifest::fields`]). What only the daemon writes is in none of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -197,14 +197,6 @@ pub enum Operation {
     Apply,
     /// Everything else: owns what it changed.
     Update,
-}
-
-fn none(labels: &BTreeMap<String, String>) -> bool {
-    labels.is_empty()
-}
-
-fn nobody(owners: &[OwnerReference]) -> bool {
-    owners.is_empty()
 }
 
 impl ObjectMeta {
