@@ -76,10 +76,8 @@ pub(crate) struct Ledger {
     pub(crate) extending: BTreeSet<Uuid>,
     /// Every machine that anybody was ever told of, or was seen to have.
     pub(crate) told: BTreeSet<Uuid>,
-    /// Guests that the suite ended.
-    pub(crate) killed: BTreeSet<Uuid>,
-    /// When those had been started.
-    pub(crate) killed_starts: BTreeMap<Uuid, Duration>,
+    /// Guests that the suite ended, and when they had been started.
+    pub(crate) killed: BTreeMap<Uuid, Duration>,
     /// Of them, those that a client had.
     pub(crate) lost: BTreeSet<Uuid>,
     /// Claims written as objects, by name.
@@ -102,7 +100,7 @@ impl Ledger {
     /// Whether somebody has this machine, and its guest was not ended by the suite.
     fn in_hands(&self, uuid: Uuid) -> bool {
         let bound = |wanted: &Wanted| wanted.known == Known::There && wanted.bound == Some(uuid);
-        (self.granted.contains_key(&uuid) || self.claims.values().any(bound)) && !self.killed.contains(&uuid)
+        (self.granted.contains_key(&uuid) || self.claims.values().any(bound)) && !self.killed.contains_key(&uuid)
     }
 
     /// When the daemon died that served at this moment; `None` if it lives.
@@ -139,7 +137,7 @@ impl Ledger {
         self.acknowledged += 1;
         self.told.insert(grant.uuid);
         // It was killed before anybody was told of it, and started again: see `watch`, which real machines do not pass.
-        let before = self.killed_starts.get(&grant.uuid);
+        let before = self.killed.get(&grant.uuid);
         if grant.started.is_some_and(|now| before.is_some_and(|before| now != *before)) {
             self.killed.remove(&grant.uuid);
         }
@@ -162,7 +160,7 @@ impl Ledger {
 
     /// What a machine's client may do with their token was refused.
     pub(crate) fn refused(&mut self, uuid: Uuid, verb: &str, message: &str) {
-        if !self.killed.contains(&uuid) {
+        if !self.killed.contains_key(&uuid) {
             self.breaches.push(Breach::Lost.of(format!("{verb} of machine {uuid} was answered with '{message}'")));
         }
     }

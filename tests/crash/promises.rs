@@ -115,7 +115,7 @@ impl View {
         self.check_told(&mut faults);
         // Without a key there are no secrets: no daemon got so far.
         let sealer = state.join("seal.key").exists().then(|| Sealer::from_file(&state.join("seal.key")).unwrap());
-        for grant in ledger.granted.values().filter(|grant| !ledger.killed.contains(&grant.uuid)) {
+        for grant in ledger.granted.values().filter(|grant| !ledger.killed.contains_key(&grant.uuid)) {
             if let Err(fault) = self.holds(grant, sealer.as_ref()) {
                 faults.push(Breach::Lost.of(format!("acknowledged machine {}: {fault}", grant.uuid)));
             }
@@ -204,7 +204,7 @@ impl View {
             }
             self.check_once(*uuid, EventKind::DestroyedContainer, &mut faults);
         }
-        let had = ledger.granted.keys().filter(|uuid| ledger.killed.contains(uuid));
+        let had = ledger.granted.keys().filter(|uuid| ledger.killed.contains_key(uuid));
         for uuid in had.chain(&ledger.lost) {
             if self.containers.contains_key(uuid) {
                 faults.push(Breach::Unrest.of(format!("machine {uuid} died, and is recorded")));
@@ -391,7 +391,7 @@ impl View {
             }
             let Some(status) = claim.map(|claim| &claim.status) else { continue };
             let machine = status.container.as_ref().and_then(|name| name.parse::<Uuid>().ok());
-            let killed = machine.is_some_and(|uuid| ledger.killed.contains(&uuid));
+            let killed = machine.is_some_and(|uuid| ledger.killed.contains_key(&uuid));
             if wanted.bound.is_some() && wanted.bound != machine {
                 faults.push(
                     Breach::Lost.of(format!("claim '{name}' was bound to {:?}, and names {machine:?}", wanted.bound)),
@@ -446,7 +446,7 @@ impl View {
                 granted.insert(uuid, grant);
             }
         }
-        let died: Vec<Uuid> = granted.keys().filter(|uuid| killed.contains(uuid)).copied().collect();
+        let died: Vec<Uuid> = granted.keys().filter(|uuid| killed.contains_key(uuid)).copied().collect();
         for uuid in died {
             granted.remove(&uuid);
             lost.insert(uuid);

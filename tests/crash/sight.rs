@@ -18,7 +18,7 @@ pub(crate) fn always(view: &View, sight: &Sight, ledger: &Ledger, state: &Path) 
     if sight.others.len() != 2 {
         faults.push(Breach::Foreign.of("a domain of somebody else, or its disk, is gone"));
     }
-    for grant in ledger.granted.values().filter(|grant| !ledger.killed.contains(&grant.uuid)) {
+    for grant in ledger.granted.values().filter(|grant| !ledger.killed.contains_key(&grant.uuid)) {
         if let Err(what) = runs(grant, sight) {
             faults.push(Breach::Disturbed.of(format!("acknowledged machine {}: {what}", grant.uuid)));
         }

@@ -239,8 +239,7 @@ impl Scene<'_> {
         let running = self.guests.running().into_iter();
         let machines: Vec<(Uuid, Duration)> = running.filter(|(uuid, _)| !ledger.kept.contains(uuid)).collect();
         if let Some((uuid, started)) = random.pick(&machines) {
-            ledger.killed.insert(*uuid);
-            ledger.killed_starts.insert(*uuid, *started);
+            ledger.killed.insert(*uuid, *started);
             self.guests.kill(*uuid);
         }
     }

@@ -351,7 +351,7 @@ impl Lives<'_> {
         }
         self.figures.checked += ledger.granted.len() + ledger.destroyed.len() + ledger.claims.len();
         let running = self.lab.running();
-        for grant in ledger.granted.values().filter(|grant| !ledger.killed.contains(&grant.uuid)) {
+        for grant in ledger.granted.values().filter(|grant| !ledger.killed.contains_key(&grant.uuid)) {
             match (running.get(&grant.uuid), grant.started) {
                 (None, _) => faults.push(Breach::Disturbed.of(format!("the QEMU of machine {} is gone", grant.uuid))),
                 (Some(now), Some(then)) if *now != then => {
@@ -459,7 +459,7 @@ impl Lives<'_> {
         }
         let ledger = self.ledger.lock().unwrap();
         let whole: Vec<_> =
-            ledger.granted.values().filter(|grant| !ledger.killed.contains(&grant.uuid)).cloned().collect();
+            ledger.granted.values().filter(|grant| !ledger.killed.contains_key(&grant.uuid)).cloned().collect();
         drop(ledger);
         let Some(grant) = self.random.pick(&whole) else { return Ok(()) };
         let at = ([127, 0, 0, 1], grant.port).into();
