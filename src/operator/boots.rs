@@ -57,15 +57,19 @@ impl Boots {
         self.lock().next()
     }
 
-    /// Whether this container may boot now. It holds its place from then on, until [`Boots::note`] is told that it is up
-    /// or gone, and asks again without harm.
+    /// Whether this container may boot now.
+    pub(super) fn may(&self, container: Uuid) -> bool {
+        self.lock().may(container)
+    }
+
+    /// Takes a place for this container, if it still may boot, until [`Boots::note`] is told that it is up or gone.
     pub(super) fn take(&self, container: Uuid) -> bool {
         let mut line = self.lock();
-        if line.most.is_none() || line.booting.contains(&container) {
-            return true;
+        let may = line.may(container);
+        if may && line.leave(container) {
+            line.booting.insert(container);
         }
-        // One that is not in the line has ended since, and would never give its place back; or its turn is still to come.
-        line.free() > 0 && line.leave(container) && line.booting.insert(container)
+        may
     }
 
     /// Takes note of a container's record as it is now, or was before it was removed. Whose turn it is, where that freed
@@ -110,6 +114,12 @@ impl Boots {
 }
 
 impl Line {
+    /// One that has no place and is not in the line has ended since, and would never give a place back.
+    fn may(&self, container: Uuid) -> bool {
+        let in_line = || self.turns.contains_key(&container);
+        self.most.is_none() || self.booting.contains(&container) || (self.free() > 0 && in_line())
+    }
+
     fn free(&self) -> usize {
         self.most.map_or(usize::MAX, |most| most.get().saturating_sub(self.booting.len()))
     }
@@ -144,22 +154,12 @@ fn may_want(c: &Container) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, Template};
+    use crate::operator::tests::container as member;
 
     fn container(number: u32, claimed: bool, phase: Phase) -> Container {
-        let since = Timestamp::from_second(number.into()).unwrap();
-        let uuid = Uuid::from_u128(number.into());
-        Container {
-            metadata: ObjectMeta::new("default", &number.to_string(), uuid, since),
-            spec: ContainerSpec {
-                pool: Some("default".into()),
-                claim: claimed.then(|| "claim".into()),
-                template: Template::of(Image::Iso("/image.iso".into())).into(),
-                scheduling_gates: vec![],
-                machine: Machine { mac: String::new(), port: 1, image_sha256: "".into() },
-            },
-            status: ContainerStatus { phase, ..ContainerStatus::default() },
-        }
+        let mut c = member(number);
+        (c.spec.claim, c.status.phase) = (claimed.then(|| "claim".into()), phase);
+        c
     }
 
     fn names(woken: Vec<ObjectRef>) -> Vec<String> {
@@ -178,8 +178,10 @@ mod tests {
     fn as_many_boot_as_may_and_the_next_one_is_woken_when_one_is_up_or_gone() {
         for (phase, gone) in [(Phase::Ready, false), (Phase::Failed, false), (Phase::Booting, true)] {
             let (boots, all) = line(2, 4);
+            assert!(all.iter().all(|c| boots.may(c.uuid())), "a look takes no place");
             let taken: Vec<bool> = all.iter().map(|c| boots.take(c.uuid())).collect();
             assert_eq!(taken, [true, true, false, false]);
+            assert_eq!(all.iter().map(|c| boots.may(c.uuid())).collect::<Vec<_>>(), taken);
             assert!(boots.take(all[0].uuid()), "it asks again");
             assert_eq!(boots.note(&container(0, false, Phase::Booting), false), []);
             assert_eq!(names(boots.note(&container(0, false, phase), gone)), ["2"], "{phase:?}");

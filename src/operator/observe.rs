@@ -35,9 +35,8 @@ impl Operator {
             false => Seen::Present(None),
         };
         let disk = Seen::from_look(self.hypervisor.has_disk(c.uuid()).map(|there| there.then_some(())));
-        let starts = c.status.phase == Phase::Pending && c.spec.scheduling_gates.is_empty() && domain == Seen::Absent;
-        let may_boot = !starts || self.boots.take(c.uuid());
-        Observed { domain, address, forward, connections, disk, answers: self.probes.answers(c), may_boot }
+        let (answers, may_boot) = (self.probes.answers(c), self.boots.may(c.uuid()));
+        Observed { domain, address, forward, connections, disk, answers, may_boot }
     }
 }
 

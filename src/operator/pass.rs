@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use super::{Operator, PassError, Requeue};
-use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectMeta, ObjectRef, Seen};
+use crate::model::{Container, ContainerClaim, ContainerPool, Kind, Object, ObjectMeta, ObjectRef, Phase, Seen};
 use crate::plan::container::{self, Decision, Next, Step, in_use, released, standalone};
 use crate::plan::pool::count_out;
 use crate::store::records::{self, UNCOUNTED, Versioned};
@@ -60,6 +60,10 @@ impl Operator {
                 self.doubts.settle(c.uuid(), doubt);
                 self.shell.forget(c.uuid());
                 return self.remove(&read, &decision);
+            }
+            // Somebody else took the last place since the look.
+            Next::Step(Step::CreateDomain) if c.status.phase == Phase::Pending && !self.boots.take(c.uuid()) => {
+                return Ok(AT_ONCE);
             }
             Next::Step(step) => Some(step),
             Next::Look(_) | Next::Rest => None,

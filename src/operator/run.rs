@@ -139,7 +139,7 @@ async fn feed(
     let mut wakes = operator.hypervisor.wakes();
     let mut look = tokio::time::interval(resync);
     let mut changes = operator.store.watch(REGISTRY, 0);
-    let mut known = Known::default();
+    let mut known = Known::of(&operator);
     look.tick().await;
     enqueue_all(&operator, &queue, &mut known, AT_ONCE);
     loop {
@@ -197,6 +197,14 @@ struct Known {
     unaddressed: Unaddressed,
     boots: Arc<Boots>,
     doubts: Arc<Doubts>,
+}
+
+impl Known {
+    /// Nothing yet.
+    fn of(operator: &Operator) -> Self {
+        let (boots, doubts) = (Arc::clone(&operator.boots), Arc::clone(&operator.doubts));
+        Known { boots, doubts, ..Known::default() }
+    }
 }
 
 fn container(operator: &Operator, domain: Uuid) -> Option<ObjectRef> {
@@ -324,10 +332,9 @@ fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, known: &mut Known,
     let mut all = || -> Result<Vec<ObjectRef>, PassError> {
         let index = operator.store.index()?;
         let pools = records::list_all::<ContainerPool>(&*operator.store)?;
-        let (boots, doubts) = (Arc::clone(&operator.boots), Arc::clone(&operator.doubts));
-        *known = Known { boots, doubts, ..Known::default() };
+        *known = Known::of(operator);
         let mut objects = Vec::new();
-        operator.boots.reset(index.containers()?.map(|read| &read.object));
+        known.boots.reset(index.containers()?.map(|read| &read.object));
         for c in index.containers()? {
             known.unaddressed.note(&c.object, false);
             if c.object.spec.pool.is_none() {
@@ -357,7 +364,8 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::model::{ClaimSpec, ClaimStatus, ContainerSpec, ContainerStatus, Image, Machine, Origin, Template};
+    use crate::model::{ClaimSpec, ClaimStatus, Origin};
+    use crate::operator::tests::container;
     use crate::store::{Store, Txn, memory};
 
     /// What a change of a claim makes due at once, and later.
@@ -382,18 +390,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_gone_is_in_doubt_no_more() {
-        let store = memory();
-        let c = Container {
-            metadata: ObjectMeta::new("default", "c", Uuid::from_u128(1), Timestamp::UNIX_EPOCH),
-            spec: ContainerSpec {
-                pool: None,
-                claim: None,
-                template: Template::of(Image::Iso("/image.iso".into())).into(),
-                scheduling_gates: vec![],
-                machine: Machine { mac: String::new(), port: 1, image_sha256: "".into() },
-            },
-            status: ContainerStatus::default(),
-        };
+        let (store, c) = (memory(), container(1));
         let mut changes = store.watch(REGISTRY, 0);
         store.txn(Txn::default().write(&c)).await.unwrap();
         store.txn(Txn::default().remove(&c)).await.unwrap();

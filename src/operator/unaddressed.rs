@@ -26,27 +26,12 @@ impl Unaddressed {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-    use uuid::Uuid;
-
     use super::*;
-    use crate::model::{ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, Template};
+    use crate::operator::tests::container;
 
     #[test]
     fn a_machine_is_woken_by_leases_while_it_boots_without_an_address() {
-        let machine = Machine { mac: String::new(), port: 10_000, image_sha256: "".into() };
-        let template = Template::of(Image::Iso("/i.iso".into()));
-        let mut c = Container {
-            metadata: ObjectMeta::new("default", "box", Uuid::nil(), Timestamp::UNIX_EPOCH),
-            spec: ContainerSpec {
-                pool: None,
-                claim: None,
-                template: template.into(),
-                scheduling_gates: vec![],
-                machine,
-            },
-            status: ContainerStatus::default(),
-        };
+        let mut c = container(1);
         let mut waiting = Unaddressed::default();
         let mut waits = |c: &Container, gone| {
             waiting.note(c, gone);

@@ -12,8 +12,27 @@ use proptest::prelude::*;
 
 use bench::Bench;
 
-use crate::model::{EventKind, Phase};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::model::{Container, ContainerSpec, ContainerStatus, EventKind, Image, Machine, ObjectMeta, Phase, Template};
 use crate::plan::claim::DELIVERED;
+
+/// A member of pool 'default' that is not started: its number is its name, its UUID and the second it was made in.
+pub(super) fn container(number: u32) -> Container {
+    let (uuid, since) = (Uuid::from_u128(number.into()), Timestamp::from_second(number.into()).unwrap());
+    Container {
+        metadata: ObjectMeta::new("default", &number.to_string(), uuid, since),
+        spec: ContainerSpec {
+            pool: Some("default".into()),
+            claim: None,
+            template: Template::of(Image::Iso("/image.iso".into())).into(),
+            scheduling_gates: vec![],
+            machine: Machine { mac: String::new(), port: 1, image_sha256: "".into() },
+        },
+        status: ContainerStatus::default(),
+    }
+}
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
