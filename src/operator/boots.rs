@@ -63,6 +63,7 @@ impl Boots {
     }
 
     /// Takes a place for this container, if it still may boot, until [`Boots::note`] is told that it is up or gone.
+    /// (`the_pass_that_starts_a_machine_takes_the_last_place_to_boot`).
     pub(super) fn take(&self, container: Uuid) -> bool {
         let mut line = self.lock();
         let may = line.may(container);

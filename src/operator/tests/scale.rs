@@ -1,5 +1,6 @@
 //! What does not grow with how many there are.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,28 @@ fn a_member_that_goes_while_its_pool_is_made_is_not_counted() {
     let (_, counted) = make_pool(&*bench.store, old.metadata, &old.spec).unwrap();
     assert!(matches!(bench.store.txn(counted).wait(), Ok(TxnResult::Committed(_))));
     assert_eq!(bench.pool().status.containers, 1);
+}
+
+/// However late what follows the store is told of it: here it never is.
+#[test]
+fn the_pass_that_starts_a_machine_takes_the_last_place_to_boot() {
+    let mut bench = Bench::new(false, 0.0);
+    bench.boots().set(NonZeroUsize::new(1));
+    bench.scale(2);
+    while bench.containers().len() < 2 {
+        bench.pass(&bench.pool().object_ref());
+        bench.wait(1000);
+    }
+    let members = bench.containers();
+    for c in &members {
+        bench.boots().note(c, false);
+    }
+    for c in &members {
+        bench.pass(&c.object_ref());
+    }
+    let mut phases: Vec<Phase> = bench.containers().iter().map(|c| c.status.phase).collect();
+    phases.sort_by_key(|phase| *phase == Phase::Booting);
+    assert_eq!(phases, [Phase::Pending, Phase::Booting]);
 }
 
 #[tokio::test]

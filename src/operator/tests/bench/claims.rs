@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{Bench, MAX, NS, block_on, client, now};
 use crate::api::ApiError;
 use crate::model::*;
+use crate::operator::Boots;
 use crate::plan::claim::{finished, turn, waits};
 use crate::plan::container::released;
 use crate::store::Txn;
@@ -160,6 +161,10 @@ impl Bench {
 
     pub(crate) fn keep_events(&mut self, count: usize) {
         self.operator.kept_events = Arc::new(count.into());
+    }
+
+    pub(crate) fn boots(&self) -> &Boots {
+        &self.operator.boots
     }
 
     pub(crate) fn event_numbers(&self) -> Vec<u64> {
