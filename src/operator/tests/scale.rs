@@ -109,7 +109,7 @@ fn a_member_that_goes_while_its_pool_is_made_is_not_counted() {
 /// However late what follows the store is told of it: here it never is.
 #[test]
 fn the_pass_that_starts_a_machine_takes_the_last_place_to_boot() {
-    let mut bench = Bench::new(false, 0.0);
+    let bench = Bench::new(false, 0.0);
     bench.boots().set(NonZeroUsize::new(1));
     bench.scale(2);
     while bench.containers().len() < 2 {
