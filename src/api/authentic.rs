@@ -43,7 +43,7 @@ pub(crate) fn authenticate(
 fn read<T: Object>(store: &dyn Store, namespace: &str, name: &str, nobodys: &Bytes) -> Result<T, RecordError> {
     let key = records::key(&ObjectRef { kind: T::KIND, namespace: namespace.into(), name: name.into() });
     let found = store.get(&key)?.0;
-    let nobodys = || Kv { key, value: nobodys.clone(), create_rev: 0, mod_rev: 0 };
+    let nobodys = || Kv { key: key.into(), value: nobodys.clone(), create_rev: 0, mod_rev: 0 };
     Ok(records::decode(&found.unwrap_or_else(nobodys))?.object)
 }
 

@@ -42,7 +42,7 @@ fn claim(made: i64, phase: ClaimPhase) -> ContainerClaim {
 
 fn kv<T: Object + Serialize>(object: &T) -> Kv {
     let value = serde_json::to_vec(object).unwrap().into();
-    Kv { key: records::key(&object.object_ref()), value, create_rev: 2, mod_rev: 3 }
+    Kv { key: records::key(&object.object_ref()).into(), value, create_rev: 2, mod_rev: 3 }
 }
 
 fn changed<T: Object + Serialize>(before: Option<&T>, after: Option<&T>) -> Change {

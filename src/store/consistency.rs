@@ -105,12 +105,12 @@ struct Check {
 }
 
 impl Check {
-    fn find(&mut self, key: impl Into<String>, wrong: impl Into<String>, right: impl Into<String>) {
-        self.findings.push(Finding { key: key.into(), wrong: wrong.into(), right: right.into() });
+    fn find(&mut self, key: impl AsRef<str>, wrong: impl Into<String>, right: impl Into<String>) {
+        self.findings.push(Finding { key: key.as_ref().into(), wrong: wrong.into(), right: right.into() });
     }
 
     fn read(&mut self, mut known: Known, kv: &Kv) -> Known {
-        let key = kv.key.as_str();
+        let key = &*kv.key;
         if let Some(object) = records::parse_key(key) {
             match object.kind {
                 Kind::Container => known.containers.extend(self.object(&object, kv)),

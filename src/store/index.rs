@@ -116,7 +116,7 @@ impl Index {
         self.access_tokens.readable()
     }
 
-    fn set(&mut self, key: &str, kv: Option<&Kv>) {
+    fn set(&mut self, key: &Arc<str>, kv: Option<&Kv>) {
         if key.starts_with(ACCESS_TOKENS) {
             return self.access_tokens.set(key, kv);
         }
@@ -247,7 +247,7 @@ impl<T: Placed> Shelf<T> {
         }
     }
 
-    fn set(&mut self, key: &str, object: &ObjectRef, kv: Option<&Kv>) {
+    fn set(&mut self, key: &Arc<str>, object: &ObjectRef, kv: Option<&Kv>) {
         self.unreadable.remove(key);
         let before = self.all.remove(key);
         if let Some(before) = &before {
@@ -255,7 +255,7 @@ impl<T: Placed> Shelf<T> {
         }
         let Some(kv) = kv else { return };
         let Ok(mut read) = records::decode::<T>(kv) else {
-            self.unreadable.insert(key.into(), kv.clone());
+            self.unreadable.insert(Arc::clone(key), kv.clone());
             return;
         };
         let place = read.object.place().map(|(pool, place)| (format!("{}/{pool}", object.namespace), place));
@@ -267,7 +267,7 @@ impl<T: Placed> Shelf<T> {
         if let Some((row, place)) = &mut row {
             row.insert(place.clone(), Arc::clone(&read));
         }
-        self.all.insert(key.into(), read);
+        self.all.insert(Arc::clone(key), read);
     }
 
     /// Takes what was there out of its pool.

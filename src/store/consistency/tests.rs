@@ -64,7 +64,7 @@ fn good() -> BTreeMap<String, Kv> {
         put("events.k8s.io/default/told", &json!({ "kind": "Event" })),
         put(CLOCK, &json!({"bootId": "b", "wall": at, "boottimeMilliseconds": 1})),
     ];
-    all.into_iter().map(|kv| (kv.key.clone(), kv)).collect()
+    all.into_iter().map(|kv| (kv.key.to_string(), kv)).collect()
 }
 
 fn findings(records: &BTreeMap<String, Kv>) -> Vec<Finding> {

@@ -224,7 +224,7 @@ fn a_member_takes_less_in_the_index_than_its_record() {
     let record = |number| {
         let c = member(number, &template);
         let value = serde_json::to_vec(&c).unwrap().into();
-        Kv { key: key(&c.object_ref()), value, create_rev: 2, mod_rev: 2 }
+        Kv { key: key(&c.object_ref()).into(), value, create_rev: 2, mod_rev: 2 }
     };
     let records: Vec<Kv> = (0..200).map(record).collect();
     let (index, held) = held(|| Index::of(records.iter().cloned(), 2));
