@@ -81,7 +81,7 @@ impl Keepsake {
             let (namespace, name) = (meta.namespace.clone(), meta.name.clone());
             return Err(KeepsakeError::Another { namespace, name, uid: meta.uid });
         }
-        match (&keepsake.claim, &c.spec.claim, c.status.phase) {
+        match (&keepsake.claim, &*c.spec.claim, c.status.phase) {
             (None, None, Phase::Ready) if c.spec.pool.is_none() => Ok(keepsake),
             (Some(claim), Some(named), Phase::Bound)
                 if claim.metadata.name == *named
@@ -105,8 +105,8 @@ fn container(c: &Container) -> Container {
         address: status.address,
         started_at: status.started_at,
         ready_at: status.ready_at,
-        bound_at: status.bound_at,
-        login_read_at: status.login_read_at,
+        bound_at: status.bound_at.clone(),
+        login_read_at: status.login_read_at.clone(),
         conditions: conditions.cloned().collect(),
         ..ContainerStatus::default()
     };

@@ -104,7 +104,7 @@ impl Operator {
 
     fn with_claim(&self, container: Versioned<Container>) -> Result<Read, PassError> {
         let ObjectMeta { namespace, name, .. } = &container.object.metadata;
-        let claim = match &container.object.spec.claim {
+        let claim = match &*container.object.spec.claim {
             Some(claim) => records::get::<ContainerClaim>(&*self.store, namespace, claim)?,
             None => None,
         };

@@ -198,7 +198,7 @@ impl Check {
         if c.status.phase != Phase::Bound || c.metadata.deleting() {
             return;
         }
-        let Some(name) = &c.spec.claim else {
+        let Some(name) = &*c.spec.claim else {
             return self.find(key, "is bound to no claim", "the name of its claim in spec.claim");
         };
         let its =

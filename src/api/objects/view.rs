@@ -37,9 +37,9 @@ impl Shown for Container {
         json(&ContainerReport {
             status: self.status.clone(),
             pool: self.spec.pool.clone(),
-            claim: self.spec.claim.clone(),
+            claim: (*self.spec.claim).clone(),
             port: machine.port,
-            mac: machine.mac.clone(),
+            mac: machine.mac.to_string(),
             image_sha256: machine.image_sha256.to_string(),
         })
     }

@@ -93,7 +93,7 @@ impl Owners {
             owners.machines.insert(uuid);
             owners.beginnings.insert(beginning(uuid));
             owners.ports.insert(machine.port, uuid);
-            owners.cards.insert(machine.mac.to_ascii_lowercase());
+            owners.cards.insert(machine.mac.to_string());
             owners.addresses.extend(c.status.address);
             owners.names.insert(name);
         }
