@@ -37,11 +37,11 @@ pub struct Asking<'a> {
 
 /// Where a container of a pool stands in the row of its places: the least is taken first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Turn {
+pub struct Turn<'a> {
     standing: Standing,
     /// Since when it stands there.
     since: Option<Timestamp>,
-    name: String,
+    name: &'a str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,9 +54,9 @@ enum Standing {
 }
 
 /// A container's turn, whatever its pool is like.
-pub fn turn(c: &Container) -> Turn {
+pub fn turn(c: &Container) -> Turn<'_> {
     let (standing, since) = standing(c);
-    Turn { standing, since, name: c.metadata.name.clone() }
+    Turn { standing, since, name: &c.metadata.name }
 }
 
 fn standing(c: &Container) -> (Standing, Option<Timestamp>) {
