@@ -109,7 +109,7 @@ fn decide_for_a_container_at_rest(bencher: Bencher<'_, '_>) {
     let c = member(1);
     let mark = Mark {
         instance: Uuid::from_u128(9),
-        namespace: c.metadata.namespace.clone(),
+        namespace: c.metadata.namespace.to_string(),
         name: c.metadata.name.clone(),
         uid: c.uuid(),
     };

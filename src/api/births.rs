@@ -133,7 +133,7 @@ impl Births {
         let mut metadata = ObjectMeta::new(&pool.metadata.namespace, &uuid.to_string(), uuid, now);
         metadata.owner_references.push(owned_by(pool));
         let spec = ContainerSpec {
-            pool: Some(pool.metadata.name.clone()),
+            pool: Some(pool.metadata.name.clone().into()),
             claim: claim.map(str::to_owned).into(),
             scheduling_gates: gates.into(),
             ..self.spec(store, uuid, pool.spec.template.clone())?

@@ -48,7 +48,7 @@ pub struct ContainerSpec {
     /// The pool it counts against, in its own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
-    pub pool: Option<String>,
+    pub pool: Option<Common<String>>,
     /// The claim it is for, in its own namespace: from birth on a cold start, from binding for a pool member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]

@@ -77,8 +77,8 @@ impl Keepsake {
     pub fn read(text: &str, mark: &Mark) -> Result<Keepsake, KeepsakeError> {
         let keepsake: Keepsake = serde_json::from_str(text).map_err(KeepsakeError::Unreadable)?;
         let (c, meta) = (&keepsake.container, &keepsake.container.metadata);
-        if (&meta.namespace, &meta.name, meta.uid) != (&mark.namespace, &mark.name, mark.uid) {
-            let (namespace, name) = (meta.namespace.clone(), meta.name.clone());
+        if (&*meta.namespace, &meta.name, meta.uid) != (&mark.namespace, &mark.name, mark.uid) {
+            let (namespace, name) = (meta.namespace.to_string(), meta.name.clone());
             return Err(KeepsakeError::Another { namespace, name, uid: meta.uid });
         }
         match (&keepsake.claim, &*c.spec.claim, c.status.phase) {

@@ -112,7 +112,7 @@ pub struct ObjectMeta {
     /// Unique in its namespace for its kind.
     pub name: String,
     /// The namespace.
-    pub namespace: String,
+    pub namespace: Common<String>,
     /// Unique for all time. A container's is also its domain's UUID.
     pub uid: Uuid,
     /// Counts changes of the spec.
@@ -244,7 +244,7 @@ pub trait Object: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync
     /// Its name among all objects.
     fn object_ref(&self) -> ObjectRef {
         let meta = self.meta();
-        ObjectRef { kind: Self::KIND, namespace: meta.namespace.clone(), name: meta.name.clone() }
+        ObjectRef { kind: Self::KIND, namespace: meta.namespace.to_string(), name: meta.name.clone() }
     }
 }
 

@@ -173,8 +173,8 @@ impl Operator {
                 }
                 // Whoever makes the pool just now counts it, or not.
                 None => {
-                    let pool =
-                        ObjectRef { kind: Kind::ContainerPool, namespace: namespace.clone(), name: pool.clone() };
+                    let (namespace, name) = (namespace.to_string(), pool.to_string());
+                    let pool = ObjectRef { kind: Kind::ContainerPool, namespace, name };
                     txn.absent(&records::key(&pool)).put(UNCOUNTED, &c.uuid())
                 }
             };

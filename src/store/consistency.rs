@@ -271,7 +271,7 @@ impl Check {
     fn pools(&mut self, known: &Known) {
         for pool in &known.pools {
             let (namespace, name) = (&pool.metadata.namespace, &pool.metadata.name);
-            let member = |c: &&Container| c.metadata.namespace == *namespace && c.spec.pool.as_ref() == Some(name);
+            let member = |c: &&Container| c.metadata.namespace == *namespace && c.spec.pool.as_deref() == Some(name);
             let (counted, are) = (pool.status.containers, known.containers.iter().filter(member).count());
             if counted as usize != are {
                 let wrong = format!("counts {counted} containers in status.containers");

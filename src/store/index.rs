@@ -155,6 +155,9 @@ impl Placed for Container {
         self.status.conditions.shrink_to_fit();
         for other in others {
             share(&mut self.metadata, &other.metadata);
+            if let (Some(pool), Some(theirs)) = (&mut self.spec.pool, &other.spec.pool) {
+                pool.share(theirs);
+            }
             self.spec.template.share(&other.spec.template);
             self.spec.machine.image_sha256.share(&other.spec.machine.image_sha256);
             share_conditions(&mut self.status.conditions, &other.status.conditions);
@@ -190,6 +193,7 @@ impl Placed for ContainerPool {
 }
 
 fn share(meta: &mut ObjectMeta, other: &ObjectMeta) {
+    meta.namespace.share(&other.namespace);
     meta.labels.share(&other.labels);
     meta.owner_references.share(&other.owner_references);
 }

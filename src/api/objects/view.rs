@@ -36,7 +36,7 @@ impl Shown for Container {
         let machine = &self.spec.machine;
         json(&ContainerReport {
             status: self.status.clone(),
-            pool: self.spec.pool.clone(),
+            pool: self.spec.pool.as_ref().map(ToString::to_string),
             claim: (*self.spec.claim).clone(),
             port: machine.port,
             mac: machine.mac.to_string(),
