@@ -22,13 +22,13 @@ fn seconds(count: u64) -> Duration {
 
 fn container(made: i64, phase: Phase) -> Container {
     let metadata = ObjectMeta::new(DEFAULT_NAMESPACE, "machine", Uuid::from_u128(1), at(made));
-    let machine = Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: "".into() };
+    let machine = Machine { mac: "02:00:00:00:00:01".parse().unwrap(), port: 10_000, image_sha256: "".into() };
     let template = Template::of(Image::Iso("/i.iso".into()));
     let spec = ContainerSpec {
         pool: Some("a".into()),
-        claim: None,
+        claim: None.into(),
         template: template.into(),
-        scheduling_gates: vec![],
+        scheduling_gates: vec![].into(),
         machine,
     };
     Container { metadata, spec, status: ContainerStatus { phase, ..ContainerStatus::default() } }
