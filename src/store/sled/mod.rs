@@ -57,7 +57,8 @@ pub use error::OpenError;
 pub use install::{Aside, Replacement, install};
 pub use salvage::{Salvage, salvage};
 
-/// Memory for sled's pages. Reads never come here, so it only has to hold what is being changed.
+/// Memory for sled's pages: more than there are. What a page takes is its records', and those are shared with the state; one
+/// that was let go of and read again would have copies of its own.
 const CACHE: u64 = 1024 * 1024 * 1024;
 
 /// The log's unit. sled puts a page that is larger than a quarter of it into a file of its own, which it never
