@@ -70,7 +70,8 @@ impl Written {
         for (key, value) in &self.pairs {
             text.extend(length(key));
             text.extend(value.as_ref().map_or(NONE.to_be_bytes(), length));
-            text.extend(key.iter().chain(value.iter().flat_map(|value| value.iter())));
+            text.extend_from_slice(key);
+            text.extend_from_slice(value.as_deref().unwrap_or_default());
         }
         let (head, pairs) = text.split_at_mut(HEAD);
         let (numbers, sum) = head.split_at_mut(NUMBERS);
