@@ -54,12 +54,12 @@ fn member(number: usize) -> Container {
     let mut metadata = ObjectMeta::new(DEFAULT_NAMESPACE, &uuid.to_string(), uuid, Timestamp::UNIX_EPOCH);
     let hash = pool::template_hash(&template(), SHA256);
     metadata.labels.insert(TEMPLATE_HASH.into(), hash);
-    let machine = Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: SHA256.into() };
+    let machine = Machine { mac: "02:00:00:00:00:01".parse().unwrap(), port: 10_000, image_sha256: SHA256.into() };
     let spec = ContainerSpec {
         pool: Some("default".into()),
-        claim: None,
+        claim: None.into(),
         template: template().into(),
-        scheduling_gates: vec![],
+        scheduling_gates: vec![].into(),
         machine,
     };
     let ready_at = Timestamp::from_second(number as i64).ok();
@@ -109,13 +109,13 @@ fn decide_for_a_container_at_rest(bencher: Bencher<'_, '_>) {
     let c = member(1);
     let mark = Mark {
         instance: Uuid::from_u128(9),
-        namespace: c.metadata.namespace.clone(),
+        namespace: c.metadata.namespace.to_string(),
         name: c.metadata.name.clone(),
         uid: c.uuid(),
     };
     let spec = DomainSpec {
         mark: mark.clone(),
-        mac: c.spec.machine.mac.clone(),
+        mac: c.spec.machine.mac.to_string(),
         image: c.spec.template.image.clone(),
         memory: c.spec.template.memory,
         vcpus: 1,

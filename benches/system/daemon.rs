@@ -75,7 +75,7 @@ impl Home {
 
     /// A pool with so many members ready, and none more, made from a manifest: so many boot at once.
     pub(crate) fn with_pool(ready: u32, most: u32, settings: &str) -> Result<Home> {
-        let home = Home::new("port_forwarding: {range: 10000-60000}", settings)?;
+        let home = Home::new("port_forwarding: {range: 10000-60000}\nevents: {keep: 1000}", settings)?;
         home.set_pool(ready, most)?;
         Ok(home)
     }

@@ -1,8 +1,11 @@
 //! Many containers: how they come to be, how a daemon starts with them, and what it costs to have them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use anweddol::hypervisor::fake::FakeDomain;
 use anweddol::store::{self, Contents, Store};
+use uuid::Uuid;
 
 use crate::Result;
 use crate::bare::Bare;
@@ -47,14 +50,23 @@ pub(crate) fn converge(table: &mut Table, _: &Bare) -> Result<()> {
     Ok(())
 }
 
-/// What a simulation keeps of a machine, in bytes: a daemon of real ones has none of it.
+/// What a simulation keeps of a machine, in bytes: a daemon of real ones has none of it. They are put into a map one by
+/// one, as they came to be there.
 fn simulated(world: &World) -> Result<f64> {
     const TIMES: usize = 50;
     let own = || resident(std::process::id());
+    let mut domains = world.world.domains();
+    domains.sort_by_key(|domain| domain.started);
     let before = own()?;
-    let copies: Vec<_> = (0..TIMES).map(|_| world.world.domains()).collect();
+    let copies: Vec<BTreeMap<Uuid, FakeDomain>> = (0..TIMES)
+        .map(|_| {
+            let mut copy = BTreeMap::new();
+            domains.iter().for_each(|domain| drop(copy.insert(domain.uuid, domain.clone())));
+            copy
+        })
+        .collect();
     let taken = own()?.saturating_sub(before);
-    Ok(taken as f64 / copies.iter().map(Vec::len).sum::<usize>() as f64)
+    Ok(taken as f64 / copies.iter().map(BTreeMap::len).sum::<usize>() as f64)
 }
 
 fn one_size(table: &mut Table, containers: u32) -> Result<Converged> {

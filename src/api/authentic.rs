@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::claims::sha256;
 use crate::model::{
-    ClaimSpec, ClaimStatus, Container, ContainerClaim, ContainerSpec, ContainerStatus, DEFAULT_NAMESPACE, Image,
-    Machine, Object, ObjectMeta, ObjectRef, Origin, Template,
+    ClaimSpec, ClaimStatus, Container, ContainerClaim, ContainerSpec, ContainerStatus, DEFAULT_NAMESPACE, Image, Mac,
+    Machine, Object, ObjectMeta, ObjectRef, Origin, Rare, Template,
 };
 use crate::store::records::{self, RecordError};
 use crate::store::{Kv, Store};
@@ -43,7 +43,7 @@ pub(crate) fn authenticate(
 fn read<T: Object>(store: &dyn Store, namespace: &str, name: &str, nobodys: &Bytes) -> Result<T, RecordError> {
     let key = records::key(&ObjectRef { kind: T::KIND, namespace: namespace.into(), name: name.into() });
     let found = store.get(&key)?.0;
-    let nobodys = || Kv { key, value: nobodys.clone(), create_rev: 0, mod_rev: 0 };
+    let nobodys = || Kv { key: key.into(), value: nobodys.clone(), create_rev: 0, mod_rev: 0 };
     Ok(records::decode(&found.unwrap_or_else(nobodys))?.object)
 }
 
@@ -57,12 +57,12 @@ static NOBODYS: LazyLock<Nobodys> = LazyLock::new(|| {
     let meta = || ObjectMeta::new(DEFAULT_NAMESPACE, NOBODY, Uuid::nil(), Timestamp::UNIX_EPOCH);
     let image =
         Image::Kernel { path: "/var/lib/anweddol/images/vmlinuz".into(), initrd: "initrd".into(), cmdline: "".into() };
-    let machine = Machine { mac: "52:54:00:00:00:00".into(), port: 10_000, image_sha256: NO_TOKEN.into() };
+    let machine = Machine { mac: Mac([0x52, 0x54, 0, 0, 0, 0]), port: 10_000, image_sha256: NO_TOKEN.into() };
     let spec = ContainerSpec {
         pool: Some("default".into()),
-        claim: Some(NOBODY.into()),
+        claim: Some(NOBODY.to_owned()).into(),
         template: Template::of(image).into(),
-        scheduling_gates: Vec::new(),
+        scheduling_gates: Rare::nothing(),
         machine,
     };
     let container = Container { metadata: meta(), spec, status: ContainerStatus::default() };
@@ -121,7 +121,7 @@ mod tests {
     fn container(store: &dyn Store, name: &str, claim: Option<&str>, token: &str) {
         let mut container: Container = serde_json::from_slice(&NOBODYS.container).unwrap();
         container.metadata.name = name.into();
-        container.spec.claim = claim.map(str::to_owned);
+        container.spec.claim = claim.map(str::to_owned).into();
         let mut txn = Txn::default().write(&container);
         if let Some(name) = claim {
             let mut claim: ContainerClaim = serde_json::from_slice(&NOBODYS.claim).unwrap();

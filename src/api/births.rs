@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 use super::{Digests, ImageError, Sealer};
 use crate::host::{Host, Unlimited};
 use crate::model::{
-    API_VERSION, Container, ContainerPool, ContainerSpec, ContainerStatus, Credentials, Image, Kind, Machine, Memory,
-    Object, ObjectMeta, OwnerReference, TEMPLATE_HASH, Template,
+    API_VERSION, Container, ContainerPool, ContainerSpec, ContainerStatus, Credentials, Image, Kind, Mac, Machine,
+    Memory, Object, ObjectMeta, OwnerReference, Rare, TEMPLATE_HASH, Template,
 };
 use crate::plan::admission::{self, Capacity, HostFull};
 use crate::plan::container::released;
@@ -133,9 +133,9 @@ impl Births {
         let mut metadata = ObjectMeta::new(&pool.metadata.namespace, &uuid.to_string(), uuid, now);
         metadata.owner_references.push(owned_by(pool));
         let spec = ContainerSpec {
-            pool: Some(pool.metadata.name.clone()),
-            claim: claim.map(str::to_owned),
-            scheduling_gates: gates,
+            pool: Some(pool.metadata.name.clone().into()),
+            claim: claim.map(str::to_owned).into(),
+            scheduling_gates: gates.into(),
             ..self.spec(store, uuid, pool.spec.template.clone())?
         };
         self.birth(store, Container { metadata, spec, status: ContainerStatus::default() })
@@ -172,7 +172,13 @@ impl Births {
     fn spec(&self, store: &dyn Store, uuid: Uuid, template: Template) -> Result<ContainerSpec, BirthError> {
         let image_sha256 = (*self.digests.sha256(&template.image)?).into();
         let machine = Machine { mac: mac(uuid), port: self.port(store)?, image_sha256 };
-        Ok(ContainerSpec { pool: None, claim: None, template: template.into(), scheduling_gates: vec![], machine })
+        Ok(ContainerSpec {
+            pool: None,
+            claim: Rare::nothing(),
+            template: template.into(),
+            scheduling_gates: Rare::nothing(),
+            machine,
+        })
     }
 
     /// The records of a container, admitted to the host, with a login of its own.
@@ -249,9 +255,9 @@ fn owned_by(pool: &ContainerPool) -> OwnerReference {
 
 /// A locally administered unicast address (second-lowest bit set, lowest clear) from a random UUID: 46 random bits
 /// leave no fear of two alike.
-fn mac(uuid: Uuid) -> String {
+fn mac(uuid: Uuid) -> Mac {
     let b = uuid.as_bytes();
-    format!("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", (b[0] & 0xfc) | 0x02, b[1], b[2], b[3], b[4], b[5])
+    Mac([(b[0] & 0xfc) | 0x02, b[1], b[2], b[3], b[4], b[5]])
 }
 
 /// Text of so many characters, each drawn evenly from an alphabet of ASCII: draws that would favour the first ones are

@@ -31,11 +31,12 @@ pub(crate) fn token_sha256(token: &SecretString) -> String {
 /// Binding: claim and container, with the events, or nothing.
 pub(crate) fn bind(claim: &mut ContainerClaim, member: &Versioned<Container>, now: Timestamp) -> Txn {
     let mut c = member.object.clone();
-    c.spec.claim = Some(claim.metadata.name.clone());
+    c.spec.claim = Some(claim.metadata.name.clone()).into();
     c.status.phase = Phase::Bound;
-    c.status.bound_at = Some(now);
-    c.status.expires_at = lifetime::deadline(&c.spec.template.lifetime, claim.spec.ttl_seconds, now);
-    claim.status = plan::bound(&claim.status, &c.metadata.name, c.status.expires_at, now);
+    c.status.bound_at = Some(now).into();
+    let expires_at = lifetime::deadline(&c.spec.template.lifetime, claim.spec.ttl_seconds, now);
+    c.status.expires_at = expires_at.into();
+    claim.status = plan::bound(&claim.status, &c.metadata.name, expires_at, now);
     let events = [
         about(&c, Some(claim), EventKind::CreatedContainer, now),
         about(&c, Some(claim), EventKind::BoundClaim, now).detail("claim", claim.metadata.name.clone()),
@@ -47,7 +48,7 @@ pub(crate) fn bind(claim: &mut ContainerClaim, member: &Versioned<Container>, no
 /// for that claim, and its own passes bind it.
 pub(crate) fn promise(claim: &mut ContainerClaim, member: &Versioned<Container>, now: Timestamp) -> Txn {
     let mut c = member.object.clone();
-    c.spec.claim = Some(claim.metadata.name.clone());
+    c.spec.claim = Some(claim.metadata.name.clone()).into();
     claim.status = plan::promised(&claim.status, &c.metadata.name, now);
     let created = about(&c, Some(claim), EventKind::CreatedContainer, now);
     Txn::default().unchanged(member).write(&c).write(claim).tell(&[created])
@@ -60,8 +61,9 @@ pub(crate) fn of_container(
     container: &str,
 ) -> Result<Option<ContainerClaim>, RecordError> {
     let container = records::get::<Container>(store, namespace, container)?;
-    let Some(claim) = container.and_then(|container| container.object.spec.claim) else { return Ok(None) };
-    Ok(records::get::<ContainerClaim>(store, namespace, &claim)?.map(|claim| claim.object))
+    let claim = container.as_ref().and_then(|container| container.object.spec.claim.as_deref());
+    let Some(claim) = claim else { return Ok(None) };
+    Ok(records::get::<ContainerClaim>(store, namespace, claim)?.map(|claim| claim.object))
 }
 
 /// Wishes for the end of a claim and of its machine.

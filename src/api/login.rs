@@ -112,9 +112,9 @@ impl Api {
         if c.status.phase != Phase::Ready || c.metadata.deleting() {
             return Err(not_ready(object, c.status.phase, "Ready").into());
         }
-        unread(object, c.status.login_read_at)?;
+        unread(object, *c.status.login_read_at)?;
         let mut told = c.clone();
-        told.status.login_read_at = Some(now);
+        told.status.login_read_at = Some(now).into();
         Ok((c.clone(), Txn::default().unchanged(&read).write(&told)))
     }
 
@@ -127,7 +127,7 @@ impl Api {
         let credentials = records::credentials(&*self.store, &c.metadata.namespace, &c.metadata.name)?;
         let credentials = credentials.ok_or_else(|| not_ready(object, "without credentials", "Ready"))?;
         let password = self.births.sealer().open(c.uuid(), &credentials.sealed_password)?;
-        let (port, expires_at) = (c.spec.machine.port, c.status.expires_at);
+        let (port, expires_at) = (c.spec.machine.port, *c.status.expires_at);
         Ok(Login { container: c.uuid(), username: credentials.username, password, port, expires_at })
     }
 }

@@ -61,7 +61,7 @@ impl Api {
             let read = records::container(&*self.store, uuid)?;
             let Some(read) = read.filter(|read| !read.object.metadata.deleting()) else { return Ok(()) };
             let (namespace, now) = (&read.object.metadata.namespace, (self.clock)());
-            if let Some(claim) = &read.object.spec.claim {
+            if let Some(claim) = &*read.object.spec.claim {
                 claims::withdraw(&*self.store, namespace, claim, now).await?;
             }
             let txn = claims::end(Txn::default(), &read, now);

@@ -343,7 +343,7 @@ impl Api {
             username: credentials.username,
             password,
             port: c.spec.machine.port,
-            deadline: c.status.expires_at.zip(c.status.bound_at).map(|(at, since)| {
+            deadline: c.status.expires_at.zip(*c.status.bound_at).map(|(at, since)| {
                 let seconds = u32::try_from(at.duration_since(since).as_secs()).unwrap_or(u32::MAX);
                 Deadline { at, seconds }
             }),

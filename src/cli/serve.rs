@@ -4,13 +4,19 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{ConfigArgs, Result, admin, log};
 use crate::daemon::{self, Reloads, Simulation};
+
+/// How long a thread that nobody needs is kept. Those of a burst are given work in turn, so with tokio's ten seconds the
+/// looks at everything would keep them all, a hundred kilobytes each.
+const UNUSED: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
 pub(super) struct ServeArgs {
@@ -43,7 +49,7 @@ pub(super) fn serve(args: ServeArgs) -> Result<ExitCode> {
     };
     let config = read()?;
     admin::act_as_owner(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(UNUSED).build()?;
     let spans = {
         let _on = runtime.enter();
         log::begin(&config.observe)?

@@ -123,7 +123,7 @@ fn container(before: Option<&Container>, after: &Container, now: Timestamp) -> V
         counted.push(Counted::Stage(Stage::Address, between(started, now)));
     }
     if is.phase == Phase::Failed && was.is_none_or(|was| was.phase != Phase::Failed) {
-        counted.push(Counted::Failure(is.reason.clone()));
+        counted.push(Counted::Failure(is.reason.to_string()));
     }
     counted
 }

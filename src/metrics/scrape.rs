@@ -169,7 +169,7 @@ impl Exposition {
 }
 
 fn of(pool: &ContainerPool) -> OfPool {
-    OfPool { namespace: pool.metadata.namespace.clone(), pool: pool.metadata.name.clone() }
+    OfPool { namespace: pool.metadata.namespace.to_string(), pool: pool.metadata.name.clone() }
 }
 
 fn rows_of<L>(rows: impl IntoIterator<Item = (L, u64)>) -> Family<L, Gauge>

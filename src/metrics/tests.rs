@@ -22,13 +22,13 @@ fn seconds(count: u64) -> Duration {
 
 fn container(made: i64, phase: Phase) -> Container {
     let metadata = ObjectMeta::new(DEFAULT_NAMESPACE, "machine", Uuid::from_u128(1), at(made));
-    let machine = Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: "".into() };
+    let machine = Machine { mac: "02:00:00:00:00:01".parse().unwrap(), port: 10_000, image_sha256: "".into() };
     let template = Template::of(Image::Iso("/i.iso".into()));
     let spec = ContainerSpec {
         pool: Some("a".into()),
-        claim: None,
+        claim: None.into(),
         template: template.into(),
-        scheduling_gates: vec![],
+        scheduling_gates: vec![].into(),
         machine,
     };
     Container { metadata, spec, status: ContainerStatus { phase, ..ContainerStatus::default() } }
@@ -42,7 +42,7 @@ fn claim(made: i64, phase: ClaimPhase) -> ContainerClaim {
 
 fn kv<T: Object + Serialize>(object: &T) -> Kv {
     let value = serde_json::to_vec(object).unwrap().into();
-    Kv { key: records::key(&object.object_ref()), value, create_rev: 2, mod_rev: 3 }
+    Kv { key: records::key(&object.object_ref()).into(), value, create_rev: 2, mod_rev: 3 }
 }
 
 fn changed<T: Object + Serialize>(before: Option<&T>, after: Option<&T>) -> Change {

@@ -71,6 +71,12 @@ impl<T: fmt::Debug> fmt::Debug for Common<T> {
     }
 }
 
+impl<T: fmt::Display> fmt::Display for Common<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl<T: Serialize> Serialize for Common<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         T::serialize(self, serializer)

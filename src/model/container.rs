@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Common, Condition, Kind, Object, ObjectMeta, Template, is_zero};
+use super::{Common, Condition, Kind, Mac, Object, ObjectMeta, Rare, Template, is_zero};
 
 /// One machine, from its wish to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,18 +48,18 @@ pub struct ContainerSpec {
     /// The pool it counts against, in its own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
-    pub pool: Option<String>,
+    pub pool: Option<Common<String>>,
     /// The claim it is for, in its own namespace: from birth on a cold start, from binding for a pool member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
-    pub claim: Option<String>,
+    pub claim: Rare<Option<String>>,
     /// What it is made from.
     pub template: Common<Template>,
     /// Who still has to look at it before its domain is started. As with the pods of Kubernetes, they are put in
     /// when it is made, only ever taken away, and until the last one is gone the template may change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
-    pub scheduling_gates: Vec<String>,
+    pub scheduling_gates: Rare<Vec<String>>,
     /// What is its own.
     #[schemars(skip)]
     pub machine: Machine,
@@ -70,7 +70,7 @@ pub struct ContainerSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Machine {
     /// Address of its network card.
-    pub mac: String,
+    pub mac: Mac,
     /// Port of the host that leads to its SSH server.
     pub port: u16,
     /// SHA-256 of its image when the record was made, in hex.
@@ -109,10 +109,10 @@ pub struct ContainerStatus {
     pub phase: Phase,
     /// Why it is there, one CamelCase word.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
+    pub reason: Rare<String>,
     /// Why it is there, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
+    pub message: Rare<String>,
     /// Its address, where the network gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
@@ -124,22 +124,22 @@ pub struct ContainerStatus {
     pub ready_at: Option<Timestamp>,
     /// When it was bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bound_at: Option<Timestamp>,
+    pub bound_at: Rare<Option<Timestamp>>,
     /// When it ends, as far as its lifetime says now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Rare<Option<Timestamp>>,
     /// Since when nobody is connected to its port; absent while somebody is, or when nobody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_since: Option<Timestamp>,
+    pub idle_since: Rare<Option<Timestamp>>,
     /// When the login of one without pool was read through the API: that works once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub login_read_at: Option<Timestamp>,
+    pub login_read_at: Rare<Option<Timestamp>>,
     /// Steps in a row that failed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
     /// Not before then is a failed step tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_at: Option<Timestamp>,
+    pub retry_at: Rare<Option<Timestamp>>,
     /// `Started`, `Personalised`, `Published`, `Authorized`, `Ready`, `Seen`, `Paused`, `Expiring`, `Released`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

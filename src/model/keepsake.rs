@@ -77,11 +77,11 @@ impl Keepsake {
     pub fn read(text: &str, mark: &Mark) -> Result<Keepsake, KeepsakeError> {
         let keepsake: Keepsake = serde_json::from_str(text).map_err(KeepsakeError::Unreadable)?;
         let (c, meta) = (&keepsake.container, &keepsake.container.metadata);
-        if (&meta.namespace, &meta.name, meta.uid) != (&mark.namespace, &mark.name, mark.uid) {
-            let (namespace, name) = (meta.namespace.clone(), meta.name.clone());
+        if (&*meta.namespace, &meta.name, meta.uid) != (&mark.namespace, &mark.name, mark.uid) {
+            let (namespace, name) = (meta.namespace.to_string(), meta.name.clone());
             return Err(KeepsakeError::Another { namespace, name, uid: meta.uid });
         }
-        match (&keepsake.claim, &c.spec.claim, c.status.phase) {
+        match (&keepsake.claim, &*c.spec.claim, c.status.phase) {
             (None, None, Phase::Ready) if c.spec.pool.is_none() => Ok(keepsake),
             (Some(claim), Some(named), Phase::Bound)
                 if claim.metadata.name == *named
@@ -105,8 +105,8 @@ fn container(c: &Container) -> Container {
         address: status.address,
         started_at: status.started_at,
         ready_at: status.ready_at,
-        bound_at: status.bound_at,
-        login_read_at: status.login_read_at,
+        bound_at: status.bound_at.clone(),
+        login_read_at: status.login_read_at.clone(),
         conditions: conditions.cloned().collect(),
         ..ContainerStatus::default()
     };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Common;
+use super::{Common, Rare};
 
 /// Group and version of every kind here.
 pub const API_VERSION: &str = "anweddol.io/v1alpha1";
@@ -112,7 +112,7 @@ pub struct ObjectMeta {
     /// Unique in its namespace for its kind.
     pub name: String,
     /// The namespace.
-    pub namespace: String,
+    pub namespace: Common<String>,
     /// Unique for all time. A container's is also its domain's UUID.
     pub uid: Uuid,
     /// Counts changes of the spec.
@@ -122,25 +122,25 @@ pub struct ObjectMeta {
     pub creation_timestamp: Timestamp,
     /// Set once when its end is wished for; it never goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deletion_timestamp: Option<Timestamp>,
+    pub deletion_timestamp: Rare<Option<Timestamp>>,
     /// For selectors.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: Common<BTreeMap<String, String>>,
     /// For everything else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Rare<BTreeMap<String, String>>,
     /// What its name began with when the daemon chose the rest of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generate_name: Option<String>,
+    pub generate_name: Rare<Option<String>>,
     /// Who still has to do something before its record may go. What the operator itself has to do is no part of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub finalizers: Vec<String>,
+    pub finalizers: Rare<Vec<String>>,
     /// Whom it goes with ([`crate::plan::owners`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owner_references: Common<Vec<OwnerReference>>,
     /// Who wrote which of its fields ([`crate::manifest::fields`]). What only the daemon writes is in none of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub managed_fields: Vec<ManagedFields>,
+    pub managed_fields: Rare<Vec<ManagedFields>>,
 }
 
 /// Whom an object goes with: when the last of its owners is gone, it goes too.
@@ -208,20 +208,20 @@ impl ObjectMeta {
             uid,
             generation: 1,
             creation_timestamp: now,
-            deletion_timestamp: None,
+            deletion_timestamp: Rare::nothing(),
             labels: Common::default(),
-            annotations: BTreeMap::new(),
-            generate_name: None,
-            finalizers: Vec::new(),
+            annotations: Rare::nothing(),
+            generate_name: Rare::nothing(),
+            finalizers: Rare::nothing(),
             owner_references: Common::default(),
-            managed_fields: Vec::new(),
+            managed_fields: Rare::nothing(),
         }
     }
 
     /// Wishes for its end, once: a wish that is there already stays as it is.
     pub fn end(&mut self, now: Timestamp) {
         if self.deletion_timestamp.is_none() {
-            self.deletion_timestamp = Some(now);
+            self.deletion_timestamp = Some(now).into();
             self.generation += 1;
         }
     }
@@ -244,7 +244,7 @@ pub trait Object: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync
     /// Its name among all objects.
     fn object_ref(&self) -> ObjectRef {
         let meta = self.meta();
-        ObjectRef { kind: Self::KIND, namespace: meta.namespace.clone(), name: meta.name.clone() }
+        ObjectRef { kind: Self::KIND, namespace: meta.namespace.to_string(), name: meta.name.clone() }
     }
 }
 

@@ -10,9 +10,11 @@ mod condition;
 mod container;
 mod event;
 mod keepsake;
+mod mac;
 mod meta;
 mod observed;
 mod pool;
+mod rare;
 mod subnet;
 mod template;
 pub(crate) mod text;
@@ -30,12 +32,14 @@ pub use event::{Client, Event, EventKind, Wake};
 #[cfg(test)]
 pub(crate) use keepsake::tests::keepsake as keepsake_for_tests;
 pub use keepsake::{Keepsake, KeepsakeError, MAX_KEEPSAKE};
+pub use mac::{Mac, ParseMacError};
 pub use meta::{
     API_VERSION, CONFIGURED, DEFAULT_NAMESPACE, GROUP, Kind, MANAGED_BY, ManagedFields, NameError, Object, ObjectMeta,
     ObjectRef, Operation, OwnerReference, TEMPLATE_HASH, VERSION, valid_name,
 };
 pub use observed::{DomainSeen, DomainState, Mark, Observed, Pause, Seen};
 pub use pool::{ContainerPool, PoolSpec, PoolStatus, Refill, RefillWindow, UpdateKind, UpdateStrategy};
+pub use rare::{Nothing, Rare};
 pub use subnet::{ParseSubnetError, Subnet};
 pub use template::{
     DiskFormat, DomainType, Egress, Image, Lifetime, Memory, Network, NetworkSpec, ParseMemoryError, ReadinessProbe,

@@ -87,3 +87,41 @@ fn metadata_of_records_from_before_finalizers_and_owners_is_read_and_written_as_
     let read: ObjectMeta = serde_json::from_str(before).unwrap();
     assert_eq!(serde_json::to_string(&read).unwrap(), before);
 }
+
+#[test]
+fn a_network_cards_address_is_six_bytes() {
+    let mac: Mac = "52:54:00:0A:0b:0c".parse().unwrap();
+    assert_eq!((mac, mac.to_string().as_str()), (Mac([0x52, 0x54, 0, 10, 11, 12]), "52:54:00:0a:0b:0c"));
+    for bad in ["", "52:54:00:0a:0b", "52:54:00:0a:0b:0c:0d", "52:54:00:0a:0b:+c", "52:54:00:0a:0b:c", "x"] {
+        assert!(bad.parse::<Mac>().is_err(), "{bad:?} was taken");
+    }
+    let error =
+        serde_json::from_str::<Machine>(r#"{"mac":"52:54","port":1,"imageSha256":""}"#).unwrap_err().to_string();
+    assert!(error.contains("'52:54' is no MAC address") && error.contains("52:54:00:0a:0b:0c"), "{error}");
+}
+
+/// A container's records but for their templates: with nothing but what each has, and with all that there is.
+const RECORDS: [&str; 2] = [
+    r#"{"metadata":{"name":"a","namespace":"default","uid":"00000000-0000-0000-0000-000000000000","generation":1,"creationTimestamp":"2026-01-01T00:00:00Z"},"spec":{"template":TEMPLATE,"machine":{"mac":"02:00:00:00:00:01","port":1,"imageSha256":""}},"status":{"phase":"Pending"}}"#,
+    r#"{"metadata":{"name":"a","namespace":"default","uid":"00000000-0000-0000-0000-000000000000","generation":2,"creationTimestamp":"2026-01-01T00:00:00Z","deletionTimestamp":"2026-01-01T00:00:09.000000001Z","labels":{"l":"x"},"annotations":{"a":"x"},"generateName":"a-","finalizers":["a.b/c"],"ownerReferences":[{"apiVersion":"v1","kind":"K","name":"o","uid":"u"}],"managedFields":[{"manager":"me","operation":"Apply","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"f:spec":{}}}]},"spec":{"pool":"p","claim":"c","template":TEMPLATE,"schedulingGates":["g"],"machine":{"mac":"02:ff:0a:00:00:01","port":1,"imageSha256":"00"}},"status":{"phase":"Bound","reason":"R","message":"m","address":"10.0.0.2","startedAt":"2026-01-01T00:00:01Z","readyAt":"2026-01-01T00:00:02Z","boundAt":"2026-01-01T00:00:03Z","expiresAt":"9999-01-01T00:00:00Z","idleSince":"2026-01-01T00:00:04Z","loginReadAt":"2026-01-01T00:00:05Z","failures":1,"retryAt":"2026-01-01T00:00:06Z","conditions":[{"type":"Ready","status":"True","reason":"R","lastTransitionTime":"2026-01-01T00:00:02Z"}]}}"#,
+];
+
+#[test]
+fn containers_are_read_and_written_as_they_always_were() {
+    let template = serde_json::to_string(&Template::of(Image::Iso("/i".into()))).unwrap();
+    for record in RECORDS.map(|record| record.replace("TEMPLATE", &template)) {
+        let read: Container = serde_json::from_str(&record).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), record);
+    }
+}
+
+#[test]
+fn nothing_takes_a_pointer_and_is_nothing_however_it_came_about() {
+    let mut rare: Rare<Vec<String>> = Rare::nothing();
+    assert_eq!((size_of_val(&rare), rare.len()), (size_of::<usize>(), 0));
+    rare.push("a".into());
+    assert_eq!(*rare, ["a"]);
+    rare.clear();
+    assert_eq!(rare, Rare::nothing());
+    assert_eq!(crate::allocations::allocated(|| drop(Rare::from(Vec::<String>::new()))), 0);
+}

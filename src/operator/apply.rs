@@ -46,7 +46,7 @@ impl Operator {
         let template = &c.spec.template;
         DomainSpec {
             mark: self.mark(c),
-            mac: c.spec.machine.mac.clone(),
+            mac: c.spec.machine.mac.to_string(),
             image: template.image.clone(),
             memory: template.memory,
             vcpus: template.vcpus,
@@ -96,7 +96,7 @@ impl Operator {
     fn remember(&self, c: &Container) -> Outcome {
         let (namespace, name) = (&c.metadata.namespace, &c.metadata.name);
         let records = || -> Result<_, RecordError> {
-            let claim = match &c.spec.claim {
+            let claim = match &*c.spec.claim {
                 Some(claim) => records::get::<ContainerClaim>(&*self.store, namespace, claim)?,
                 None => None,
             };
@@ -113,7 +113,7 @@ impl Operator {
     }
 
     fn key(&self, c: &Container) -> Result<Option<String>, RecordError> {
-        let Some(claim) = &c.spec.claim else { return Ok(None) };
+        let Some(claim) = &*c.spec.claim else { return Ok(None) };
         let claim = records::get::<ContainerClaim>(&*self.store, &c.metadata.namespace, claim)?;
         Ok(claim.and_then(|claim| claim.object.spec.ssh_public_key))
     }

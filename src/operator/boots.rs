@@ -159,7 +159,7 @@ mod tests {
 
     fn container(number: u32, claimed: bool, phase: Phase) -> Container {
         let mut c = member(number);
-        (c.spec.claim, c.status.phase) = (claimed.then(|| "claim".into()), phase);
+        (c.spec.claim, c.status.phase) = (claimed.then(|| "claim".to_owned()).into(), phase);
         c
     }
 
@@ -203,7 +203,7 @@ mod tests {
     fn one_that_is_not_to_be_started_keeps_nobody_from_it() {
         let (boots, all) = line(1, 2);
         let mut deleted = all[0].clone();
-        deleted.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH);
+        deleted.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH).into();
         let mut gated = all[0].clone();
         gated.spec.scheduling_gates.push("one".into());
         for over in [deleted, gated] {

@@ -126,7 +126,7 @@ impl Inventory {
             // Any other key is of a newer version, say: nothing that this one made.
             if let ["credentials", namespace, name] = parts(&key)[..] {
                 let whose = Whose::Container(namespace.into(), name.into());
-                recorded.credentials.push(Trace::new(TraceKind::Credentials, &key, whose));
+                recorded.credentials.push(Trace::new(TraceKind::Credentials, &*key, whose));
             }
         }
         for kv in held {

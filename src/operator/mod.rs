@@ -156,7 +156,7 @@ impl Operator {
     fn mark(&self, c: &Container) -> Mark {
         Mark {
             instance: self.instance,
-            namespace: c.metadata.namespace.clone(),
+            namespace: c.metadata.namespace.to_string(),
             name: c.metadata.name.clone(),
             uid: c.uuid(),
         }

@@ -15,7 +15,7 @@ impl Operator {
             (false, _, _) => Seen::Present(None),
             (true, Some(known), _) => Seen::Present(Some(known)),
             (true, None, Phase::Pending | Phase::Booting) if matches!(domain, Seen::Present(_)) => {
-                match self.hypervisor.address(c.uuid(), &c.spec.machine.mac) {
+                match self.hypervisor.address(c.uuid(), &c.spec.machine.mac.to_string()) {
                     Ok(Some(address)) => Seen::Present(Some(address)),
                     Ok(None) => Seen::Absent,
                     Err(error) => Seen::Unknown(error.to_string()),
@@ -44,5 +44,5 @@ impl Operator {
 pub(super) fn forward(c: &Container) -> Forward {
     let Machine { mac, port, .. } = &c.spec.machine;
     let egress = c.spec.template.network.egress;
-    Forward { uuid: c.uuid(), port: *port, address: c.status.address, mac: mac.clone(), egress }
+    Forward { uuid: c.uuid(), port: *port, address: c.status.address, mac: mac.to_string(), egress }
 }

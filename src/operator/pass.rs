@@ -104,7 +104,7 @@ impl Operator {
 
     fn with_claim(&self, container: Versioned<Container>) -> Result<Read, PassError> {
         let ObjectMeta { namespace, name, .. } = &container.object.metadata;
-        let claim = match &container.object.spec.claim {
+        let claim = match &*container.object.spec.claim {
             Some(claim) => records::get::<ContainerClaim>(&*self.store, namespace, claim)?,
             None => None,
         };
@@ -173,8 +173,8 @@ impl Operator {
                 }
                 // Whoever makes the pool just now counts it, or not.
                 None => {
-                    let pool =
-                        ObjectRef { kind: Kind::ContainerPool, namespace: namespace.clone(), name: pool.clone() };
+                    let (namespace, name) = (namespace.to_string(), pool.to_string());
+                    let pool = ObjectRef { kind: Kind::ContainerPool, namespace, name };
                     txn.absent(&records::key(&pool)).put(UNCOUNTED, &c.uuid())
                 }
             };

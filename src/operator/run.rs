@@ -316,7 +316,7 @@ impl Record {
         let (machine, pool, next) = match self {
             Record::Container(c) => {
                 let next = c.spec.pool.as_ref().and_then(|pool| waiting.first(&object.namespace, pool));
-                (None, c.spec.pool.map(|pool| of(Kind::ContainerPool, pool)), next)
+                (None, c.spec.pool.map(|pool| of(Kind::ContainerPool, pool.into_inner())), next)
             }
             Record::Claim(claim) => {
                 let next = waiting.note(object, (!gone).then_some(&claim));

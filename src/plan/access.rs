@@ -69,7 +69,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        ClaimSpec, ClaimStatus, ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, Origin, Quotas, Template,
+        ClaimSpec, ClaimStatus, ContainerSpec, ContainerStatus, Image, Mac, Machine, ObjectMeta, Origin, Quotas,
+        Template,
     };
 
     fn at(second: i64) -> Timestamp {
@@ -118,10 +119,10 @@ mod tests {
             metadata: ObjectMeta::new(namespace, "m", Uuid::nil(), at(0)),
             spec: ContainerSpec {
                 pool: None,
-                claim: Some(claim.into()),
+                claim: Some(claim.to_owned()).into(),
                 template: Template::of(Image::Iso("/i.iso".into())).into(),
-                scheduling_gates: vec![],
-                machine: Machine { mac: String::new(), port: 1, image_sha256: "".into() },
+                scheduling_gates: vec![].into(),
+                machine: Machine { mac: Mac::default(), port: 1, image_sha256: "".into() },
             },
             status: ContainerStatus::default(),
         }

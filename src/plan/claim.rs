@@ -337,7 +337,7 @@ mod tests {
                         assert_eq!(next(100 + kept), Next::Remove);
                     }
                 }
-                claim.metadata.deletion_timestamp = Some(at(101));
+                claim.metadata.deletion_timestamp = Some(at(101)).into();
                 assert_eq!(decide(&claim, Queue::First, at(102)).next, Next::Withdraw);
             }
         }
@@ -352,7 +352,7 @@ mod tests {
         wire.status = bound(&wire.status, "machine", None, at(1));
         assert_eq!(doubted(&wire, earlier, at(5)), None, "its answer is on its way");
         let mut deleted = wire.clone();
-        deleted.metadata.deletion_timestamp = Some(at(4));
+        deleted.metadata.deletion_timestamp = Some(at(4)).into();
         assert_eq!((doubted(&deleted, this, at(5)), delivered(&claim(Origin::Object), at(5))), (None, None));
         for origin in [Origin::Object, Origin::Embedder] {
             let mut other = claim(origin);

@@ -37,11 +37,11 @@ pub struct Asking<'a> {
 
 /// Where a container of a pool stands in the row of its places: the least is taken first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Turn {
+pub struct Turn<'a> {
     standing: Standing,
     /// Since when it stands there.
     since: Option<Timestamp>,
-    name: String,
+    name: &'a str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,9 +54,9 @@ enum Standing {
 }
 
 /// A container's turn, whatever its pool is like.
-pub fn turn(c: &Container) -> Turn {
+pub fn turn(c: &Container) -> Turn<'_> {
     let (standing, since) = standing(c);
-    Turn { standing, since, name: c.metadata.name.clone() }
+    Turn { standing, since, name: &c.metadata.name }
 }
 
 fn standing(c: &Container) -> (Standing, Option<Timestamp>) {
@@ -141,7 +141,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, PoolSpec, PoolStatus, Template};
+    use crate::model::{
+        ContainerSpec, ContainerStatus, Image, Mac, Machine, ObjectMeta, PoolSpec, PoolStatus, Template,
+    };
 
     fn pool(containers: u32) -> ContainerPool {
         let template = Template::of(Image::Iso("/image.iso".into()));
@@ -153,15 +155,15 @@ mod tests {
     }
 
     fn member(name: &str, phase: Phase, ready: i64) -> Container {
-        let machine = Machine { mac: String::new(), port: 1, image_sha256: "".into() };
+        let machine = Machine { mac: Mac::default(), port: 1, image_sha256: "".into() };
         let template = Template::of(Image::Iso("/image.iso".into()));
         Container {
             metadata: ObjectMeta::new("default", name, Uuid::nil(), Timestamp::UNIX_EPOCH),
             spec: ContainerSpec {
                 pool: Some("default".into()),
-                claim: None,
+                claim: None.into(),
                 template: template.into(),
-                scheduling_gates: vec![],
+                scheduling_gates: vec![].into(),
                 machine,
             },
             status: ContainerStatus {
@@ -213,9 +215,9 @@ mod tests {
     #[test]
     fn a_member_that_is_claimed_or_going_is_not_given_away() {
         let mut claimed = member("claimed", Phase::Ready, 1);
-        claimed.spec.claim = Some("somebody".into());
+        claimed.spec.claim = Some("somebody".to_owned()).into();
         let mut going = member("going", Phase::Ready, 1);
-        going.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH);
+        going.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH).into();
         assert_eq!(place(&pool(2), &[claimed.clone(), going.clone()]), Placement::Cold);
         assert_eq!(place(&pool(3), &[claimed, going]), Placement::Full);
     }
@@ -223,7 +225,7 @@ mod tests {
     #[test]
     fn nothing_is_placed_in_a_pool_that_is_deleted() {
         let mut pool = pool(0);
-        pool.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH);
+        pool.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH).into();
         assert_eq!(place(&pool, &[member("ready", Phase::Ready, 1)]), Placement::Full);
     }
 

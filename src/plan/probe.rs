@@ -104,7 +104,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{ContainerSpec, ContainerStatus, Image, Machine, ObjectMeta, Template};
+    use crate::model::{ContainerSpec, ContainerStatus, Image, Mac, Machine, ObjectMeta, Template};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
@@ -116,10 +116,10 @@ mod tests {
             metadata: ObjectMeta::new("default", "c", Uuid::from_u128(low.into()), at(-9)),
             spec: ContainerSpec {
                 pool: Some("default".into()),
-                claim: None,
+                claim: None.into(),
                 template: Template::of(Image::Iso("/i.iso".into())).into(),
-                scheduling_gates: vec![],
-                machine: Machine { mac: String::new(), port: 1, image_sha256: "".into() },
+                scheduling_gates: vec![].into(),
+                machine: Machine { mac: Mac::default(), port: 1, image_sha256: "".into() },
             },
             status: ContainerStatus { phase: Phase::Ready, ready_at: Some(at(0)), ..ContainerStatus::default() },
         }
@@ -178,9 +178,9 @@ mod tests {
             change(&mut c);
             wants(&c)
         };
-        assert!(!but(|c| c.spec.claim = Some("claim".into())));
+        assert!(!but(|c| c.spec.claim = Some("claim".to_owned()).into()));
         assert!(!but(|c| c.spec.pool = None));
         assert!(!but(|c| c.status.phase = Phase::Bound));
-        assert!(!but(|c| c.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH)));
+        assert!(!but(|c| c.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH).into()));
     }
 }

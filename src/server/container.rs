@@ -71,8 +71,8 @@ impl ContainerInstance {
     }
 
     /// The address of its network card.
-    pub fn mac(&self) -> &str {
-        &self.record.spec.machine.mac
+    pub fn mac(&self) -> String {
+        self.record.spec.machine.mac.to_string()
     }
 
     /// The host's port that leads to its SSH server.

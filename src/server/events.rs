@@ -98,8 +98,8 @@ impl Bus {
 }
 
 /// The key of the newest event. Numbers have twenty digits: their order is that of the keys.
-fn newest(store: &dyn Store) -> String {
-    store.list(EVENTS).ok().and_then(|(log, _)| log.into_iter().next_back()).map_or_else(String::new, |kv| kv.key)
+fn newest(store: &dyn Store) -> Arc<str> {
+    store.list(EVENTS).ok().and_then(|(log, _)| log.into_iter().next_back()).map_or_else(Arc::default, |kv| kv.key)
 }
 
 fn committed(kv: &Kv, batch: Option<&Batch>, tell: &impl Fn(Event, Option<Container>)) {
@@ -116,7 +116,7 @@ fn committed(kv: &Kv, batch: Option<&Batch>, tell: &impl Fn(Event, Option<Contai
 /// The last record of what was removed in this commit.
 fn ended(key: &str, batch: &Batch) -> Option<Container> {
     batch.changes.iter().find_map(|change| match change {
-        Change::Delete { prev } if prev.key == key => records::decode(prev).ok().map(|read| read.object),
+        Change::Delete { prev } if *prev.key == *key => records::decode(prev).ok().map(|read| read.object),
         Change::Delete { .. } | Change::Put { .. } => None,
     })
 }

@@ -123,7 +123,7 @@ impl SessionsStore {
                 metadata: ObjectMeta::new(&self.namespace, &format!("session-{}", uid.simple()), uid, now),
                 spec: ClaimSpec {
                     token_sha256: Some(claims::token_sha256(&token)),
-                    ..ClaimSpec::of(read.object.spec.pool.as_deref().unwrap_or_default(), Origin::Embedder)
+                    ..ClaimSpec::of(read.object.spec.pool.as_deref().map_or("", String::as_str), Origin::Embedder)
                 },
                 status: ClaimStatus::default(),
             };

@@ -105,12 +105,12 @@ struct Check {
 }
 
 impl Check {
-    fn find(&mut self, key: impl Into<String>, wrong: impl Into<String>, right: impl Into<String>) {
-        self.findings.push(Finding { key: key.into(), wrong: wrong.into(), right: right.into() });
+    fn find(&mut self, key: impl AsRef<str>, wrong: impl Into<String>, right: impl Into<String>) {
+        self.findings.push(Finding { key: key.as_ref().into(), wrong: wrong.into(), right: right.into() });
     }
 
     fn read(&mut self, mut known: Known, kv: &Kv) -> Known {
-        let key = kv.key.as_str();
+        let key = &*kv.key;
         if let Some(object) = records::parse_key(key) {
             match object.kind {
                 Kind::Container => known.containers.extend(self.object(&object, kv)),
@@ -198,7 +198,7 @@ impl Check {
         if c.status.phase != Phase::Bound || c.metadata.deleting() {
             return;
         }
-        let Some(name) = &c.spec.claim else {
+        let Some(name) = &*c.spec.claim else {
             return self.find(key, "is bound to no claim", "the name of its claim in spec.claim");
         };
         let its =
@@ -271,7 +271,7 @@ impl Check {
     fn pools(&mut self, known: &Known) {
         for pool in &known.pools {
             let (namespace, name) = (&pool.metadata.namespace, &pool.metadata.name);
-            let member = |c: &&Container| c.metadata.namespace == *namespace && c.spec.pool.as_ref() == Some(name);
+            let member = |c: &&Container| c.metadata.namespace == *namespace && c.spec.pool.as_deref() == Some(name);
             let (counted, are) = (pool.status.containers, known.containers.iter().filter(member).count());
             if counted as usize != are {
                 let wrong = format!("counts {counted} containers in status.containers");

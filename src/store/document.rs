@@ -108,7 +108,7 @@ pub enum DocumentError {
 
 /// Writes everything down. `losses` says what could not be read; `exported` is the time.
 pub fn write(contents: &Contents, exported: String, losses: Vec<String>) -> String {
-    let instance = contents.records.iter().find(|kv| kv.key == super::records::INSTANCE);
+    let instance = contents.records.iter().find(|kv| *kv.key == *super::records::INSTANCE);
     let instance = instance.and_then(|kv| serde_json::from_slice(&kv.value).ok());
     let (document, revision) = (NAME.to_owned(), contents.revision);
     let mut text = String::new();
@@ -118,7 +118,7 @@ pub fn write(contents: &Contents, exported: String, losses: Vec<String>) -> Stri
         // Only what comes out as it went in.
         let json = json.filter(|value| value.to_string().as_bytes() == kv.value);
         let base64 = json.is_none().then(|| BASE64.encode(&kv.value));
-        let (key, created, modified) = (kv.key.clone(), kv.create_rev, kv.mod_rev);
+        let (key, created, modified) = (kv.key.to_string(), kv.create_rev, kv.mod_rev);
         line(&mut text, &Record { key, created, modified, json, base64 });
     }
     for (log, last) in &contents.logs {
@@ -181,7 +181,7 @@ fn record(record: Record) -> Result<Kv, String> {
     if key.is_empty() || key.len() > MAX_KEY || value.len() > MAX_VALUE {
         return Err(format!("'{key}' or its value is longer than any in a store, or empty"));
     }
-    Ok(Kv { key, value: value.into(), create_rev, mod_rev })
+    Ok(Kv { key: key.into(), value: value.into(), create_rev, mod_rev })
 }
 
 fn parse<'a, T: Deserialize<'a>>((line, text): (usize, &'a str)) -> Result<T, DocumentError> {
@@ -217,7 +217,7 @@ mod tests {
         let logs = prop::collection::btree_map("[a-z]{1,5}/", any::<u64>(), 0..3);
         (records, logs, 100..1000u64).prop_map(|(records, logs, revision)| {
             let kv = |(key, (value, create_rev, more)): (String, (Vec<u8>, u64, u64))| Kv {
-                key,
+                key: key.into(),
                 value: value.into(),
                 create_rev,
                 mod_rev: create_rev + more,

@@ -12,9 +12,10 @@ mod access_tokens;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 
 use super::records::{self, ACCESS_TOKENS, RecordError, Versioned};
@@ -81,18 +82,18 @@ impl Index {
         namespace: &str,
         pool: &str,
     ) -> Result<impl Iterator<Item = &Shared<Container>> + use<'_>, RecordError> {
-        Ok(self.containers.of_pool(namespace, pool)?.into_iter().flat_map(OrdMap::values))
+        Ok(self.containers.of_pool(namespace, pool)?.into_iter().flatten().map(|InRow(member)| member))
     }
 
     /// Whose turn it is of the claims that wait for a place in a pool.
     pub fn first_waiting(&self, namespace: &str, pool: &str) -> Result<Option<&Shared<ContainerClaim>>, RecordError> {
         let row = self.claims.of_pool(namespace, pool)?;
-        Ok(row.and_then(OrdMap::get_min).map(|(_, first)| first))
+        Ok(row.and_then(OrdSet::get_min).map(|InRow(first)| first))
     }
 
     /// How many claims wait for a place in a pool.
     pub fn waiting(&self, namespace: &str, pool: &str) -> Result<usize, RecordError> {
-        Ok(self.claims.of_pool(namespace, pool)?.map_or(0, OrdMap::len))
+        Ok(self.claims.of_pool(namespace, pool)?.map_or(0, OrdSet::len))
     }
 
     /// A pool, if it is there.
@@ -116,7 +117,7 @@ impl Index {
         self.access_tokens.readable()
     }
 
-    fn set(&mut self, key: &str, kv: Option<&Kv>) {
+    fn set(&mut self, key: &Arc<str>, kv: Option<&Kv>) {
         if key.starts_with(ACCESS_TOKENS) {
             return self.access_tokens.set(key, kv);
         }
@@ -132,10 +133,10 @@ impl Index {
 /// What stands in a row before or in a pool.
 trait Placed: Object {
     /// Its place in the row.
-    type Place: Ord + Clone;
+    type Place<'a>: Ord;
 
     /// Its pool and its place there, if it has one.
-    fn place(&self) -> Option<(&str, Self::Place)>;
+    fn place(&self) -> Option<(&str, Self::Place<'_>)>;
 
     /// Takes no more room than it needs, since it is kept for as long as its record: what it and another one have alike
     /// is kept once (`a_member_takes_less_in_the_index_than_its_record`).
@@ -143,9 +144,9 @@ trait Placed: Object {
 }
 
 impl Placed for Container {
-    type Place = Turn;
+    type Place<'a> = Turn<'a>;
 
-    fn place(&self) -> Option<(&str, Turn)> {
+    fn place(&self) -> Option<(&str, Turn<'_>)> {
         Some((self.spec.pool.as_deref()?, placement::turn(self)))
     }
 
@@ -154,6 +155,9 @@ impl Placed for Container {
         self.status.conditions.shrink_to_fit();
         for other in others {
             share(&mut self.metadata, &other.metadata);
+            if let (Some(pool), Some(theirs)) = (&mut self.spec.pool, &other.spec.pool) {
+                pool.share(theirs);
+            }
             self.spec.template.share(&other.spec.template);
             self.spec.machine.image_sha256.share(&other.spec.machine.image_sha256);
             share_conditions(&mut self.status.conditions, &other.status.conditions);
@@ -162,11 +166,10 @@ impl Placed for Container {
 }
 
 impl Placed for ContainerClaim {
-    type Place = (Timestamp, String);
+    type Place<'a> = (Timestamp, &'a str);
 
-    fn place(&self) -> Option<(&str, Self::Place)> {
-        let (since, name) = claim::turn(self);
-        claim::waits(self).then(|| (self.spec.pool.as_str(), (since, name.to_owned())))
+    fn place(&self) -> Option<(&str, Self::Place<'_>)> {
+        claim::waits(self).then(|| (self.spec.pool.as_str(), claim::turn(self)))
     }
 
     fn shrink(&mut self, others: &[&Self]) {
@@ -180,7 +183,7 @@ impl Placed for ContainerClaim {
 }
 
 impl Placed for ContainerPool {
-    type Place = ();
+    type Place<'a> = ();
 
     fn place(&self) -> Option<(&str, ())> {
         None
@@ -190,6 +193,7 @@ impl Placed for ContainerPool {
 }
 
 fn share(meta: &mut ObjectMeta, other: &ObjectMeta) {
+    meta.namespace.share(&other.namespace);
     meta.labels.share(&other.labels);
     meta.owner_references.share(&other.owner_references);
 }
@@ -203,7 +207,42 @@ fn share_conditions(conditions: &mut [Condition], others: &[Condition]) {
 }
 
 /// The objects of a pool, in the order of their places.
-type Row<T> = OrdMap<<T as Placed>::Place, Shared<T>>;
+type Row<T> = OrdSet<InRow<T>>;
+
+/// An object that has a place in a row. It stands there itself, without a copy of its place: there are as many as objects.
+struct InRow<T>(Shared<T>);
+
+impl<T: Placed> InRow<T> {
+    fn place(&self) -> Option<T::Place<'_>> {
+        self.0.object.place().map(|(_, place)| place)
+    }
+}
+
+impl<T: Placed> Ord for InRow<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl<T: Placed> PartialOrd for InRow<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: Placed> PartialEq for InRow<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T: Placed> Eq for InRow<T> {}
+
+impl<T> Clone for InRow<T> {
+    fn clone(&self) -> Self {
+        InRow(Arc::clone(&self.0))
+    }
+}
 
 /// All objects of a kind.
 #[derive(Clone)]
@@ -247,35 +286,35 @@ impl<T: Placed> Shelf<T> {
         }
     }
 
-    fn set(&mut self, key: &str, object: &ObjectRef, kv: Option<&Kv>) {
+    fn set(&mut self, key: &Arc<str>, object: &ObjectRef, kv: Option<&Kv>) {
         self.unreadable.remove(key);
         let before = self.all.remove(key);
         if let Some(before) = &before {
-            self.leave(&object.namespace, &before.object);
+            self.leave(&object.namespace, before);
         }
         let Some(kv) = kv else { return };
         let Ok(mut read) = records::decode::<T>(kv) else {
-            self.unreadable.insert(key.into(), kv.clone());
+            self.unreadable.insert(Arc::clone(key), kv.clone());
             return;
         };
-        let place = read.object.place().map(|(pool, place)| (format!("{}/{pool}", object.namespace), place));
-        let mut row = place.map(|(pool, place)| (self.pools.entry(pool).or_default(), place));
-        let ends = row.iter().flat_map(|(row, _)| [row.get_min(), row.get_max()]).flatten().map(|(_, other)| other);
+        let pool = read.object.place().map(|(pool, _)| format!("{}/{pool}", object.namespace));
+        let row = pool.map(|pool| self.pools.entry(pool).or_default());
+        let ends = row.iter().flat_map(|row| [row.get_min(), row.get_max()]).flatten().map(|InRow(other)| other);
         let others: Vec<&T> = before.iter().chain(ends).map(|other| &other.object).collect();
         read.object.shrink(&others);
         let read = Arc::new(read);
-        if let Some((row, place)) = &mut row {
-            row.insert(place.clone(), Arc::clone(&read));
+        if let Some(row) = row {
+            row.insert(InRow(Arc::clone(&read)));
         }
-        self.all.insert(key.into(), read);
+        self.all.insert(Arc::clone(key), read);
     }
 
     /// Takes what was there out of its pool.
-    fn leave(&mut self, namespace: &str, before: &T) {
-        let Some((pool, place)) = before.place() else { return };
+    fn leave(&mut self, namespace: &str, before: &Shared<T>) {
+        let Some((pool, _)) = before.object.place() else { return };
         let pool = format!("{namespace}/{pool}");
         let empty = self.pools.get_mut(&pool).is_some_and(|row| {
-            row.remove(&place);
+            row.remove(&InRow(Arc::clone(before)));
             row.is_empty()
         });
         if empty {

@@ -16,6 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::Stream;
 use futures::future::BoxFuture;
@@ -23,6 +24,7 @@ use futures::future::BoxFuture;
 pub mod consistency;
 pub mod document;
 mod engine;
+mod held;
 mod index;
 pub mod records;
 mod sled;
@@ -61,7 +63,7 @@ impl Future for Commit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kv {
     /// Where.
-    pub key: String,
+    pub key: Arc<str>,
     /// What.
     pub value: bytes::Bytes,
     /// The revision that made the key.

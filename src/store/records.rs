@@ -148,8 +148,8 @@ pub fn credentials(store: &dyn Store, namespace: &str, name: &str) -> Result<Opt
 pub fn decode<T: DeserializeOwned>(kv: &Kv) -> Result<Versioned<T>, RecordError> {
     #[cfg(test)]
     DECODED.with(|count| count.set(count.get() + 1));
-    let object =
-        serde_json::from_slice(&kv.value).map_err(|source| RecordError::Unreadable { key: kv.key.clone(), source })?;
+    let object = serde_json::from_slice(&kv.value)
+        .map_err(|source| RecordError::Unreadable { key: kv.key.to_string(), source })?;
     Ok(Versioned { object, rev: kv.mod_rev })
 }
 
@@ -191,7 +191,7 @@ impl Txn {
 
     /// Only if a key still holds what was read.
     pub fn key_unchanged(mut self, read: &Kv) -> Self {
-        self.conds.push(Cond::ModRev(read.key.clone(), read.mod_rev));
+        self.conds.push(Cond::ModRev(read.key.to_string(), read.mod_rev));
         self
     }
 

@@ -129,9 +129,9 @@ impl Records {
     pub(crate) fn of(store: &dyn Store, events_from: usize) -> Records {
         let (keys, revision) = store.list("").unwrap();
         let first = format!("{EVENTS}{:020}", events_from + 1);
-        let known = |kv: &Kv| kv.key.starts_with(EVENTS) && kv.key < first;
+        let known = |kv: &Kv| kv.key.starts_with(EVENTS) && *kv.key < *first;
         let keys = keys.into_iter().filter(|kv| !known(kv));
-        let keys = keys.map(|kv| (kv.key, serde_json::from_slice(&kv.value).unwrap())).collect();
+        let keys = keys.map(|kv| (kv.key.to_string(), serde_json::from_slice(&kv.value).unwrap())).collect();
         Records { revision, keys }
     }
 }

@@ -244,7 +244,7 @@ impl View {
     }
 
     fn members<'a>(&'a self, pool: &'a str) -> impl Iterator<Item = &'a Container> {
-        self.containers.values().filter(move |c| c.spec.pool.as_deref() == Some(pool))
+        self.containers.values().filter(move |c| c.spec.pool.as_ref().is_some_and(|its| *pool == **its))
     }
 
     fn check_pools(&self, faults: &mut Faults) {

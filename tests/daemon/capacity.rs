@@ -20,7 +20,7 @@ fn count(responses: &[anweddol::wire::Response], message: &str) -> usize {
 fn left(store: &Path) -> Vec<String> {
     let store = open(store, Options::default()).unwrap();
     let keys = store.list(records::REGISTRY).unwrap().0.into_iter().map(|kv| kv.key);
-    let left = keys.filter(|key| !key.starts_with("registry/containerpools/")).collect();
+    let left = keys.filter(|key| !key.starts_with("registry/containerpools/")).map(|key| key.to_string()).collect();
     store.close();
     left
 }

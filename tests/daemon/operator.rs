@@ -516,7 +516,7 @@ async fn a_claim_that_waits_is_served_as_soon_as_a_place_is_free_and_then_the_ne
     assert_eq!(phase("second"), ClaimPhase::Pending);
     assert!(matches!(running.api.create(&client()).await, Err(ApiError::Full { .. })), "a client overtook");
     let mut gone = claim("first");
-    gone.object.metadata.deletion_timestamp = Some(Timestamp::now());
+    gone.object.metadata.deletion_timestamp = Some(Timestamp::now()).into();
     running.store.txn(Txn::default().write(&gone.object)).await.unwrap();
     until("the second one's machine", || (phase("second") == ClaimPhase::Bound).then_some(())).await;
 }

@@ -63,7 +63,7 @@ fn write_all<const N: usize>(store: &LocalStore, count: usize, ops: impl Fn(usiz
 /// Keys that a revision changed; deleted ones begin with `-`.
 fn keys(batch: &Batch) -> Vec<String> {
     let key = |change: &Change| match change {
-        Change::Put { kv, .. } => kv.key.clone(),
+        Change::Put { kv, .. } => kv.key.to_string(),
         Change::Delete { prev } => format!("-{}", prev.key),
     };
     batch.changes.iter().map(key).collect()
@@ -197,7 +197,8 @@ fn a_list_is_in_order_and_below_its_prefix(make: Make) {
     for key in ["b/1", "a/2", "a0", "a/1", "a/10", "a", "ä/1", "z"] {
         store.write([put(key, key)]);
     }
-    let keys = |prefix: &str| store.list(prefix).unwrap().0.into_iter().map(|kv| kv.key).collect::<Vec<_>>();
+    let keys =
+        |prefix: &str| store.list(prefix).unwrap().0.into_iter().map(|kv| kv.key.to_string()).collect::<Vec<_>>();
     assert_eq!(keys("a/"), ["a/1", "a/10", "a/2"]);
     assert_eq!(keys("ä"), ["ä/1"]);
     assert_eq!(keys(""), ["a", "a/1", "a/10", "a/2", "a0", "b/1", "z", "ä/1"]);
@@ -404,7 +405,7 @@ fn appends_are_contiguous_under_concurrency(make: Make) {
     for (prefix, count) in [("log/", 400), ("other/", 200)] {
         let (kvs, _) = store.list(prefix).unwrap();
         let keys: Vec<String> = (1..=count).map(|n| number(prefix, n)).collect();
-        assert_eq!(kvs.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>(), keys);
+        assert_eq!(kvs.iter().map(|kv| kv.key.to_string()).collect::<Vec<_>>(), keys);
         assert!(kvs.is_sorted_by_key(|kv| kv.mod_rev), "numbers follow revisions");
     }
 }
@@ -423,7 +424,7 @@ fn appends_never_use_a_number_again(make: Make) {
         Ok(TxnResult::Conflict { .. })
     ));
     store.write([append("log/", "5")]);
-    let keys: Vec<String> = store.list("").unwrap().0.into_iter().map(|kv| kv.key).collect();
+    let keys: Vec<String> = store.list("").unwrap().0.into_iter().map(|kv| kv.key.to_string()).collect();
     assert_eq!(keys, [number("log/", 5), number("log/", 6)], "what is not done uses no number up");
 }
 

@@ -216,7 +216,7 @@ fn a_disk_that_becomes_read_only_ends_writing_and_not_reading() {
     assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
     // It can be saved even so.
     let saved = store::salvage(&disk.store()).unwrap();
-    assert!(saved.contents.records.iter().any(|kv| kv.key == "a"), "{:?}", saved.losses);
+    assert!(saved.contents.records.iter().any(|kv| &*kv.key == "a"), "{:?}", saved.losses);
     disk.unmount();
     disk.mount();
     assert!(open(&disk.store()).get("a").unwrap().0.is_some());

@@ -94,7 +94,7 @@ pub(super) fn verify(dir: &Path, acked: &BTreeMap<usize, u64>) {
     let store = open(dir);
     let (log, revision) = store.list("log/").unwrap();
     let keys: Vec<String> = (1..=log.len() as u64).map(|n| number("log/", n)).collect();
-    assert!(log.iter().map(|kv| &kv.key).eq(&keys), "the log has a gap");
+    assert!(log.iter().map(|kv| &*kv.key).eq(&keys), "the log has a gap");
     assert!(log.iter().map(|kv| kv.mod_rev).eq(2..=revision), "a revision is missing");
 
     let mut counts: BTreeMap<usize, u64> = BTreeMap::new();

@@ -62,7 +62,7 @@ impl Model {
             match (value, prev) {
                 (Some(value), prev) => {
                     let create_rev = prev.as_ref().map_or(rev, |kv| kv.create_rev);
-                    let kv = Kv { key: key.clone(), value: value.into(), create_rev, mod_rev: rev };
+                    let kv = Kv { key: key.as_str().into(), value: value.into(), create_rev, mod_rev: rev };
                     self.records.insert(key, kv.clone());
                     changes.push(Change::Put { kv, prev });
                 }

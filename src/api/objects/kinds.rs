@@ -105,7 +105,8 @@ impl Writable for Container {
         template: &Template,
         _: Timestamp,
     ) -> Result<(Self, Txn), ObjectError> {
-        let object = ObjectRef { kind: Kind::Container, namespace: meta.namespace.clone(), name: meta.name.clone() };
+        let (namespace, name) = (meta.namespace.to_string(), meta.name.clone());
+        let object = ObjectRef { kind: Kind::Container, namespace, name };
         let (births, store) = (objects.births.clone(), objects.store.clone());
         let template = template.clone();
         // The image may have to be hashed first: that takes as long as reading it.

@@ -260,7 +260,7 @@ async fn a_container_of_its_own_has_its_name_its_port_and_its_login() {
     manifest.labels.insert("a".into(), "b".into());
     bench.apply(&manifest).await.unwrap();
     let container: Container = bench.read("box");
-    assert_eq!((container.spec.pool, container.spec.claim, container.spec.template.vcpus), (None, None, 3));
+    assert_eq!((&container.spec.pool, &*container.spec.claim, container.spec.template.vcpus), (&None, &None, 3));
     assert_eq!(container.metadata.labels["a"], "b");
     assert!(records::credentials(&*bench.store, DEFAULT_NAMESPACE, "box").unwrap().is_some());
     let holder = bench.store.get(&records::port_key(container.spec.machine.port)).unwrap().0.unwrap();

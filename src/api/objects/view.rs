@@ -36,10 +36,10 @@ impl Shown for Container {
         let machine = &self.spec.machine;
         json(&ContainerReport {
             status: self.status.clone(),
-            pool: self.spec.pool.clone(),
-            claim: self.spec.claim.clone(),
+            pool: self.spec.pool.as_ref().map(ToString::to_string),
+            claim: (*self.spec.claim).clone(),
             port: machine.port,
-            mac: machine.mac.clone(),
+            mac: machine.mac.to_string(),
             image_sha256: machine.image_sha256.to_string(),
         })
     }

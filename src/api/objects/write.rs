@@ -82,7 +82,7 @@ impl Objects {
             let read = records::get::<T>(&*self.store, &object.namespace, &object.name)?;
             there(request, read.is_some())?;
             let (live, rev) = (read.as_ref().map(view::view), read.as_ref().map_or(0, |read| read.rev));
-            let owners = read.as_ref().map(|read| read.object.meta().managed_fields.clone()).unwrap_or_default();
+            let owners = read.as_ref().map(|read| read.object.meta().managed_fields.to_vec()).unwrap_or_default();
             let draft = draft::draft(request, live.as_ref(), rev, owners, &by)?;
             let warnings = draft.warnings.clone();
             let (outcome, written, txn) = match read {
@@ -126,8 +126,8 @@ impl Objects {
         let manifest = self.manifest::<T>(object, &draft.document)?;
         let owners = owned(request, draft, None, &manifest.to_json(), by)?;
         let mut meta = described(&manifest, None, terms, by.now);
-        meta.managed_fields = owners;
-        meta.generate_name = request.body["metadata"]["generateName"].as_str().map(str::to_owned);
+        meta.managed_fields = owners.into();
+        meta.generate_name = request.body["metadata"]["generateName"].as_str().map(str::to_owned).into();
         let Some(spec) = T::wished(&manifest.spec) else { return Err(bad(request, "it is of another kind")) };
         let (made, txn) = T::make(self, meta, spec, by.now).await?;
         let txn = txn.tell(&[told(EventKind::AppliedObject, object, by.now, "created", terms)]);
@@ -164,7 +164,7 @@ impl Objects {
         }
         let mut meta = described(&manifest, Some(read.object.meta()), terms, by.now);
         read.object.keep(&mut meta);
-        meta.managed_fields = owned(request, draft, live, &manifest.to_json(), by)?;
+        meta.managed_fields = owned(request, draft, live, &manifest.to_json(), by)?.into();
         if request.subresource.is_none()
             && let Verb::Apply { .. } = request.verb
             && fields::keeps_last_applied(by, &meta.annotations)
@@ -256,7 +256,7 @@ fn described(manifest: &Manifest, before: Option<&ObjectMeta>, terms: &Terms, no
         map.retain(|key, _| key.starts_with(RESERVED));
         map.extend(described.clone());
     }
-    meta.finalizers = manifest.finalizers.clone();
+    meta.finalizers = manifest.finalizers.clone().into();
     meta.owner_references = manifest.owner_references.clone().into();
     if let Some(keeper) = &terms.keeper {
         meta.annotations.insert(MANAGED_BY.into(), keeper.clone());
@@ -307,7 +307,7 @@ fn with_conditions<T: Writable>(
         conditions.push(condition);
     }
     let after = json!({ "status": { "conditions": manifest::json(conditions) } });
-    changed.meta_mut().managed_fields = owned(request, draft, live, &after, by)?;
+    changed.meta_mut().managed_fields = owned(request, draft, live, &after, by)?.into();
     Ok(changed)
 }
 

@@ -25,10 +25,10 @@ pub(in crate::api) fn shown(kind: PlainKind, mut object: Value, rev: u64) -> Val
 /// A record as it is shown.
 pub(super) fn view(sealer: &Sealer, kind: PlainKind, kv: &Kv) -> Result<Value, RecordError> {
     let opened = sealer.open_record(&kv.key, &kv.value);
-    let opened = opened.map_err(|error| RecordError::Unopened { key: kv.key.clone(), source: error.into() })?;
+    let opened = opened.map_err(|error| RecordError::Unopened { key: kv.key.to_string(), source: error.into() })?;
     let object = match opened {
         Some(text) => {
-            let unreadable = |source| RecordError::Unreadable { key: kv.key.clone(), source };
+            let unreadable = |source| RecordError::Unreadable { key: kv.key.to_string(), source };
             serde_json::from_slice(&text).map_err(unreadable)?
         }
         None => records::decode(kv)?.object,
@@ -63,7 +63,7 @@ pub(super) async fn seal_all(store: &dyn Store, sealer: &Sealer) -> Result<usize
             Ok(TxnResult::Conflict { .. }) => {}
             // So large that sealed it is too large.
             Err(StoreError::Invalid { reason }) => {
-                tracing::warn!(key = kv.key, reason, "a secret stays as it was written");
+                tracing::warn!(key = &*kv.key, reason, "a secret stays as it was written");
             }
             Err(error) => return Err(error),
         }

@@ -22,22 +22,22 @@ fn mark() -> Mark {
 /// A machine in use: a client's, or one without pool.
 fn records(claimed: bool, words: BTreeMap<String, String>) -> (Container, Option<ContainerClaim>) {
     let mut metadata = ObjectMeta::new("default", &mark().name, mark().uid, at(0));
-    metadata.annotations = words;
+    metadata.annotations = words.into();
     let name = || "wire-1".to_owned();
     let mut c = Container {
         metadata,
         spec: ContainerSpec {
             pool: claimed.then(|| "default".into()),
-            claim: claimed.then(name),
+            claim: claimed.then(name).into(),
             template: Template::of(Image::Iso("/image.iso".into())).into(),
-            scheduling_gates: vec![],
-            machine: Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: "ab".into() },
+            scheduling_gates: vec![].into(),
+            machine: Machine { mac: "02:00:00:00:00:01".parse().unwrap(), port: 10_000, image_sha256: "ab".into() },
         },
         status: ContainerStatus {
             phase: if claimed { Phase::Bound } else { Phase::Ready },
             started_at: Some(at(1)),
             ready_at: Some(at(2)),
-            bound_at: claimed.then(|| at(3)),
+            bound_at: claimed.then(|| at(3)).into(),
             ..ContainerStatus::default()
         },
     };
@@ -63,7 +63,7 @@ fn records(claimed: bool, words: BTreeMap<String, String>) -> (Container, Option
 pub(crate) fn keepsake(uid: Uuid, claim_name: Option<&str>, port: u16) -> Keepsake {
     let (mut c, mut claim) = records(claim_name.is_some(), BTreeMap::new());
     (c.metadata.uid, c.metadata.name, c.spec.machine.port) = (uid, uid.to_string(), port);
-    c.spec.claim = claim_name.map(str::to_owned);
+    c.spec.claim = claim_name.map(str::to_owned).into();
     if let (Some(claim), Some(name)) = (&mut claim, claim_name) {
         (claim.metadata.name, claim.status.container) = (name.into(), Some(uid.to_string()));
     }
@@ -101,9 +101,9 @@ fn its_name_changes_with_what_somebody_changes_and_with_nothing_else() {
     let (mut c, claim) = records(true, BTreeMap::new());
     let mut claim = claim.unwrap();
     let before = Keepsake::digest(&c, Some(&claim));
-    c.status.idle_since = Some(at(9));
-    c.status.expires_at = Some(at(63));
-    (c.status.failures, c.status.retry_at, c.status.message) = (3, Some(at(9)), "no".into());
+    c.status.idle_since = Some(at(9)).into();
+    c.status.expires_at = Some(at(63)).into();
+    (c.status.failures, c.status.retry_at, c.status.message) = (3, Some(at(9)).into(), "no".into());
     claim.status.expires_at = Some(at(63));
     set_condition(&mut c.status.conditions, "Expiring", true, "Expired", "", at(9));
     assert_eq!(Keepsake::digest(&c, Some(&claim)), before);

@@ -41,7 +41,7 @@ const PANIC_DELAY: Duration = Duration::from_secs(1);
 /// The longest that becomes.
 const PANIC_DELAY_MAX: Duration = Duration::from_secs(300);
 /// Keys that come at once, of many that are added over some time.
-const TOGETHER: usize = 32;
+const TOGETHER: usize = 8;
 /// "Never", for delays that no clock can hold.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 

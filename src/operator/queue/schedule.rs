@@ -1,5 +1,7 @@
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -8,9 +10,9 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct Schedule<K> {
     /// Keys that wait and are not in flight, by time; of two for the same time the one that was added first.
-    order: BTreeMap<Turn, Arc<K>>,
-    /// Their place in the order.
-    waiting: HashMap<Arc<K>, Turn>,
+    order: BTreeSet<ByTurn<K>>,
+    /// The same, by themselves.
+    waiting: HashSet<ByKey<K>>,
     /// Keys in flight, and for when they were added meanwhile.
     in_flight: HashMap<K, Option<Instant>>,
     turns: u64,
@@ -18,9 +20,22 @@ pub(super) struct Schedule<K> {
 
 type Turn = (Instant, u64);
 
+/// A key that waits. Every object's does, most of the time: so it is kept once, and is found by either part.
+#[derive(Clone, Debug)]
+struct Waiting<K> {
+    key: K,
+    turn: Turn,
+}
+
+#[derive(Debug)]
+struct ByTurn<K>(Arc<Waiting<K>>);
+
+#[derive(Debug)]
+struct ByKey<K>(Arc<Waiting<K>>);
+
 impl<K: Hash + Eq + Clone> Schedule<K> {
     pub(super) fn new() -> Self {
-        Schedule { order: BTreeMap::new(), waiting: HashMap::new(), in_flight: HashMap::new(), turns: 0 }
+        Schedule { order: BTreeSet::new(), waiting: HashSet::new(), in_flight: HashMap::new(), turns: 0 }
     }
 
     /// A pass no later than `at`, but not beside one in flight.
@@ -30,30 +45,31 @@ impl<K: Hash + Eq + Clone> Schedule<K> {
             return;
         }
         match self.waiting.get(&key) {
-            Some((earlier, _)) if *earlier <= at => return,
-            Some(later) => drop(self.order.remove(later)),
+            Some(ByKey(earlier)) if earlier.turn.0 <= at => return,
+            Some(ByKey(later)) => drop(self.order.remove(&later.turn)),
             None => {}
         }
-        let turn = (at, self.turns);
+        let waiting = Arc::new(Waiting { key, turn: (at, self.turns) });
         self.turns += 1;
-        let key = Arc::new(key);
-        self.order.insert(turn, Arc::clone(&key));
-        self.waiting.insert(key, turn);
+        self.order.insert(ByTurn(Arc::clone(&waiting)));
+        self.waiting.replace(ByKey(waiting));
     }
 
     /// The key whose turn it is, from now on in flight.
     pub(super) fn start(&mut self, now: Instant) -> Option<K> {
-        let first = self.order.first_entry().filter(|first| first.key().0 <= now)?;
-        let key = first.remove();
-        self.waiting.remove(&key);
-        let key = Arc::unwrap_or_clone(key);
+        if self.next_due()? > now {
+            return None;
+        }
+        let ByTurn(first) = self.order.pop_first()?;
+        self.waiting.remove(&first.key);
+        let key = Arc::unwrap_or_clone(first).key;
         self.in_flight.insert(key.clone(), None);
         Some(key)
     }
 
     /// When there is somebody to start.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.order.first_key_value().map(|((at, _), _)| *at)
+        self.order.first().map(|ByTurn(first)| first.turn.0)
     }
 
     /// Keys that wait and are due, that wait for later, and in flight.
@@ -74,3 +90,49 @@ impl<K: Hash + Eq + Clone> Schedule<K> {
 fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     a.into_iter().chain(b).min()
 }
+
+impl<K> Borrow<Turn> for ByTurn<K> {
+    fn borrow(&self) -> &Turn {
+        &self.0.turn
+    }
+}
+
+impl<K> Ord for ByTurn<K> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.turn.cmp(&other.0.turn)
+    }
+}
+
+impl<K> PartialOrd for ByTurn<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K> PartialEq for ByTurn<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.turn == other.0.turn
+    }
+}
+
+impl<K> Eq for ByTurn<K> {}
+
+impl<K> Borrow<K> for ByKey<K> {
+    fn borrow(&self) -> &K {
+        &self.0.key
+    }
+}
+
+impl<K: Hash> Hash for ByKey<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl<K: PartialEq> PartialEq for ByKey<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl<K: Eq> Eq for ByKey<K> {}

@@ -3,8 +3,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::*;
+use crate::allocations::held;
+use crate::model::{Kind, ObjectRef};
 
 /// What happened, in order; times in milliseconds since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,4 +284,22 @@ proptest! {
         prop_assert!(in_flight.is_empty());
         prop_assert!(unseen.is_empty(), "nobody saw that {unseen:?} were added");
     }
+}
+
+#[test]
+fn a_key_that_waits_takes_little_more_than_itself() {
+    let keys = 10_000;
+    let add = |schedule: &mut Schedule<ObjectRef>, number: usize, at: Instant| {
+        let name = Uuid::from_u128(number as u128).to_string();
+        schedule.add(ObjectRef { kind: Kind::Container, namespace: "default".into(), name }, at);
+    };
+    let now = Instant::now();
+    let (schedule, held) = held(|| {
+        let mut schedule = Schedule::new();
+        (0..keys).for_each(|number| add(&mut schedule, number, now + ms(number as u64 % 997)));
+        schedule
+    });
+    assert_eq!(schedule.depth(now), [11, keys - 11, 0]);
+    let held = held / keys;
+    assert!(held < 180, "{held} bytes for a key that waits");
 }

@@ -389,7 +389,7 @@ impl Bench {
     fn check_events(&self) {
         let (log, _) = self.store.list(EVENTS).unwrap();
         for (index, kv) in log.iter().enumerate() {
-            assert_eq!(kv.key, format!("{EVENTS}{:020}", index + 1), "the log has a gap");
+            assert_eq!(*kv.key, *format!("{EVENTS}{:020}", index + 1), "the log has a gap");
         }
         let mut told: BTreeMap<String, Vec<EventKind>> = BTreeMap::new();
         let mut bound: BTreeSet<String> = BTreeSet::new();

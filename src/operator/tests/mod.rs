@@ -15,7 +15,9 @@ use bench::Bench;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::model::{Container, ContainerSpec, ContainerStatus, EventKind, Image, Machine, ObjectMeta, Phase, Template};
+use crate::model::{
+    Container, ContainerSpec, ContainerStatus, EventKind, Image, Mac, Machine, ObjectMeta, Phase, Template,
+};
 use crate::plan::claim::DELIVERED;
 
 /// A member of pool 'default' that is not started: its number is its name, its UUID and the second it was made in.
@@ -25,10 +27,10 @@ pub(super) fn container(number: u32) -> Container {
         metadata: ObjectMeta::new("default", &number.to_string(), uuid, since),
         spec: ContainerSpec {
             pool: Some("default".into()),
-            claim: None,
+            claim: None.into(),
             template: Template::of(Image::Iso("/image.iso".into())).into(),
-            scheduling_gates: vec![],
-            machine: Machine { mac: String::new(), port: 1, image_sha256: "".into() },
+            scheduling_gates: vec![].into(),
+            machine: Machine { mac: Mac::default(), port: 1, image_sha256: "".into() },
         },
         status: ContainerStatus::default(),
     }
@@ -229,7 +231,10 @@ fn machines_in_use_outlive_the_store_and_their_claims_still_end_them() {
         assert_eq!(after.len(), 2, "what waited was ended");
         for c in &after {
             let same = before.iter().find(|old| old.uuid() == c.uuid()).unwrap();
-            assert_eq!((&c.spec, c.status.bound_at, c.status.phase), (&same.spec, same.status.bound_at, Phase::Bound));
+            assert_eq!(
+                (&c.spec, &c.status.bound_at, c.status.phase),
+                (&same.spec, &same.status.bound_at, Phase::Bound)
+            );
         }
         assert_eq!((bench.world.forwards().len(), bench.pool().status.containers), (2, 2));
         bench.check_remembered();

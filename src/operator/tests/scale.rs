@@ -17,12 +17,12 @@ fn member(bench: &Bench, number: u32) -> Container {
     let uuid = Uuid::from_u128(number.into());
     let mut metadata = ObjectMeta::new(NS, &uuid.to_string(), uuid, bench.pool().metadata.creation_timestamp);
     metadata.labels.insert(TEMPLATE_HASH.into(), "0123456789".into());
-    let machine = Machine { mac: String::new(), port: 1, image_sha256: "".into() };
+    let machine = Machine { mac: Mac::default(), port: 1, image_sha256: "".into() };
     let spec = ContainerSpec {
         pool: Some("default".into()),
-        claim: None,
+        claim: None.into(),
         template: bench.pool().spec.template.into(),
-        scheduling_gates: vec![],
+        scheduling_gates: vec![].into(),
         machine,
     };
     let ready_at = Some(metadata.creation_timestamp);

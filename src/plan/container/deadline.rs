@@ -20,7 +20,7 @@ impl Draft<'_> {
             return None;
         }
         let mut message = format!("the machine {what} within {} s (bootDeadlineSeconds)", deadline.as_secs());
-        let trouble = self.blind().or(self.in_line()).map_or(&self.status.message, |condition| &condition.message);
+        let trouble = self.blind().or(self.in_line()).map_or(&*self.status.message, |condition| &condition.message);
         if !trouble.is_empty() {
             message.push_str(": ");
             message.push_str(trouble);

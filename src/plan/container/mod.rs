@@ -45,7 +45,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{backoff, claim};
 use crate::model::{
     ClaimPhase, ClaimStatus, Client, Container, ContainerClaim, ContainerStatus, DomainState, Event, EventKind, Mark,
-    Object, Observed, Origin, Phase, Seen, condition, set_condition,
+    Object, Observed, Origin, Phase, Rare, Seen, condition, set_condition,
 };
 
 /// Failed steps in a row, on the way up, after which a container is given up.
@@ -199,8 +199,8 @@ impl<'a> Draft<'a> {
         }
         // One that a client was told of, or that ran. The rest nobody ever knew.
         if self.status.started_at.is_some() || self.c.spec.claim.is_some() {
-            let event = self.event(EventKind::DestroyedContainer).message(self.status.message.clone());
-            self.events.push(event.detail("reason", self.status.reason.clone()));
+            let event = self.event(EventKind::DestroyedContainer).message(self.status.message.to_string());
+            self.events.push(event.detail("reason", self.status.reason.to_string()));
         }
         // Somebody wants to see how it ended: its user, or whoever's finalizer it bears.
         let kept = self.standalone() && !self.c.metadata.deleting();
@@ -285,7 +285,7 @@ impl<'a> Draft<'a> {
     }
 
     fn step(&mut self, step: Step) -> Next {
-        backoff::left(self.status.retry_at, self.now).map_or(Next::Step(step), Next::Look)
+        backoff::left(*self.status.retry_at, self.now).map_or(Next::Step(step), Next::Look)
     }
 
     fn fail(&mut self, reason: &str, message: &str, mark: &Mark, seen: &Observed) -> Next {
@@ -309,7 +309,7 @@ impl<'a> Draft<'a> {
         self.status.reason = reason.into();
         self.status.message = message.into();
         self.status.failures = 0;
-        self.status.retry_at = None;
+        self.status.retry_at = Rare::nothing();
         set_condition(&mut self.status.conditions, READY, false, reason, message, self.now);
     }
 

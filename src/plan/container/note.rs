@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::conditions::{AUTHORIZED, PERSONALISED, STARTED};
 use super::{ADDRESS_POLL, Draft, MOST_FAILURES, Next, Outcome, Step, sooner};
-use crate::model::{EventKind, Phase, set_condition};
+use crate::model::{EventKind, Phase, Rare, set_condition};
 use crate::plan::backoff;
 
 impl Draft<'_> {
@@ -12,7 +12,7 @@ impl Draft<'_> {
         match outcome {
             Outcome::Done => {
                 self.status.failures = 0;
-                self.status.retry_at = None;
+                self.status.retry_at = Rare::nothing();
                 match step {
                     Step::CreateDomain => {
                         set_condition(&mut self.status.conditions, STARTED, true, "Created", "", self.now)
@@ -38,13 +38,13 @@ impl Draft<'_> {
                 Next::Look(SignedDuration::ZERO)
             }
             Outcome::NotYet(why) if !step.on_ready() => {
-                self.status.message = why.clone();
+                self.status.message = why.clone().into();
                 Next::Look(ADDRESS_POLL)
             }
             Outcome::NotYet(why) | Outcome::Failed(why) => {
                 self.status.failures += 1;
                 let wait = backoff::after(self.status.failures);
-                self.status.retry_at = Some(self.now + wait);
+                self.status.retry_at = Some(self.now + wait).into();
                 // Nothing failed: there is no room yet. Its record says where, and its time goes on.
                 if step == Step::Resume {
                     self.stands_still(why);
@@ -55,7 +55,7 @@ impl Draft<'_> {
                 if step == Step::Remember {
                     return sooner(Next::Look(wait), self.time_left());
                 }
-                self.status.message = why.clone();
+                self.status.message = why.clone().into();
                 if step.going_up() && self.still_rising() && self.status.failures >= MOST_FAILURES {
                     self.give_up(step, why);
                     return Next::Look(SignedDuration::ZERO);
@@ -70,7 +70,7 @@ impl Draft<'_> {
                 }
                 self.status.failures += 1;
                 let wait = backoff::after(self.status.failures);
-                self.status.retry_at = Some(self.now + wait);
+                self.status.retry_at = Some(self.now + wait).into();
                 Next::Look(wait)
             }
         }

@@ -7,7 +7,7 @@ use super::conditions::{AUTHORIZED, EXPIRING, PAUSED, READY};
 use super::{Draft, Next, Step, UNKNOWN_POLL, in_use, sooner};
 use crate::model::{
     ClaimPhase, Condition, Container, ContainerClaim, DomainState, EventKind, Keepsake, Lifetime, Mark, Observed,
-    Pause, Phase, Seen, condition, set_condition,
+    Pause, Phase, Rare, Seen, condition, set_condition,
 };
 use crate::plan::{claim, lifetime, probe};
 
@@ -104,10 +104,11 @@ impl Draft<'_> {
 
     fn bind(&mut self, claim: &ContainerClaim) {
         self.status.phase = Phase::Bound;
-        self.status.bound_at = Some(self.now);
-        self.status.expires_at = lifetime::deadline(self.lifetime(), claim.spec.ttl_seconds, self.now);
+        self.status.bound_at = Some(self.now).into();
+        let expires_at = lifetime::deadline(self.lifetime(), claim.spec.ttl_seconds, self.now);
+        self.status.expires_at = expires_at.into();
         let name = &self.c.metadata.name;
-        self.claim_status = Some(claim::bound(&claim.status, name, self.status.expires_at, self.now));
+        self.claim_status = Some(claim::bound(&claim.status, name, expires_at, self.now));
         let event = self.event(EventKind::BoundClaim).detail("claim", claim.metadata.name.clone());
         self.events.push(event);
     }
@@ -125,7 +126,7 @@ impl Draft<'_> {
         }
         if why == Pause::DiskFull {
             // Not at once: one that finds no room again would do nothing but stop and go.
-            self.status.retry_at = Some(self.now + RESUME_PAUSE);
+            self.status.retry_at = Some(self.now + RESUME_PAUSE).into();
         }
         if !known {
             let event = self.event(EventKind::PausedContainer).message(message).detail("reason", reason);
@@ -155,7 +156,7 @@ impl Draft<'_> {
             set_condition(&mut self.status.conditions, kind, status, "Resumed", "", self.now);
         }
         self.status.failures = 0;
-        self.status.retry_at = None;
+        self.status.retry_at = Rare::nothing();
         let event = self.event(EventKind::ResumedContainer);
         self.events.push(event);
     }
@@ -175,15 +176,16 @@ impl Draft<'_> {
     fn reckon(&mut self, seen: &Observed) -> Option<lifetime::End> {
         let since = self.used_since()?;
         let (lifetime, asked) = (*self.lifetime(), self.claim.and_then(|claim| claim.spec.ttl_seconds));
-        self.status.idle_since = match (lifetime.idle_timeout_seconds, &seen.connections) {
+        let idle_since = match (lifetime.idle_timeout_seconds, &seen.connections) {
             (Some(_), Seen::Present(Some(0))) => Some(self.status.idle_since.unwrap_or(self.now)),
             // What cannot be seen is not idle.
             _ => None,
         };
-        self.status.expires_at = lifetime::deadline(&lifetime, asked, since);
+        let expires_at = lifetime::deadline(&lifetime, asked, since);
+        (self.status.idle_since, self.status.expires_at) = (idle_since.into(), expires_at.into());
         if let Some(claim) = self.claim {
             let status = self.claim_status.get_or_insert_with(|| claim.status.clone());
-            status.expires_at = self.status.expires_at;
+            status.expires_at = expires_at;
         }
         let end = self.end(since);
         if let Some(end) = end.filter(|end| end.at <= self.now) {
@@ -233,13 +235,13 @@ impl Draft<'_> {
 
     fn end(&self, since: Timestamp) -> Option<lifetime::End> {
         let asked = self.claim.and_then(|claim| claim.spec.ttl_seconds);
-        lifetime::end(self.lifetime(), asked, since, self.status.idle_since)
+        lifetime::end(self.lifetime(), asked, since, *self.status.idle_since)
     }
 
     /// Since when somebody uses it.
     fn used_since(&self) -> Option<Timestamp> {
         match self.status.phase {
-            Phase::Bound => self.status.bound_at,
+            Phase::Bound => *self.status.bound_at,
             Phase::Ready if self.standalone() => self.status.ready_at,
             _ => None,
         }

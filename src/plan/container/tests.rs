@@ -19,10 +19,10 @@ fn container(claimed: bool) -> Container {
         metadata: ObjectMeta::new("default", &uuid.to_string(), uuid, at(0)),
         spec: ContainerSpec {
             pool: Some("default".into()),
-            claim: claimed.then(|| "wire-1".into()),
+            claim: claimed.then(|| "wire-1".to_owned()).into(),
             template: Template::of(Image::Iso("/image.iso".into())).into(),
-            scheduling_gates: vec![],
-            machine: Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: "".into() },
+            scheduling_gates: vec![].into(),
+            machine: Machine { mac: "02:00:00:00:00:01".parse().unwrap(), port: 10_000, image_sha256: "".into() },
         },
         status: ContainerStatus::default(),
     }
@@ -180,7 +180,7 @@ fn a_machine_that_may_not_boot_yet_says_so_and_its_client_does_not_wait_for_ever
     // Nor before it was claimed.
     let mut claimed = claim();
     claimed.metadata.creation_timestamp = at(deadline * 9);
-    member.c.spec.claim = Some(claimed.metadata.name.clone());
+    member.c.spec.claim = Some(claimed.metadata.name.clone()).into();
     member.claim = Some(claimed);
     let left = SignedDuration::from_secs(deadline) + SignedDuration::from_millis(1);
     assert_eq!(member.decide(&full, deadline * 9), Next::Look(left));
@@ -192,7 +192,7 @@ fn a_machine_that_may_not_boot_yet_says_so_and_its_client_does_not_wait_for_ever
     // A claim that is an object has a limit of its own.
     let mut claimed = claim();
     claimed.spec.origin = Origin::Object;
-    object.spec.claim = Some(claimed.metadata.name.clone());
+    object.spec.claim = Some(claimed.metadata.name.clone()).into();
     let mut walk = Walk { c: object, claim: Some(claimed), told: vec![], kept: None };
     assert_eq!(walk.decide(&full, deadline * 99), Next::Rest);
     let place = seen(Seen::Absent, Seen::Absent);
@@ -245,7 +245,7 @@ fn a_deleted_container_closes_its_port_then_ends_its_machine_then_goes() {
     let mut walk = Walk::new(true);
     walk.up();
     walk.told.clear();
-    walk.c.metadata.deletion_timestamp = Some(at(5));
+    walk.c.metadata.deletion_timestamp = Some(at(5)).into();
     let (runs, off) = (domain(DomainState::Running), Seen::Absent);
     assert_eq!(walk.decide(&seen(runs.clone(), Seen::Present(())), 5), Next::Step(Step::Withdraw));
     assert_eq!(walk.decide(&seen(runs, Seen::Absent), 5), Next::Step(Step::DestroyDomain));
@@ -296,7 +296,8 @@ fn a_guest_that_never_answers_is_given_up_at_its_deadline() {
 
 #[test]
 fn a_claim_nobody_waits_on_outlives_the_machine_it_was_promised() {
-    let (dies, deleted) = (|_: &mut Walk| {}, |walk: &mut Walk| walk.c.metadata.deletion_timestamp = Some(at(2)));
+    let (dies, deleted) =
+        (|_: &mut Walk| {}, |walk: &mut Walk| walk.c.metadata.deletion_timestamp = Some(at(2)).into());
     for (end, reason) in [(dies as fn(&mut Walk), "DomainGone"), (deleted, "Deleted")] {
         let mut walk = Walk::new(true);
         walk.claim.as_mut().unwrap().spec.origin = Origin::Object;
@@ -315,7 +316,7 @@ fn a_claim_nobody_waits_on_outlives_the_machine_it_was_promised() {
         let claim = walk.claim.take().unwrap();
         assert!(claim::waits(&claim) && claim.status.failures == 1, "{claim:?}");
         assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), 4), Next::Remove);
-        assert_eq!(walk.c.status.reason, reason, "what ended it is not told any more");
+        assert_eq!(*walk.c.status.reason, reason, "what ended it is not told any more");
         let count = |kind| walk.told.iter().filter(|&&told| told == kind).count();
         assert_eq!(
             [EventKind::RequeuedClaim, EventKind::FailedClaim, EventKind::DestroyedContainer].map(count),
@@ -335,7 +336,7 @@ fn a_machine_that_does_not_tell_of_its_port_can_be_ended_where_the_port_ends_wit
         Next::Look(UNKNOWN_POLL),
         "in use"
     );
-    walk.c.metadata.deletion_timestamp = Some(at(11));
+    walk.c.metadata.deletion_timestamp = Some(at(11)).into();
     let within = seen(domain(DomainState::Running), silent.clone());
     let outside = Observed { address: Seen::Present(Some([192, 168, 0, 2].into())), ..within.clone() };
     let foreign = Observed { domain: foreign(), ..within.clone() };
@@ -398,7 +399,7 @@ fn a_claim_that_was_withdrawn_ends_its_container() {
         walk.decide(&seen(Seen::Absent, Seen::Absent), 1);
         match withdrawn {
             None => walk.claim = None,
-            Some(_) => walk.claim.as_mut().unwrap().metadata.deletion_timestamp = withdrawn,
+            Some(_) => walk.claim.as_mut().unwrap().metadata.deletion_timestamp = withdrawn.into(),
         }
         let next = walk.decide(&seen(domain(DomainState::Running), Seen::Absent), 3);
         assert_eq!(next, Next::Step(Step::DestroyDomain));
@@ -408,12 +409,12 @@ fn a_claim_that_was_withdrawn_ends_its_container() {
 #[test]
 fn a_domain_that_is_not_ours_is_never_ended() {
     let mut walk = Walk::new(true);
-    walk.c.metadata.deletion_timestamp = Some(at(1));
+    walk.c.metadata.deletion_timestamp = Some(at(1)).into();
     assert_eq!(walk.decide(&seen(foreign(), Seen::Absent), 2), Next::Remove);
 
     let mut walk = Walk::new(true);
     assert_eq!(walk.decide(&seen(foreign(), Seen::Absent), 2), Next::Remove);
-    assert_eq!(walk.c.status.reason, "UuidTaken");
+    assert_eq!(*walk.c.status.reason, "UuidTaken");
 }
 
 fn lifetime(ttl: Option<u32>, idle: Option<u32>) -> Lifetime {
@@ -491,7 +492,7 @@ fn a_machine_that_nobody_is_connected_to_ends_and_what_cannot_be_seen_is_not_idl
     assert_eq!(walk.c.status.idle_since, Some(at(10)), "only a change is written");
     for busy in [Seen::Present(Some(2)), Seen::Unknown("?".into())] {
         assert_eq!(walk.decide(&well(busy), 51), secs(10));
-        assert_eq!((walk.c.status.phase, walk.c.status.idle_since), (Phase::Bound, None));
+        assert_eq!((walk.c.status.phase, *walk.c.status.idle_since), (Phase::Bound, None));
     }
     walk.decide(&none, 60);
     assert_eq!(walk.decide(&none, 99), secs(1));
@@ -536,7 +537,7 @@ fn a_container_without_pool_is_used_from_ready_on_and_stays_as_it_ended_until_it
         walk.c.spec.pool = None;
         walk.c.spec.template.lifetime = lifetime(Some(80), None);
         walk.up_to(secs(60));
-        assert_eq!((walk.c.status.phase, walk.c.status.expires_at), (Phase::Ready, Some(at(84))));
+        assert_eq!((walk.c.status.phase, *walk.c.status.expires_at), (Phase::Ready, Some(at(84))));
         let (now, domain) = if dies { (10, Seen::Absent) } else { (84, domain(DomainState::Running)) };
         assert_eq!(walk.decide(&seen(domain, Seen::Present(())), now), Next::Step(Step::Withdraw));
         assert_eq!(walk.decide(&seen(Seen::Absent, Seen::Absent), now), Next::Release);
@@ -545,7 +546,7 @@ fn a_container_without_pool_is_used_from_ready_on_and_stays_as_it_ended_until_it
         let told = walk.told.len();
         // Its port leads to another machine by now, and is not its own to close.
         assert_eq!(walk.decide(&well(Seen::Present(None)), 99), Next::Rest);
-        walk.c.metadata.deletion_timestamp = Some(at(100));
+        walk.c.metadata.deletion_timestamp = Some(at(100)).into();
         assert_eq!(walk.decide(&well(Seen::Present(None)), 101), Next::Remove);
         assert_eq!(walk.told.len(), told, "its end was told already");
     }
@@ -601,7 +602,7 @@ fn records_that_cannot_be_remembered_end_no_machine_and_move_no_deadline() {
         assert_eq!((walk.c.status.phase, walk.c.status.message.as_str()), (Phase::Bound, ""));
         now += backoff::LONGEST.as_secs();
     }
-    walk.c.status.retry_at = Some(at(1020));
+    walk.c.status.retry_at = Some(at(1020)).into();
     assert_eq!(walk.decide_once(&well, 995), secs(9), "it is looked at when its time is over");
     assert_eq!(walk.decide_once(&well, 1004), Next::Step(Step::Withdraw));
 }
@@ -680,7 +681,7 @@ fn a_machine_in_use_that_finds_no_room_says_where_and_goes_on_by_itself() {
     let mut member = Walk::new(false);
     member.up();
     assert_eq!(member.decide(&full, 10), Next::Step(Step::Withdraw));
-    assert_eq!(member.c.status.reason, "DiskFull", "nobody waits for it");
+    assert_eq!(*member.c.status.reason, "DiskFull", "nobody waits for it");
 
     let mut walk = Walk::new(true);
     walk.up();

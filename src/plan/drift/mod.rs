@@ -85,7 +85,7 @@ impl Owners {
         let mut owners = Owners::default();
         for c in containers.into_iter().filter(|c| !released(c)) {
             let (uuid, machine) = (c.uuid(), &c.spec.machine);
-            let name = (c.metadata.namespace.clone(), c.metadata.name.clone());
+            let name = (c.metadata.namespace.to_string(), c.metadata.name.clone());
             if matches!(c.status.phase, Phase::Ready | Phase::Bound) && !c.metadata.deleting() {
                 let title = format!("container {}/{}", name.0, name.1);
                 owners.used.push(Used { uuid, port: machine.port, title, name: name.clone() });
@@ -93,7 +93,7 @@ impl Owners {
             owners.machines.insert(uuid);
             owners.beginnings.insert(beginning(uuid));
             owners.ports.insert(machine.port, uuid);
-            owners.cards.insert(machine.mac.to_ascii_lowercase());
+            owners.cards.insert(machine.mac.to_string());
             owners.addresses.extend(c.status.address);
             owners.names.insert(name);
         }

@@ -17,11 +17,17 @@ const OWNER: Uuid = Uuid::from_u128(0x1111_1111_1111 << 80);
 const NOBODY: Uuid = Uuid::from_u128(0x2222_2222_2222 << 80);
 
 fn container(phase: Phase) -> Container {
-    let machine = Machine { mac: "52:54:00:0A:00:01".into(), port: 10_001, image_sha256: "".into() };
+    let machine = Machine { mac: "52:54:00:0A:00:01".parse().unwrap(), port: 10_001, image_sha256: "".into() };
     let template = Template::of(Image::Iso("/i.iso".into()));
     Container {
         metadata: ObjectMeta::new("default", "box", OWNER, Timestamp::UNIX_EPOCH),
-        spec: ContainerSpec { pool: None, claim: None, template: template.into(), scheduling_gates: vec![], machine },
+        spec: ContainerSpec {
+            pool: None,
+            claim: None.into(),
+            template: template.into(),
+            scheduling_gates: vec![].into(),
+            machine,
+        },
         status: ContainerStatus { phase, address: Some(address(1)), ..ContainerStatus::default() },
     }
 }
@@ -224,11 +230,11 @@ fn a_machine_in_use_whose_domain_does_not_bear_its_records_asks_for_attention() 
     assert_eq!([told(&c, None), told(&c, Some("of before".into()))], [1, 1]);
     assert!(forgetful([&c].into_iter(), [].iter(), &[]).is_empty(), "a domain that is gone is told of otherwise");
     // What its records say now is not what they said then.
-    c.status.login_read_at = Some(Timestamp::UNIX_EPOCH);
+    c.status.login_read_at = Some(Timestamp::UNIX_EPOCH).into();
     assert_eq!(told(&c, Some(current)), 1);
-    c.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH);
+    c.metadata.deletion_timestamp = Some(Timestamp::UNIX_EPOCH).into();
     assert_eq!(told(&c, None), 0, "it ends");
-    c.metadata.deletion_timestamp = None;
+    c.metadata.deletion_timestamp = None.into();
     c.spec.pool = Some("default".into());
     assert_eq!(told(&c, None), 0, "nobody uses it");
 }

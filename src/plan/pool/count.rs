@@ -31,6 +31,6 @@ pub fn count_out(status: &mut PoolStatus, c: &Container, ended: &ContainerStatus
         status.failures = status.failures.saturating_add(1);
         status.failed_at = Some(now);
         status.retry_at = Some(now + backoff::after(status.failures));
-        status.message = ended.message.clone();
+        status.message = ended.message.to_string();
     }
 }

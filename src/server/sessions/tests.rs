@@ -45,7 +45,7 @@ async fn claim(store: &dyn Store, container: Uuid, phase: ClaimPhase, bound_at: 
         },
     };
     let mut record = record(store, container);
-    record.spec.claim = Some(claim.metadata.name.clone());
+    record.spec.claim = Some(claim.metadata.name.clone()).into();
     store.txn(Txn::default().write(&claim).write(&record)).await.unwrap();
     (client, token)
 }
@@ -114,7 +114,7 @@ async fn a_container_is_held_once_and_only_when_it_is_ready() {
     assert_eq!(sessions.list().unwrap().len(), 1);
     let ending = container(&*store, Phase::Ready).await;
     let mut gone = record(&*store, ending);
-    gone.metadata.deletion_timestamp = Some(Timestamp::now());
+    gone.metadata.deletion_timestamp = Some(Timestamp::now()).into();
     store.txn(Txn::default().write(&gone)).await.unwrap();
     assert!(matches!(sessions.add(ending).await, Err(SessionError::NotReady { phase: Phase::Terminating, .. })));
 }

@@ -35,10 +35,10 @@ fn good() -> BTreeMap<String, Kv> {
         metadata: ObjectMeta::new("default", "box", UUID, at),
         spec: ContainerSpec {
             pool: Some("pool".into()),
-            claim: Some("mine".into()),
+            claim: Some("mine".to_owned()).into(),
             template: template.into(),
-            scheduling_gates: vec![],
-            machine: Machine { mac: "02:00:00:00:00:01".into(), port: 10_000, image_sha256: "".into() },
+            scheduling_gates: vec![].into(),
+            machine: Machine { mac: "02:00:00:00:00:01".parse().unwrap(), port: 10_000, image_sha256: "".into() },
         },
         status: ContainerStatus { phase: Phase::Bound, ..ContainerStatus::default() },
     };
@@ -64,7 +64,7 @@ fn good() -> BTreeMap<String, Kv> {
         put("events.k8s.io/default/told", &json!({ "kind": "Event" })),
         put(CLOCK, &json!({"bootId": "b", "wall": at, "boottimeMilliseconds": 1})),
     ];
-    all.into_iter().map(|kv| (kv.key.clone(), kv)).collect()
+    all.into_iter().map(|kv| (kv.key.to_string(), kv)).collect()
 }
 
 fn findings(records: &BTreeMap<String, Kv>) -> Vec<Finding> {

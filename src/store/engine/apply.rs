@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use imbl::OrdMap;
 
 use super::check::{DIGITS, invalid, twice};
+use crate::store::held::Held;
 use crate::store::{Batch, Change, Cond, Kv, Op, StoreError, Txn, TxnResult};
 
 /// Everything the store holds at one revision. A clone costs a few pointers and shares the rest, so a round works on
@@ -18,23 +18,9 @@ pub(crate) struct Snapshot {
     /// The sum of the records' `mod_rev`, wrapping. Together with their number it tells a journal at the next start
     /// whether it got back what it was given: any lost or left-over write changes it.
     pub(crate) mod_rev_sum: u64,
-    records: OrdMap<Arc<str>, Arc<Held>>,
+    records: OrdMap<Arc<str>, Held>,
     /// The last number of every log.
     counters: OrdMap<Arc<str>, u64>,
-}
-
-/// A record but for its key, which is kept once (`a_record_takes_little_more_than_its_bytes`).
-#[derive(Debug)]
-struct Held {
-    value: Bytes,
-    create_rev: u64,
-    mod_rev: u64,
-}
-
-impl Held {
-    fn kv(&self, key: &str) -> Kv {
-        Kv { key: key.into(), value: self.value.clone(), create_rev: self.create_rev, mod_rev: self.mod_rev }
-    }
 }
 
 /// What a round changes.
@@ -59,7 +45,12 @@ impl Snapshot {
 
     /// One record.
     pub(crate) fn get(&self, key: &str) -> Option<Kv> {
-        self.records.get(key).map(|held| held.kv(key))
+        self.records.get_key_value(key).map(|(key, held)| held.kv(key))
+    }
+
+    /// One record, as it is held.
+    pub(in crate::store) fn held(&self, key: &str) -> Option<&Held> {
+        self.records.get(key)
     }
 
     /// All records whose key begins with `prefix`, in order.
@@ -70,23 +61,17 @@ impl Snapshot {
     }
 
     /// Puts a record in place and returns the one that was there.
-    pub(crate) fn put(&mut self, kv: &Kv) -> Option<Kv> {
-        let Kv { key, value, create_rev, mod_rev } = kv;
-        self.mod_rev_sum = self.mod_rev_sum.wrapping_add(*mod_rev);
-        let held = Held { value: value.clone(), create_rev: *create_rev, mod_rev: *mod_rev };
-        let prev = self.records.insert(key.as_str().into(), Arc::new(held));
-        self.forget(key, prev)
+    pub(in crate::store) fn put(&mut self, key: Arc<str>, held: Held) -> Option<Held> {
+        self.mod_rev_sum = self.mod_rev_sum.wrapping_add(held.mod_rev());
+        let prev = self.records.insert(key, held)?;
+        self.mod_rev_sum = self.mod_rev_sum.wrapping_sub(prev.mod_rev());
+        Some(prev)
     }
 
     fn remove(&mut self, key: &str) -> Option<Kv> {
-        let prev = self.records.remove(key);
-        self.forget(key, prev)
-    }
-
-    fn forget(&mut self, key: &str, prev: Option<Arc<Held>>) -> Option<Kv> {
-        let prev = prev?;
-        self.mod_rev_sum = self.mod_rev_sum.wrapping_sub(prev.mod_rev);
-        Some(prev.kv(key))
+        let (key, prev) = self.records.remove_with_key(key)?;
+        self.mod_rev_sum = self.mod_rev_sum.wrapping_sub(prev.mod_rev());
+        Some(prev.kv(&key))
     }
 
     /// Sets a log's last number.
@@ -124,7 +109,7 @@ impl Snapshot {
     fn holds(&self, cond: &Cond) -> bool {
         match cond {
             Cond::Absent(key) => !self.records.contains_key(&**key),
-            Cond::ModRev(key, rev) => self.records.get(&**key).is_some_and(|held| held.mod_rev == *rev),
+            Cond::ModRev(key, rev) => self.records.get(&**key).is_some_and(|held| held.mod_rev() == *rev),
         }
     }
 
@@ -164,11 +149,12 @@ impl Snapshot {
     fn write(&mut self, rev: u64, key: String, value: Option<Vec<u8>>) -> Option<Change> {
         match value {
             Some(value) => {
-                let create_rev = self.records.get(&*key).map_or(rev, |prev| prev.create_rev);
-                // Without the room that it was written in: half of all memory would be that.
-                let value = Bytes::from(value.into_boxed_slice());
-                let kv = Kv { key, value, create_rev, mod_rev: rev };
-                let prev = self.put(&kv);
+                let before = self.records.get_key_value(&*key);
+                // The key that is there already, so that it is there once.
+                let key = before.map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
+                let held = Held::new(&value, before.map_or(rev, |(_, prev)| prev.create_rev()), rev);
+                let kv = held.kv(&key);
+                let prev = self.put(Arc::clone(&key), held).map(|prev| prev.kv(&key));
                 Some(Change::Put { kv, prev })
             }
             None => self.remove(&key).map(|prev| Change::Delete { prev }),

@@ -50,20 +50,19 @@ impl AccessTokens {
         }
     }
 
-    pub(super) fn set(&mut self, key: &str, kv: Option<&Kv>) {
-        let key: Arc<str> = key.into();
-        self.unreadable.remove(&key);
-        if let Some(before) = self.all.remove(&key) {
-            self.by_sha256.remove(&(before.sha256.as_str().into(), Arc::clone(&key)));
+    pub(super) fn set(&mut self, key: &Arc<str>, kv: Option<&Kv>) {
+        self.unreadable.remove(key);
+        if let Some(before) = self.all.remove(key) {
+            self.by_sha256.remove(&(before.sha256.as_str().into(), Arc::clone(key)));
         }
         let Some(kv) = kv else { return };
         match records::decode::<AccessToken>(kv) {
             Ok(read) => {
                 let token = Arc::new(read.object);
-                self.by_sha256.insert((token.sha256.as_str().into(), Arc::clone(&key)), Arc::clone(&token));
-                self.all.insert(key, token);
+                self.by_sha256.insert((token.sha256.as_str().into(), Arc::clone(key)), Arc::clone(&token));
+                self.all.insert(Arc::clone(key), token);
             }
-            Err(_) => drop(self.unreadable.insert(key, kv.clone())),
+            Err(_) => drop(self.unreadable.insert(Arc::clone(key), kv.clone())),
         }
     }
 }

@@ -21,6 +21,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, Digest, SHA256, SHA256_OUTPUT_LEN};
+use sled::IVec;
 
 use super::layout;
 
@@ -46,8 +47,11 @@ pub(super) struct Written {
     pub(super) from: u64,
     /// Its last one.
     pub(super) to: u64,
-    pairs: Vec<u8>,
+    pairs: Vec<Pair>,
 }
+
+/// A key and what it is set to, or that it is removed.
+type Pair = (IVec, Option<IVec>);
 
 impl Written {
     pub(super) fn new(from: u64, to: u64) -> Self {
@@ -55,22 +59,25 @@ impl Written {
     }
 
     /// Sets a pair, or removes it.
-    pub(super) fn set(&mut self, key: &[u8], value: Option<&[u8]>) {
-        // Neither is longer than a transaction may be.
-        let length = |bytes: &[u8]| (bytes.len() as u32).to_be_bytes();
-        self.pairs.extend(length(key));
-        self.pairs.extend(value.map_or(NONE.to_be_bytes(), length));
-        self.pairs.extend(key);
-        self.pairs.extend(value.unwrap_or_default());
+    pub(super) fn set(&mut self, key: impl Into<IVec>, value: Option<IVec>) {
+        self.pairs.push((key.into(), value));
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity(HEAD + self.pairs.len());
-        text.extend(self.from.to_be_bytes());
-        text.extend(self.to.to_be_bytes());
-        text.extend((self.pairs.len() as u32).to_be_bytes());
-        text.extend(checksum(&text, &self.pairs).as_ref());
-        text.extend(&self.pairs);
+        // Neither is longer than a transaction may be.
+        let length = |bytes: &IVec| (bytes.len() as u32).to_be_bytes();
+        let mut text = vec![0; HEAD];
+        for (key, value) in &self.pairs {
+            text.extend(length(key));
+            text.extend(value.as_ref().map_or(NONE.to_be_bytes(), length));
+            text.extend_from_slice(key);
+            text.extend_from_slice(value.as_deref().unwrap_or_default());
+        }
+        let (head, pairs) = text.split_at_mut(HEAD);
+        let (numbers, sum) = head.split_at_mut(NUMBERS);
+        let length = (pairs.len() as u32).to_be_bytes();
+        numbers.copy_from_slice(&[&self.from.to_be_bytes()[..], &self.to.to_be_bytes(), &length].concat());
+        sum.copy_from_slice(checksum(numbers, pairs).as_ref());
         text
     }
 
@@ -81,12 +88,13 @@ impl Written {
         let (from, after) = numbers.split_first_chunk()?;
         let (to, length) = after.split_first_chunk()?;
         let length = u32::from_be_bytes(length.try_into().ok()?) as usize;
-        let (pairs, rest) = rest.split_at_checked(length)?;
+        let (mut pairs, rest) = rest.split_at_checked(length)?;
         if checksum(numbers, pairs).as_ref() != sum {
             return None;
         }
         *text = rest;
-        Some(Written { from: u64::from_be_bytes(*from), to: u64::from_be_bytes(*to), pairs: pairs.into() })
+        let pairs = std::iter::from_fn(|| pair(&mut pairs)).collect();
+        Some(Written { from: u64::from_be_bytes(*from), to: u64::from_be_bytes(*to), pairs })
     }
 }
 
@@ -97,28 +105,25 @@ fn checksum(numbers: &[u8], pairs: &[u8]) -> Digest {
     context.finish()
 }
 
-fn pair<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+fn pair(rest: &mut &[u8]) -> Option<Pair> {
     let (key, after) = rest.split_first_chunk()?;
     let (value, after) = after.split_first_chunk()?;
     let (key, after) = after.split_at_checked(u32::from_be_bytes(*key) as usize)?;
     let (value, after) = match u32::from_be_bytes(*value) {
         NONE => (None, after),
-        length => after.split_at_checked(length as usize).map(|(value, after)| (Some(value), after))?,
+        length => after.split_at_checked(length as usize).map(|(value, after)| (Some(value.into()), after))?,
     };
     *rest = after;
-    Some((key, value))
+    Some((key.into(), value))
 }
 
 /// Rounds in a row for sled: of a key that was set twice, the last.
-pub(super) fn batch(rounds: &[Written]) -> ::sled::Batch {
+pub(super) fn batch(rounds: impl IntoIterator<Item = Written>) -> ::sled::Batch {
     let mut batch = ::sled::Batch::default();
-    for round in rounds {
-        let mut rest = &round.pairs[..];
-        while let Some((key, value)) = pair(&mut rest) {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
+    for (key, value) in rounds.into_iter().flat_map(|round| round.pairs) {
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
         }
     }
     batch
@@ -192,7 +197,7 @@ mod tests {
 
     fn round(from: u64, value: &[u8]) -> Written {
         let mut round = Written::new(from, from + 1);
-        round.set(b"a", Some(value));
+        round.set(b"a", Some(value.into()));
         round.set(b"b", None);
         round
     }
@@ -213,9 +218,6 @@ mod tests {
             assert_eq!(rounds(&changed), written[..1], "byte {at}");
             assert_eq!(rounds(&text[..at]), written[..1], "{at} bytes");
         }
-        let mut rest = &written[1].pairs[..];
-        assert_eq!(pair(&mut rest), Some((&b"a"[..], Some(&[7; 300][..]))));
-        assert_eq!((pair(&mut rest), pair(&mut rest)), (Some((&b"b"[..], None)), None));
     }
 
     #[test]

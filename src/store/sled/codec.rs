@@ -4,14 +4,12 @@
 //! program is recognised wherever it is met. Numbers are big-endian.
 
 use std::fmt;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use sled::IVec;
 
-use crate::store::Kv;
 use crate::store::engine::Snapshot;
-
-/// The format this program writes, and the newest it reads.
-pub(super) const FORMAT: u8 = 1;
+use crate::store::held::{FORMAT, Held};
 
 /// The key of the totals.
 pub(super) const META: &[u8] = b"m";
@@ -50,7 +48,7 @@ impl Meta {
 pub(super) enum Entry {
     Meta(Meta),
     Counter { prefix: String, last: u64 },
-    Record(Kv),
+    Record { key: Arc<str>, held: Held },
 }
 
 /// Why a pair cannot be read.
@@ -70,12 +68,6 @@ pub(super) fn counter_key(prefix: &str) -> Vec<u8> {
     [&[COUNTER], prefix.as_bytes()].concat()
 }
 
-pub(super) fn encode_record(kv: &Kv) -> Vec<u8> {
-    let mut out = numbers(&[kv.create_rev, kv.mod_rev]);
-    out.extend_from_slice(&kv.value);
-    out
-}
-
 pub(super) fn encode_counter(last: u64) -> Vec<u8> {
     numbers(&[last])
 }
@@ -86,7 +78,7 @@ fn numbers(numbers: &[u64]) -> Vec<u8> {
     out
 }
 
-pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Entry, CodecError> {
+pub(super) fn decode(key: &[u8], value: &IVec) -> Result<Entry, CodecError> {
     let broken = || CodecError::Broken { key: String::from_utf8_lossy(key).into_owned() };
     let (&format, mut rest) = value.split_first().ok_or_else(broken)?;
     if format > FORMAT {
@@ -102,9 +94,7 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Entry, CodecError> {
         META => (Entry::Meta(Meta { revision: number()?, records: number()?, mod_rev_sum: number()? }), rest),
         [COUNTER, prefix @ ..] => (Entry::Counter { prefix: text(prefix)?, last: number()? }, rest),
         [RECORD, key @ ..] => {
-            let (create_rev, mod_rev) = (number()?, number()?);
-            let value = Bytes::copy_from_slice(rest);
-            (Entry::Record(Kv { key: text(key)?, value, create_rev, mod_rev }), &[][..])
+            (Entry::Record { key: text(key)?.into(), held: Held::read(value).ok_or_else(broken)? }, &[][..])
         }
         _ => return Err(broken()),
     };
@@ -115,24 +105,23 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Entry, CodecError> {
 mod tests {
     use super::*;
 
-    fn kv() -> Kv {
-        Kv { key: "a/b".into(), value: Bytes::from_static(b"v"), create_rev: 3, mod_rev: u64::MAX }
-    }
-
     #[test]
     fn what_is_written_is_read_again() {
         let meta = Meta { revision: 7, records: 2, mod_rev_sum: 9 };
-        assert_eq!(decode(META, &meta.encode()).unwrap(), Entry::Meta(meta));
+        assert_eq!(decode(META, &meta.encode().into()).unwrap(), Entry::Meta(meta));
         let counter = Entry::Counter { prefix: "log/".into(), last: 12 };
-        assert_eq!(decode(&counter_key("log/"), &encode_counter(12)).unwrap(), counter);
-        assert_eq!(decode(&record_key("a/b"), &encode_record(&kv())).unwrap(), Entry::Record(kv()));
+        assert_eq!(decode(&counter_key("log/"), &encode_counter(12).into()).unwrap(), counter);
+        let held = Held::new(b"v", 3, u64::MAX);
+        let kv = held.kv(&"a/b".into());
+        assert_eq!((&*kv.key, &kv.value[..], kv.create_rev, kv.mod_rev), ("a/b", &b"v"[..], 3, u64::MAX));
+        assert_eq!(decode(&record_key("a/b"), held.text()).unwrap(), Entry::Record { key: "a/b".into(), held });
     }
 
     #[test]
     fn a_later_format_is_recognised_in_any_entry() {
-        let mut value = encode_record(&kv());
+        let mut value = Held::new(b"v", 3, 4).text().to_vec();
         value[0] = FORMAT + 1;
-        assert!(matches!(decode(&record_key("a/b"), &value), Err(CodecError::Newer { found: 2 })));
+        assert!(matches!(decode(&record_key("a/b"), &value.into()), Err(CodecError::Newer { found: 2 })));
     }
 
     #[test]
@@ -147,7 +136,7 @@ mod tests {
             (b"clog/", b"\x01\0\0\0\0\0\0\0\x01more"),
         ];
         for (key, value) in cases {
-            assert!(matches!(decode(key, value), Err(CodecError::Broken { .. })), "{key:?}");
+            assert!(matches!(decode(key, &value.into()), Err(CodecError::Broken { .. })), "{key:?}");
         }
     }
 }

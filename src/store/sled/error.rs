@@ -2,7 +2,8 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::codec::{CodecError, FORMAT};
+use super::codec::CodecError;
+use crate::store::held::FORMAT;
 
 /// Why a store cannot be opened, and what to do about it.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -13,6 +14,7 @@ use super::told::Told;
 use super::{Disk, RealDisk, layout, open_sled};
 use crate::store::Contents;
 use crate::store::engine::Snapshot;
+use crate::store::held::Held;
 
 /// Pairs written at once: nobody sees the store before all are.
 const BATCH: usize = 256;
@@ -99,8 +101,9 @@ fn make(dir: &Path, contents: &Contents) -> Result<(), OpenError> {
     for records in contents.records.chunks(BATCH) {
         let mut batch = ::sled::Batch::default();
         for kv in records {
-            batch.insert(codec::record_key(&kv.key), codec::encode_record(kv));
-            state.put(kv);
+            let held = Held::new(&kv.value, kv.create_rev, kv.mod_rev);
+            batch.insert(codec::record_key(&kv.key), held.text());
+            state.put(Arc::clone(&kv.key), held);
         }
         db.apply_batch(batch).map_err(sled)?;
     }
@@ -135,7 +138,7 @@ mod tests {
 
     fn keys(dir: &Path) -> Vec<String> {
         let store = open(dir, Options::default()).unwrap();
-        store.list("").unwrap().0.into_iter().map(|kv| kv.key).collect()
+        store.list("").unwrap().0.into_iter().map(|kv| kv.key.to_string()).collect()
     }
 
     #[test]

@@ -14,10 +14,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::codec::FORMAT;
 use super::error::OpenError;
 use super::{ahead, lock};
 use crate::failpoint::failpoint;
+use crate::store::held::FORMAT;
 
 const CREATING: &str = "creating";
 const DATA: &str = "data";

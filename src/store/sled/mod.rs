@@ -45,7 +45,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::engine::{HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
-use super::{Change, Kv, Rounds};
+use super::{Change, Rounds};
 use crate::failpoint::failpoint;
 use ahead::{Ahead, Written};
 use codec::{Entry, Meta};
@@ -57,8 +57,9 @@ pub use error::OpenError;
 pub use install::{Aside, Replacement, install};
 pub use salvage::{Salvage, salvage};
 
-/// Memory for sled's pages. Reads never come here, so it only has to hold what is being changed.
-const CACHE: u64 = 16 * 1024 * 1024;
+/// Memory for sled's pages: more than there are. What a page takes is its records', and those are shared with the state; one
+/// that was let go of and read again would have copies of its own.
+const CACHE: u64 = 1024 * 1024 * 1024;
 
 /// The log's unit. sled puts a page that is larger than a quarter of it into a file of its own, which it never
 /// syncs: with its default of 512 KiB, 17 values of 8 KiB in one leaf are enough. Leaves split above 16 entries, and
@@ -191,7 +192,7 @@ fn catch_up(dir: &Path, db: &::sled::Db) -> Result<(), OpenError> {
     };
     // What sled holds lies among them. Otherwise they are of an earlier time, or sled lost what came before them.
     if (first.from..=last.to).contains(&held.revision) {
-        db.apply_batch(ahead::batch(&rounds)).map_err(sled)?;
+        db.apply_batch(ahead::batch(rounds)).map_err(sled)?;
     }
     Ok(())
 }
@@ -206,9 +207,8 @@ fn load(dir: &Path, db: &::sled::Db) -> Result<Snapshot, OpenError> {
         match codec::decode(&key, &value).map_err(|e| OpenError::from_codec(dir, e))? {
             Entry::Meta(found) => meta = Some(found),
             Entry::Counter { prefix, last } => state.count(prefix.into(), last),
-            Entry::Record(kv) => {
-                state.put(&kv);
-            }
+            // sled's page and the state share it.
+            Entry::Record { key, held } => drop(state.put(key, held)),
         }
     }
     let meta = meta.ok_or_else(|| damaged("it holds no revision".into()))?;
@@ -275,10 +275,9 @@ impl Journal for Sled {
 
     fn settle(&mut self) -> Result<(), JournalError> {
         if !self.waiting.is_empty() {
-            self.db.apply_batch(ahead::batch(&self.waiting))?;
-            failpoint!("round-applied");
             // With the room of what a burst leaves.
-            self.waiting = Vec::new();
+            self.db.apply_batch(ahead::batch(std::mem::take(&mut self.waiting)))?;
+            failpoint!("round-applied");
         }
         Ok(())
     }
@@ -293,19 +292,17 @@ impl Journal for Sled {
     }
 }
 
-/// What a round does to sled's pairs.
+/// What a round does to sled's pairs. Records are those that the state holds: sled's pages share them
+/// (`sled_and_the_state_share_what_a_record_takes`).
 fn written(from: u64, state: &Snapshot, round: &Round) -> Written {
     let mut written = Written::new(from, state.revision);
-    for change in round.batches.iter().flat_map(|batch| &batch.changes) {
-        match change {
-            Change::Put { kv, .. } => written.set(&codec::record_key(&kv.key), Some(&codec::encode_record(kv))),
-            Change::Delete { prev: Kv { key, .. } } => written.set(&codec::record_key(key), None),
-        }
+    for key in round.batches.iter().flat_map(|batch| &batch.changes).map(Change::key) {
+        written.set(codec::record_key(key), state.held(key).map(|held| held.text().clone()));
     }
     for (prefix, last) in &round.counters {
-        written.set(&codec::counter_key(prefix), Some(&codec::encode_counter(*last)));
+        written.set(codec::counter_key(prefix), Some(codec::encode_counter(*last).into()));
     }
-    written.set(codec::META, Some(&Meta::of(state).encode()));
+    written.set(codec::META, Some(Meta::of(state).encode().into()));
     written
 }
 

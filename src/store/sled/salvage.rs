@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use sled::IVec;
+
 use super::codec::{self, Entry, Meta};
 use super::contain::contained;
 use super::error::OpenError;
@@ -139,9 +141,9 @@ fn read(db: &::sled::Db) -> Salvage {
         match codec::decode(key, value) {
             Ok(Entry::Meta(found)) => meta = Some(found),
             Ok(Entry::Counter { prefix, last }) => drop(logs.insert(prefix, last)),
-            Ok(Entry::Record(kv)) => {
-                state.put(&kv);
-                records.push(kv);
+            Ok(Entry::Record { key, held }) => {
+                records.push(held.kv(&key));
+                state.put(key, held);
             }
             Err(error) => losses.push(error.to_string()),
         }
@@ -161,14 +163,14 @@ fn last(records: &[Kv]) -> u64 {
     records.iter().map(|kv| kv.mod_rev).max().unwrap_or(1)
 }
 
-type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
+type Pairs = BTreeMap<IVec, IVec>;
 
 /// Every pair that can be read, from both ends as far as it goes.
 fn pairs(db: &::sled::Db) -> (Pairs, Vec<String>) {
     let (mut found, mut losses) = (Pairs::new(), Vec::new());
     for pair in db.iter() {
         match pair {
-            Ok((key, value)) => drop(found.insert(key.to_vec(), value.to_vec())),
+            Ok((key, value)) => drop(found.insert(key, value)),
             Err(error) => {
                 losses.push(format!("not all records can be read: {error}"));
                 break;
@@ -176,8 +178,7 @@ fn pairs(db: &::sled::Db) -> (Pairs, Vec<String>) {
         }
     }
     if !losses.is_empty() {
-        let back = db.iter().rev().map_while(Result::ok);
-        found.extend(back.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        found.extend(db.iter().rev().map_while(Result::ok));
     }
     (found, losses)
 }

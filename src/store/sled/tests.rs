@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use futures::{FutureExt, StreamExt};
 
 use super::*;
-use crate::store::{Op, Store, StoreError, Txn, TxnResult};
+use crate::store::held::Held;
+use crate::store::{Batch, Op, Store, StoreError, Txn, TxnResult};
 
 fn put(key: &str, value: Vec<u8>) -> Txn {
     Txn { conds: vec![], ops: vec![Op::Put { key: key.into(), value }] }
@@ -252,4 +253,28 @@ fn the_copy_that_a_damaged_store_is_read_from_is_nobody_elses() {
     use std::os::unix::fs::PermissionsExt;
     let mode = salvage::scratch().unwrap().path().metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn sled_and_the_state_share_what_a_record_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    layout::make_dir(&layout::data(dir.path())).unwrap();
+    let (db, _file) = open_sled(dir.path()).unwrap();
+    let at = |held: &[u8]| held.as_ptr();
+    let in_sled = |key| at(&db.get(codec::record_key(key)).unwrap().unwrap());
+    let (mut state, mut round) = (Snapshot::new(), Round::default());
+    for (key, rev) in [("a", 2), ("b", 3)] {
+        let held = Held::new(&[7; 100], rev, rev);
+        let kv = held.kv(&key.into());
+        state.put(Arc::clone(&kv.key), held);
+        round.batches.push(Arc::new(Batch { rev, changes: vec![Change::Put { kv, prev: None }] }));
+    }
+    db.apply_batch(ahead::batch([written(1, &state, &round)])).unwrap();
+    let shared = ["a", "b"].map(in_sled);
+    assert_eq!(["a", "b"].map(|key| at(state.held(key).unwrap().text())), shared);
+    let state = load(dir.path(), &db).unwrap();
+    assert_eq!(["a", "b"].map(|key| at(state.held(key).unwrap().text())), shared);
+    // Whoever reads it has no copy either.
+    let value = state.get("a").unwrap().value;
+    assert_eq!(at(&value), shared[0].wrapping_add(state.held("a").unwrap().text().len() - value.len()));
 }

@@ -30,7 +30,7 @@ pub(super) fn run(input: &[u8]) {
         let (key, value) = (String::from_utf8_lossy(pair[0]).into_owned(), pair[1].to_vec());
         if !key.is_empty() && key.len() <= MAX_KEY && value.len() <= MAX_VALUE {
             let rev = number as u64 + 2;
-            records.insert(key.clone(), Kv { key, value: value.into(), create_rev: rev, mod_rev: rev });
+            records.insert(key.clone(), Kv { key: key.into(), value: value.into(), create_rev: rev, mod_rev: rev });
         }
     }
     let records: Vec<Kv> = records.into_values().collect();
@@ -73,7 +73,7 @@ fn read<T: Serialize + DeserializeOwned + PartialEq>(kv: &Kv) {
 /// A key that names an object is that object's key.
 fn named(kv: &Kv) {
     if let Some(object) = records::parse_key(&kv.key) {
-        assert_eq!(records::key(&object), kv.key);
+        assert_eq!(records::key(&object), *kv.key);
     }
     if let Ok(Versioned { object, .. }) = records::decode::<Container>(kv)
         && !object.metadata.name.contains('/')

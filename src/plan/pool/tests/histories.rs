@@ -84,7 +84,7 @@ impl World {
         self.made += 1;
         let mut c = member(&format!("m{}", self.made), Phase::Pending, self.now);
         let sha256 = self.image.clone().expect("nothing is made without an image");
-        c.spec.claim = claim;
+        c.spec.claim = claim.into();
         c.spec.template = self.pool.spec.template.clone().into();
         c.metadata.labels.insert(TEMPLATE_HASH.into(), template_hash(&c.spec.template, &sha256));
         c.spec.machine.image_sha256 = sha256.into();
@@ -150,7 +150,7 @@ impl World {
                 prop_assert!(c.spec.claim.is_none(), "a claimed one was let go");
                 prop_assert!(!c.metadata.deleting(), "one was let go twice");
                 let (was_ready, aged) = (is_ready(c), end(c).is_some_and(|at| at <= now));
-                c.metadata.deletion_timestamp = Some(now);
+                c.metadata.deletion_timestamp = Some(now).into();
                 c.status.phase = Phase::Terminating;
                 if strategy.kind == UpdateKind::RollingUpdate && was_ready && !excess && !aged {
                     let least = wanted.saturating_sub(strategy.max_unavailable.max(1));
@@ -197,7 +197,7 @@ impl World {
             Act::Claim(which) => {
                 if let Some(i) = self.pick(*which, |c| is_ready(c) && c.spec.claim.is_none() && !c.metadata.deleting())
                 {
-                    self.members[i].spec.claim = Some("claim".into());
+                    self.members[i].spec.claim = Some("claim".to_owned()).into();
                     self.members[i].status.phase = Phase::Bound;
                 }
             }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::{
-    ContainerSpec, ContainerStatus, Image, Machine, Memory, ObjectMeta, PoolSpec, Refill, Said, TEMPLATE_HASH,
+    ContainerSpec, ContainerStatus, Image, Mac, Machine, Memory, ObjectMeta, PoolSpec, Refill, Said, TEMPLATE_HASH,
     Template, UpdateStrategy,
 };
 
@@ -30,14 +30,14 @@ fn pool(replicas: u32, max_containers: u32, containers: u32) -> ContainerPool {
 
 /// A member of the current template.
 fn member(name: &str, phase: Phase, made: i64) -> Container {
-    let machine = Machine { mac: String::new(), port: 1, image_sha256: SHA.into() };
+    let machine = Machine { mac: Mac::default(), port: 1, image_sha256: SHA.into() };
     let mut metadata = ObjectMeta::new("default", name, Uuid::nil(), at(made));
     metadata.labels.insert(TEMPLATE_HASH.into(), template_hash(&template(), SHA));
     let spec = ContainerSpec {
         pool: Some("default".into()),
-        claim: None,
+        claim: None.into(),
         template: template().into(),
-        scheduling_gates: vec![],
+        scheduling_gates: vec![].into(),
         machine,
     };
     let ready_at = (phase == Phase::Ready).then_some(at(made));
@@ -53,7 +53,7 @@ fn old(name: &str, phase: Phase, made: i64) -> Container {
 
 fn claimed(name: &str, phase: Phase) -> Container {
     let mut c = member(name, phase, 1);
-    c.spec.claim = Some("claim".into());
+    c.spec.claim = Some("claim".to_owned()).into();
     c
 }
 
@@ -140,7 +140,7 @@ fn more_replicas_than_containers_fill_up_to_the_limit_and_the_condition_says_so(
 #[test]
 fn a_deleted_pool_empties_itself_and_goes_when_the_last_bound_one_has_gone() {
     let mut deleted = pool(2, 4, 2);
-    deleted.metadata.deletion_timestamp = Some(at(1));
+    deleted.metadata.deletion_timestamp = Some(at(1)).into();
     deleted.spec.paused = true;
     let bound = claimed("bound", Phase::Bound);
     assert_eq!(next(&deleted, &[bound.clone(), member("ready", Phase::Ready, 1)], 2), gone("ready"));
@@ -357,7 +357,7 @@ fn a_member_that_waited_for_its_longest_is_recycled_on_time() {
     waiting.spec.template.lifetime.max_ready_seconds = Some(60);
     assert_eq!(next(&pool, &[waiting.clone()], 150), Next::Look(SignedDuration::from_secs(10)));
     assert_eq!(next(&pool, &[waiting.clone()], 160), gone("a"));
-    waiting.spec.claim = Some("claim".into());
+    waiting.spec.claim = Some("claim".to_owned()).into();
     waiting.status.phase = Phase::Bound;
     assert_ne!(next(&pool, &[waiting], 160), gone("a"));
 }
