@@ -1,14 +1,14 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A part of an object that many others have alike: the members of a pool differ in little but their names. It is read and
 /// written as what it holds; whoever changes it has a copy of its own from then on.
-#[derive(PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema)]
-#[schemars(transparent)]
+#[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Common<T>(Arc<T>);
 
 impl<T: PartialEq> Common<T> {
@@ -86,5 +86,23 @@ impl<T: Serialize> Serialize for Common<T> {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Common<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         T::deserialize(deserializer).map(Common::from)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Common<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
     }
 }

@@ -1,15 +1,15 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A part of an object that few others have anything of: where it is nothing, it takes no more than a pointer, since every
 /// object that is kept has it. It is read, changed and written as what it holds.
-#[derive(Clone, JsonSchema)]
-#[schemars(transparent)]
-pub struct Rare<T>(#[schemars(with = "T")] Option<Box<T>>);
+#[derive(Clone)]
+pub struct Rare<T>(Option<Box<T>>);
 
 /// What can be nothing: no text, no elements, no value.
 pub trait Nothing: Default + PartialEq + 'static {
@@ -108,5 +108,23 @@ impl<T: Nothing + Serialize> Serialize for Rare<T> {
 impl<'de, T: Nothing + Deserialize<'de>> Deserialize<'de> for Rare<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         T::deserialize(deserializer).map(Rare::from)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Rare<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
     }
 }
