@@ -1,31 +1,28 @@
-//! CREATE, DESTROY and STAT.
+//! The verbs over one pool: DESTROY and STAT, and CREATE in `create`, which is more than both.
+
+mod create;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryFutureExt};
-use jiff::{SignedDuration, Timestamp};
-use secrecy::SecretString;
+use futures::StreamExt;
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::births::{BirthError, Births};
-use super::placing::{self, Found, Place, Places};
+use super::placing;
 use super::reservations::Reservations;
-use super::review::{REVIEW_GATE, Review};
-use super::wishes::{self, WishError, Wishes};
-use super::{Deadline, Doubts, ExtendError, LoginError, QuotaError, SealError, authentic, claims};
-use crate::metrics::{Claimed, Metrics, Start};
-use crate::model::{
-    ClaimPhase, ClaimSpec, ClaimStatus, Client, Container, ContainerClaim, ContainerPool, Object, ObjectMeta,
-    ObjectRef, Origin,
-};
+use super::wishes::WishError;
+use super::{Doubts, ExtendError, LoginError, QuotaError, SealError, authentic, claims};
+use crate::metrics::Metrics;
+use crate::model::{Container, ContainerClaim, Object, ObjectRef};
 use crate::plan::clock::Clock;
 use crate::plan::placement;
 use crate::store::records::{self, RecordError};
-use crate::store::{Change, Shared, Store, StoreError, Txn, TxnResult};
+use crate::store::{Change, Store, StoreError};
 
-/// How long CREATE waits beyond the boot deadline: for the queue before it and the clean-up after it.
-const CREATE_GRACE: SignedDuration = SignedDuration::from_secs(60);
+pub use create::Granted;
+
 /// How long DESTROY waits for the machine to be gone. Its end is certain once it is committed.
 const DESTROY_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -88,25 +85,6 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         ApiError::Record(error.into())
     }
-}
-
-/// What a successful CREATE tells.
-#[derive(Debug)]
-pub struct Granted {
-    /// The container.
-    pub uuid: Uuid,
-    /// Needed to destroy it; told once.
-    pub client_token: SecretString,
-    /// Of its image.
-    pub image_sha256: String,
-    /// Its user.
-    pub username: String,
-    /// Its user's password.
-    pub password: SecretString,
-    /// The host's port that leads to its SSH server.
-    pub port: u16,
-    /// When it ends, if it does by itself, and how many seconds after it was bound that is.
-    pub deadline: Option<Deadline>,
 }
 
 /// How far a container's end has come.
@@ -174,182 +152,6 @@ impl Api {
         Api { metrics, ..self }
     }
 
-    /// Grants a container to a client and waits until it is ready. Dropped before that, it takes its wish back.
-    pub async fn create(self: &Arc<Self>, client: &Client) -> Result<Granted, ApiError> {
-        self.create_reviewed(client, Wishes::default(), None, None).await
-    }
-
-    /// The same, for a client with wishes, with the name of the access token that it bears, and with somebody who looks
-    /// at the container first: one that is made for this client is not started before that.
-    pub async fn create_reviewed(
-        self: &Arc<Self>,
-        client: &Client,
-        wishes: Wishes,
-        access_token: Option<String>,
-        review: Option<Review>,
-    ) -> Result<Granted, ApiError> {
-        let token = claims::token();
-        let mut claim = self.claim(client, &token);
-        let Wishes { pool, ttl, ssh_public_key } = wishes.checked()?;
-        claim.spec.pool = pool.unwrap_or(claim.spec.pool);
-        (claim.spec.ttl_seconds, claim.spec.ssh_public_key) = (ttl, ssh_public_key);
-        claim.spec.access_token = access_token;
-        let mut wish = Wish { api: Arc::clone(self), claim, granted: false };
-        let gates = review.iter().map(|_| REVIEW_GATE.to_owned()).collect();
-        let written = self.write_claim(&wish.claim, gates).await;
-        let refused = |_: &ApiError| self.metrics.claim(Start::None, Claimed::Refused);
-        let written = written.inspect_err(refused)?;
-        if let Some(review) = review {
-            self.reviewed(&written.container, review).await?;
-        }
-        if !written.bound {
-            self.bound(&wish.claim, &written).await?;
-        }
-        let granted = self.granted(&written.container, token)?;
-        wish.granted = true;
-        Ok(granted)
-    }
-
-    pub(crate) fn claim(&self, client: &Client, token: &SecretString) -> ContainerClaim {
-        let uid = Uuid::new_v4();
-        let name = format!("wire-{}", uid.simple());
-        ContainerClaim {
-            metadata: ObjectMeta::new(&self.namespace, &name, uid, (self.clock)()),
-            spec: ClaimSpec {
-                token_sha256: Some(claims::token_sha256(token)),
-                ..ClaimSpec::of(&self.pool, Origin::Wire { client: client.clone(), run: self.run })
-            },
-            status: ClaimStatus::default(),
-        }
-    }
-
-    /// Writes the claim with its place, in one transaction that holds only if nobody was faster, and keeps trying as
-    /// long as somebody is. It has no place as long as the pool's free ones are needed for claims that wait.
-    pub(crate) async fn write_claim(&self, claim: &ContainerClaim, gates: Vec<String>) -> Result<Written, ApiError> {
-        let name = &claim.spec.pool;
-        let (mut making, mut counting) = (None, None);
-        loop {
-            let allowance = self.allowance(claim)?;
-            if allowance.counts && counting.is_none() {
-                making = None;
-                counting = Some(self.counting.lock().await);
-                continue;
-            }
-            let pool = match placing::pool_of(&*self.store, claim)? {
-                Some(pool) => pool,
-                None if *name == self.pool => return Err(self.no_pool()),
-                None => return Err(WishError::NoPool { pool: name.clone() }.into()),
-            };
-            wishes::allows(&pool.object, claim.spec.ttl_seconds)?;
-            let place = match self.find(&pool.object, claim, !gates.is_empty())? {
-                Found::Member(place) => place,
-                Found::Room if making.is_none() => {
-                    making = Some(self.making.lock().await);
-                    continue;
-                }
-                Found::Room => self.make(&pool, claim, &gates).await?,
-                Found::Full => {
-                    let (pool, spec) = (name.clone(), &pool.object.spec);
-                    let full = ApiError::Full { pool: pool.clone(), limit: spec.max_containers };
-                    return Err(if spec.paused { ApiError::Paused { pool } } else { full });
-                }
-            };
-            let Place { container, txn, reservation: _kept_meanwhile, binds: bound } = place;
-            if let TxnResult::Committed(rev) = self.store.txn(txn.and(allowance.txn)).await? {
-                let boot = SignedDuration::from_secs(pool.object.spec.template.boot_deadline_seconds.into());
-                return Ok(Written { container, rev, boot, bound });
-            }
-        }
-    }
-
-    /// On this very thread: it looks at what is in memory, at no more members than are taken, and to wake a thread for it
-    /// costs more than that.
-    fn find(&self, pool: &ContainerPool, claim: &ContainerClaim, reviewed: bool) -> Result<Found, RecordError> {
-        let (store, births, doubts) = (&*self.store, &*self.births, &*self.doubts);
-        let places = Places { store, births, doubts, reservations: &self.reservations };
-        let ObjectMeta { namespace, name, .. } = &pool.metadata;
-        let ahead = store.index()?.waiting(namespace, name)?;
-        places.find(pool, claim, ahead, reviewed, (self.clock)())
-    }
-
-    async fn make(
-        &self,
-        pool: &Shared<ContainerPool>,
-        claim: &ContainerClaim,
-        gates: &[String],
-    ) -> Result<Place, BirthError> {
-        let (pool, claim, gates, now) = (Arc::clone(pool), claim.clone(), gates.to_vec(), (self.clock)());
-        let (store, births, doubts) = (Arc::clone(&self.store), Arc::clone(&self.births), Arc::clone(&self.doubts));
-        let reservations = Arc::clone(&self.reservations);
-        // On a thread that may block: images are read, and ports are tried.
-        let work = move || {
-            let (store, births, doubts) = (&*store, &*births, &*doubts);
-            Places { store, births, doubts, reservations: &reservations }.make(&pool, &claim, &gates, now)
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
-    }
-
-    /// Waits until the claim is bound, or can never be.
-    async fn bound(&self, claim: &ContainerClaim, written: &Written) -> Result<(), ApiError> {
-        let waiting = self.follow(claim, written.rev);
-        let patience = (written.boot + CREATE_GRACE).unsigned_abs();
-        let late = || ApiError::NotReady { reason: format!("not within {} s", patience.as_secs()) };
-        tokio::time::timeout(patience, waiting).await.map_err(|_| late())?
-    }
-
-    async fn follow(&self, claim: &ContainerClaim, rev: u64) -> Result<(), ApiError> {
-        let key = records::key(&claim.object_ref());
-        let mut changes = self.store.watch(&key, rev);
-        loop {
-            let current: Option<ContainerClaim> = match changes.next().await {
-                Some(Ok(batch)) => match batch.changes.into_iter().find(|change| change.key() == key) {
-                    Some(Change::Put { kv, .. }) => Some(records::decode(&kv)?.object),
-                    Some(Change::Delete { .. }) => None,
-                    None => continue,
-                },
-                Some(Err(StoreError::Compacted { .. })) => {
-                    // Too slow for the history: what is now says all there is to know.
-                    changes = self.store.watch(&key, 0);
-                    self.read_claim(claim)?
-                }
-                Some(Err(error)) => return Err(error.into()),
-                None => return Err(StoreError::Unavailable { reason: "the daemon stops".into() }.into()),
-            };
-            let Some(current) = current else {
-                return Err(ApiError::NotReady { reason: "it was withdrawn".into() });
-            };
-            match current.status.phase {
-                ClaimPhase::Bound => return Ok(()),
-                ClaimPhase::Failed | ClaimPhase::Lost | ClaimPhase::Expired => {
-                    return Err(ApiError::NotReady { reason: current.status.message });
-                }
-                ClaimPhase::Pending => {}
-            }
-        }
-    }
-
-    pub(crate) fn granted(&self, name: &str, client_token: SecretString) -> Result<Granted, ApiError> {
-        let gone = || ApiError::NotReady { reason: "it ended before it could be told".into() };
-        let c = records::get::<Container>(&*self.store, &self.namespace, name)?.ok_or_else(gone)?.object;
-        let credentials = records::credentials(&*self.store, &self.namespace, name)?.ok_or_else(gone)?;
-        let password = self.births.sealer().open(c.uuid(), &credentials.sealed_password)?;
-        Ok(Granted {
-            uuid: c.uuid(),
-            client_token,
-            image_sha256: c.spec.machine.image_sha256.into_inner(),
-            username: credentials.username,
-            password,
-            port: c.spec.machine.port,
-            deadline: c.status.expires_at.zip(*c.status.bound_at).map(|(at, since)| {
-                let seconds = u32::try_from(at.duration_since(since).as_secs()).unwrap_or(u32::MAX);
-                Deadline { at, seconds }
-            }),
-        })
-    }
-
     /// Ends the container that UUID and token name together, and waits a moment until it is gone.
     pub async fn destroy(&self, uuid: Uuid, token: &str) -> Result<End, ApiError> {
         let name = uuid.to_string();
@@ -400,49 +202,5 @@ impl Api {
 
     fn no_pool(&self) -> ApiError {
         ApiError::NoPool { pool: self.pool.clone() }
-    }
-
-    fn read_claim(&self, claim: &ContainerClaim) -> Result<Option<ContainerClaim>, ApiError> {
-        let read = records::get::<ContainerClaim>(&*self.store, &self.namespace, &claim.metadata.name)?;
-        Ok(read.map(|claim| claim.object))
-    }
-}
-
-/// A claim that is written with its place.
-#[derive(Debug)]
-pub(crate) struct Written {
-    /// Its machine.
-    pub(crate) container: String,
-    /// By this revision.
-    pub(crate) rev: u64,
-    /// How long the machine may boot.
-    boot: SignedDuration,
-    /// Whether it is bound already.
-    bound: bool,
-}
-
-/// A claim on its way. Dropped before it is granted (the client went away, or it failed), it is withdrawn.
-struct Wish {
-    api: Arc<Api>,
-    claim: ContainerClaim,
-    granted: bool,
-}
-
-impl Drop for Wish {
-    fn drop(&mut self) {
-        if self.granted {
-            return;
-        }
-        let (api, claim) = (Arc::clone(&self.api), self.claim.clone());
-        // Without a runtime the daemon is on its way out, and the next start withdraws what nobody waits for.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                // The claim itself may still be in the committer's queue; behind an empty transaction it is not.
-                let written = async { api.store.txn(Txn::default()).await.map_err(ApiError::from) };
-                if let Err(error) = written.and_then(|_| api.withdraw(&claim)).await {
-                    tracing::warn!(claim = claim.metadata.name, error = crate::error_chain(&error), "withdraw");
-                }
-            });
-        }
     }
 }

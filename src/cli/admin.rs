@@ -7,7 +7,6 @@ use super::{ConfigArgs, Result};
 use crate::api::Digests;
 use crate::config::{Config, ConfigError};
 use crate::manifest::crd;
-use crate::model::Kind;
 use crate::privilege;
 
 /// Where the configuration is looked for when none is named.
@@ -64,9 +63,7 @@ pub(super) fn fingerprint(args: ConfigArgs) -> Result<ExitCode> {
 
 /// The kinds as a cluster would be told of them.
 pub(super) fn crds() -> Result<ExitCode> {
-    let definitions = Kind::ALL.map(|kind| serde_yaml::to_string(&crd::definition(kind)));
-    let definitions = definitions.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
-    print!("{}", definitions.join("---\n"));
+    print!("{}", crd::definitions()?);
     Ok(ExitCode::SUCCESS)
 }
 

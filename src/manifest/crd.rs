@@ -45,6 +45,12 @@ pub fn scales(kind: Kind) -> bool {
     }
 }
 
+/// All kinds' definitions, as the YAML that a cluster would be told.
+pub fn definitions() -> Result<String, serde_yaml::Error> {
+    let definitions = Kind::ALL.map(|kind| serde_yaml::to_string(&definition(kind)));
+    Ok(definitions.into_iter().collect::<Result<Vec<_>, _>>()?.join("---\n"))
+}
+
 /// A kind's definition, in `apiextensions.k8s.io/v1`.
 pub fn definition(kind: Kind) -> Value {
     let Names { singular, short } = names(kind);

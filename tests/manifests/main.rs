@@ -6,6 +6,7 @@ mod common;
 
 mod api;
 mod commands;
+mod crds;
 mod directory;
 mod setting;
 mod shipped;

@@ -7,6 +7,7 @@
 //! Domains are transient: a domain that ended leaves no definition behind. Whose they are is written in each one's
 //! metadata, so that nothing has to be remembered: the mark is read again before anything is done to a domain.
 
+mod config;
 mod dhcp;
 mod disks;
 mod embedded;
@@ -24,7 +25,6 @@ mod tests;
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
@@ -45,6 +45,7 @@ use leases::Leases;
 use link::{CallError, Link};
 use seen::{domain_mark, failed, is, see};
 
+pub use config::{Config, Mode};
 pub use ffi::quiet;
 pub use network::NatNetwork;
 
@@ -53,64 +54,6 @@ const CALLS_AT_ONCE: usize = 4;
 
 /// What libvirt keeps of a permanent domain, and would not undefine it for. Ours have no firmware variables.
 const KEPT: u32 = virt::sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | virt::sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
-
-/// Which libvirt, and how guests are connected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Which libvirt.
-    pub mode: Mode,
-    /// Where the overlays of machines with a disk are; of this installation alone. QEMU's user has to be able to pass
-    /// there.
-    pub disks: PathBuf,
-}
-
-/// Which libvirt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Inside this process.
-    Embedded {
-        /// Its directory: short (see the error if not), of one process at a time. Where this process is root, other
-        /// users have to be able to pass through it, because QEMU runs as one of them.
-        root: PathBuf,
-    },
-    /// A daemon of the host.
-    System {
-        /// Where.
-        uri: String,
-        /// The network of its guests; made if there is none of this name.
-        network: NatNetwork,
-    },
-}
-
-impl Config {
-    /// libvirt inside this process.
-    pub fn embedded(root: impl Into<PathBuf>) -> Self {
-        let root = root.into();
-        Config { disks: root.join("disks"), mode: Mode::Embedded { root } }
-    }
-
-    /// The host's libvirtd.
-    pub fn system() -> Self {
-        let mode = Mode::System { uri: "qemu:///system".into(), network: NatNetwork::default() };
-        Config { mode, disks: "/var/lib/anweddol/disks".into() }
-    }
-
-    /// The URI that is opened.
-    pub fn uri(&self) -> String {
-        match &self.mode {
-            Mode::Embedded { root } => embedded::uri(root),
-            Mode::System { uri, .. } => uri.clone(),
-        }
-    }
-
-    /// The only network that guests can have here.
-    pub fn network(&self) -> Network {
-        match &self.mode {
-            Mode::Embedded { .. } => Network::User,
-            Mode::System { .. } => Network::Nat,
-        }
-    }
-}
 
 /// Whether a libvirtd of this host answers this user.
 pub fn system_answers() -> bool {
