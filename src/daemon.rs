@@ -89,11 +89,9 @@ pub fn socket_path(state_dir: &Path) -> PathBuf {
     state_dir.join(SOCKET)
 }
 
-/// To be called before there is any thread: libvirt inside this process would write its own log beside ours, and the
-/// allocator would keep a heap for every few threads.
+/// To be called before there is any thread: libvirt inside this process would write its own log beside ours.
 pub fn prepare() {
     libvirt::quiet();
-    memory::frugal();
 }
 
 /// Serves until `stop` is cancelled, or until the store fails; machines live on.

@@ -1,5 +1,7 @@
 //! The `anweddol` program; see the library's documentation.
 
+mod allocator;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -1,5 +1,6 @@
-//! What the system is asked that no library asks safely. With `hypervisor::libvirt::ffi` this is all unsafe code of the
-//! product, which `unsafe_code_is_in_these_modules_and_says_why_it_is_sound` (tests/architecture.rs) keeps so.
+//! What the system is asked that no library asks safely. With `hypervisor::libvirt::ffi` and a name in the program's
+//! `allocator` this is all unsafe code of the product, which
+//! `unsafe_code_is_in_these_modules_and_says_why_it_is_sound` (tests/architecture.rs) keeps so.
 
 #![allow(unsafe_code)]
 
@@ -28,19 +29,4 @@ pub(crate) fn clock_is_synchronised() -> io::Result<bool> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(state.status & libc::STA_UNSYNC == 0),
     }
-}
-
-/// No more heaps than this many, pieces from a size on mapped by themselves, and no more than that unused at the top of a heap:
-/// of an allocator that knows the settings. Whether it does.
-#[cfg(target_env = "gnu")]
-pub(crate) fn limit_heaps(heaps: c_int, large: c_int) -> bool {
-    let settings = [(libc::M_ARENA_MAX, heaps), (libc::M_MMAP_THRESHOLD, large), (libc::M_TRIM_THRESHOLD, large)];
-    // SAFETY: it takes two numbers and changes how the allocator works from now on.
-    settings.into_iter().all(|(setting, value)| unsafe { libc::mallopt(setting, value) } == 1)
-}
-
-/// Other C libraries have no such settings.
-#[cfg(not(target_env = "gnu"))]
-pub(crate) fn limit_heaps(_heaps: c_int, _large: c_int) -> bool {
-    false
 }

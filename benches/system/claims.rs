@@ -18,6 +18,8 @@ use crate::world::{World, client};
 const CLAIMS: usize = 300;
 const MEMBERS: u32 = 1_000;
 const TOGETHER: usize = 64;
+/// How often so many come at once: one time alone is as long as the machine happens to let it be.
+const TIMES: usize = 9;
 const BURST: usize = 300;
 const SUSTAINED: Duration = Duration::from_secs(5);
 
@@ -40,10 +42,15 @@ pub(crate) fn claim(table: &mut Table, _: &Bare) -> Result<()> {
     table.check("p50", one.p50(), 2.0, write.p50(), "one flushed write");
     table.check("p99", one.p99(), 5.0, write.p50(), "one flushed write (p50)");
 
-    world.quiet()?;
-    let (times, took) = at_once(&world, TOGETHER)?;
-    table.row(Row::new(format!("{TOGETHER} warm claims at once")).times(&times).rate(TOGETHER, took));
-    table.check("all of them", took, 8.0, one.p50(), "one claim");
+    let mut times = Vec::with_capacity(TIMES);
+    for _ in 0..TIMES {
+        world.quiet()?;
+        times.push(at_once(&world, TOGETHER)?.1);
+    }
+    let all = Sample::of(times);
+    let row = Row::new(format!("{TOGETHER} warm claims at once, until the last")).times(&all).rate(TOGETHER, all.p50());
+    table.row(row.note(format!("of {TIMES} times")));
+    table.check("p50", all.p50(), 8.0, one.p50(), "one claim");
     Ok(())
 }
 

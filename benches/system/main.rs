@@ -10,6 +10,8 @@
 //! processor time and memory is theirs alone. Clients are this process, on the same cores. What is measured inside a
 //! process says so. Nothing here fails for being slow: a row that is over its limit says `OVER`.
 
+#[path = "../../src/allocator.rs"]
+mod allocator;
 mod bare;
 mod claims;
 mod daemon;

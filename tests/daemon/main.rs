@@ -18,6 +18,7 @@ mod exposition;
 mod health;
 mod host;
 mod life;
+mod memory;
 mod metrics;
 mod operator;
 #[cfg(feature = "otlp")]
