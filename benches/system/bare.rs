@@ -10,50 +10,67 @@ use anweddol::wire::{KeySize, Limits, PrivateKey, PublicKey};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::sample::Sample;
-use crate::table::{Row, Table};
+use crate::table::Row;
 use crate::{Result, daemon};
 
-/// Often enough that the median stands still.
-const PAIRS: usize = 300;
+/// Before what they are compared with, and again after it.
+const PAIRS: u32 = 150;
 const WRITES: usize = 300;
 /// Between two writes, as between two claims.
 pub(crate) const PAUSE: Duration = Duration::from_millis(3);
 
-/// Measured before anything else.
+/// The keys of every connection.
 pub(crate) struct Bare {
-    /// The key of our side of every connection.
+    /// Our side's.
     pub(crate) key: Arc<PrivateKey>,
-    /// One private and one public operation with RSA-4096: what each end of a connection has to do.
-    pub(crate) pair: Sample,
-    /// The processor time of the same.
-    pub(crate) pair_cpu: Duration,
+    peer: PublicKey,
+}
+
+/// What each end of a connection has to do: one private and one public operation with RSA-4096.
+pub(crate) struct Pairs {
+    pub(crate) times: Sample,
+    /// The processor time of one.
+    pub(crate) cpu: Duration,
 }
 
 impl Bare {
-    pub(crate) fn measure() -> Result<Bare> {
+    pub(crate) fn new() -> Result<Bare> {
         let pem = PrivateKey::generate(KeySize::Bits4096)?;
         let key = Arc::new(PrivateKey::from_pem(&pem, Backend::default())?);
         let peer = PublicKey::from_pem(key.public_pem().as_bytes(), &Limits::default())?;
-        let mut times = Vec::with_capacity(PAIRS);
+        Ok(Bare { key, peer })
+    }
+
+    /// Some work, and what it is compared with just before and just after it: how fast a host is changes within seconds.
+    pub(crate) fn beside<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Pairs)> {
+        let mut times = Vec::new();
+        let before = self.pairs(&mut times)?;
+        let done = work()?;
+        let after = self.pairs(&mut times)?;
+        Ok((done, Pairs { times: Sample::of(times), cpu: (before + after) / (2 * PAIRS) }))
+    }
+
+    fn pairs(&self, times: &mut Vec<Duration>) -> Result<Duration> {
         let before = thread_time();
         for _ in 0..PAIRS {
             let begin = Instant::now();
-            let wrapped = peer.wrap(&[7; 64])?;
-            key.unwrap(&wrapped)?;
+            let wrapped = self.peer.wrap(&[7; 64])?;
+            self.key.unwrap(&wrapped)?;
             times.push(begin.elapsed());
         }
-        let pair_cpu = (thread_time() - before) / PAIRS as u32;
-        Ok(Bare { key, pair: Sample::of(times), pair_cpu })
+        Ok(thread_time() - before)
     }
+}
 
+impl Pairs {
     /// What both ends of a connection have to do, one after the other.
     pub(crate) fn both_ends(&self) -> Duration {
-        self.pair.p50() * 2
+        self.times.p50() * 2
     }
 
-    pub(crate) fn rows(&self, table: &mut Table) {
-        let row = Row::new("bare: RSA-4096, one private + one public").times(&self.pair).cpu(self.pair_cpu);
-        table.row(row.note("the same key objects as the server's; two of these are the keys of one connection"));
+    pub(crate) fn row(&self) -> Row {
+        let row = Row::new("bare: RSA-4096, one private + one public").times(&self.times).cpu(self.cpu);
+        row.note("the same key objects as the server's; two of these are the keys of one connection")
     }
 }
 

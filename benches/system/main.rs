@@ -72,9 +72,8 @@ fn main() -> ExitCode {
 
 fn run(wanted: impl Fn(&str) -> bool) -> Result<()> {
     setting::print();
-    let bare = Bare::measure()?;
+    let bare = Bare::new()?;
     let mut table = Table::begin();
-    bare.rows(&mut table);
     for (group, measure) in GROUPS.iter().filter(|(group, _)| wanted(group)) {
         table.group(group);
         measure(&mut table, &bare)?;

@@ -31,12 +31,13 @@ pub(crate) fn stat(table: &mut Table, bare: &Bare) -> Result<()> {
     let home = Home::new("", "")?;
     let daemon = home.start()?;
     for at_once in AT_ONCE {
-        let run = connections(&daemon, bare, STAT, at_once, STATS)?;
+        let (run, pairs) = bare.beside(|| connections(&daemon, bare, STAT, at_once, STATS))?;
+        table.row(pairs.row());
         show(table, "STAT", at_once, STATS, &run, daemon.rss()?);
         if at_once == 1 {
-            table.check("p50", run.times.p50(), 1.3, bare.both_ends(), "the bare RSA of both ends");
+            table.check("p50", run.times.p50(), 1.3, pairs.both_ends(), "the bare RSA of both ends");
         }
-        table.check("server CPU a connection", run.cpu, 1.3, bare.pair_cpu, "its own two operations");
+        table.check("server CPU a connection", run.cpu, 1.3, pairs.cpu, "its own two operations");
     }
     daemon.stop()
 }
