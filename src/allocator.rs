@@ -10,7 +10,7 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// One heap, caches of threads for what is small only, and what lies unused for half a second goes back. Not by a thread of
-/// jemalloc's own: `anweddol::cli` changes what this process may do while it has one thread. Kept by
+/// jemalloc's own: what `act_as_owner_of` (src/privilege.rs) changes, it changes for the one thread that there is. Kept by
 /// `the_allocator_is_set_as_the_program_says` (tests/daemon/memory.rs).
 const SETTINGS: &[u8] = b"narenas:1,lg_tcache_max:10,dirty_decay_ms:500,muzzy_decay_ms:0\0";
 
