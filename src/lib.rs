@@ -44,7 +44,7 @@
 //! | probe | ask a member, now and then, whether its SSH server still answers ([`plan::probe`]) |
 //! | doubt | a hint that a member may be dead: it is passed over until it was looked at ([`api::Doubts`]) |
 //! | reservation | keeps a member for the client that takes it, while its commit is on the way ([`api::Api`]) |
-//! | index | containers and claims as they are, decoded once and found by their pool ([`store::Index`]) |
+//! | index | containers and claims as they are, decoded at most once and found by their pool ([`store::Index`]) |
 //! | room | how many machines more the host would admit ([`plan::admission::room`]) |
 //! | domain | libvirt's word for a machine that runs |
 //! | disk | what a machine writes to, over an image that is never written; it goes with its machine |
@@ -98,6 +98,9 @@
 //!
 //! Who may name whom is kept by `tests/architecture.rs`.
 
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
+
 #[cfg(test)]
 mod allocations;
 pub mod api;
@@ -125,6 +128,11 @@ pub mod server;
 pub mod store;
 mod unwrapped;
 pub mod wire;
+
+/// SHA-256 in lower-case hex.
+pub(crate) fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    HEXLOWER.encode(digest(&SHA256, bytes.as_ref()).as_ref())
+}
 
 /// An error with its causes, as it is printed once, at the end of its way.
 pub fn error_chain(error: &dyn std::error::Error) -> String {

@@ -28,9 +28,9 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::authentic::NO_TOKEN;
-use super::images::hex;
 use crate::model::{NameError, valid_name};
 use crate::plan::clock::Clock;
+use crate::sha256;
 use crate::store::records::{self, RecordError, TOKENS};
 use crate::store::{Store, StoreError, Txn, TxnResult};
 
@@ -361,8 +361,4 @@ fn text(name: &str) -> SecretString {
     text.push('.');
     URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
     text.into()
-}
-
-fn sha256(text: &str) -> String {
-    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref())
 }

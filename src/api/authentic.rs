@@ -12,11 +12,11 @@ use serde::Serialize;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::claims::sha256;
 use crate::model::{
     ClaimSpec, ClaimStatus, Container, ContainerClaim, ContainerSpec, ContainerStatus, DEFAULT_NAMESPACE, Image, Mac,
     Machine, Object, ObjectMeta, ObjectRef, Origin, Rare, Template,
 };
+use crate::sha256;
 use crate::store::records::{self, RecordError};
 use crate::store::{Kv, Store};
 
@@ -43,7 +43,7 @@ pub(crate) fn authenticate(
 fn read<T: Object>(store: &dyn Store, namespace: &str, name: &str, nobodys: &Bytes) -> Result<T, RecordError> {
     let key = records::key(&ObjectRef { kind: T::KIND, namespace: namespace.into(), name: name.into() });
     let found = store.get(&key)?.0;
-    let nobodys = || Kv { key: key.into(), value: nobodys.clone(), create_rev: 0, mod_rev: 0 };
+    let nobodys = || Kv { key: key.into(), value: nobodys.clone().into(), create_rev: 0, mod_rev: 0 };
     Ok(records::decode(&found.unwrap_or_else(nobodys))?.object)
 }
 

@@ -264,13 +264,13 @@ fn mac(uuid: Uuid) -> Mac {
 /// thrown away. They are taken many at a time, because each call costs more than what it gives.
 pub fn random_text(alphabet: &[u8], length: usize) -> String {
     let even = 256 - 256 % alphabet.len();
-    let (mut text, mut draws) = (String::with_capacity(length), Zeroizing::new([0_u8; 256]));
+    let (mut text, mut draws) = (Vec::with_capacity(length), Zeroizing::new([0_u8; 256]));
     while text.len() < length {
         rand::fill(&mut *draws).expect("the operating system gives random bytes");
         let drawn = draws.iter().map(|draw| usize::from(*draw)).filter(|draw| *draw < even);
-        text.extend(drawn.take(length - text.len()).map(|draw| char::from(alphabet[draw % alphabet.len()])));
+        text.extend(drawn.take(length - text.len()).map(|draw| alphabet[draw % alphabet.len()]));
     }
-    text
+    String::from_utf8(text).expect("ASCII")
 }
 
 /// A number below `bound`, each as likely: draws that would favour the small ones are thrown away.

@@ -1,15 +1,14 @@
 //! Claims as they lie in the store: made with a token, known again by it, bound, and ended. Nothing here waits, and
 //! nothing knows of a pool's limits: that is [`Api`](super::Api)'s.
 
-use aws_lc_rs::digest;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::images::hex;
 use super::random_text;
 use crate::model::{Container, ContainerClaim, EventKind, Phase};
 use crate::plan::container::about;
 use crate::plan::{claim as plan, lifetime};
+use crate::sha256;
 use crate::store::records::{self, RecordError, Versioned};
 use crate::store::{Store, Txn, TxnResult};
 
@@ -28,8 +27,8 @@ pub(crate) fn token_sha256(token: &SecretString) -> String {
     sha256(token.expose_secret())
 }
 
-/// Binding: claim and container, with the events, or nothing.
-pub(crate) fn bind(claim: &mut ContainerClaim, member: &Versioned<Container>, now: Timestamp) -> Txn {
+/// Binding: claim and container, with the events, or nothing. The container as it is then.
+pub(crate) fn bind(claim: &mut ContainerClaim, member: &Versioned<Container>, now: Timestamp) -> (Container, Txn) {
     let mut c = member.object.clone();
     c.spec.claim = Some(claim.metadata.name.clone()).into();
     c.status.phase = Phase::Bound;
@@ -41,7 +40,8 @@ pub(crate) fn bind(claim: &mut ContainerClaim, member: &Versioned<Container>, no
         about(&c, Some(claim), EventKind::CreatedContainer, now),
         about(&c, Some(claim), EventKind::BoundClaim, now).detail("claim", claim.metadata.name.clone()),
     ];
-    Txn::default().unchanged(member).write(&c).write(claim).tell(&events)
+    let txn = Txn::default().unchanged(member).write(&c).write(claim).tell(&events);
+    (c, txn)
 }
 
 /// A member for a claim that is not its own yet: it still boots, or a key has to be installed. From here on it is made
@@ -110,9 +110,4 @@ pub(crate) fn end(txn: Txn, container: &Versioned<Container>, now: Timestamp) ->
     let mut ended = container.object.clone();
     ended.metadata.end(now);
     txn.unchanged(container).write(&ended)
-}
-
-/// SHA-256 in hex.
-pub(super) fn sha256(text: &str) -> String {
-    hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 
 use crate::model::Image;
 
@@ -86,7 +87,7 @@ fn read(image: &Image) -> Result<Arc<str>, ImageError> {
     for path in image.files() {
         update(&mut context, path).map_err(|source| ImageError::Unreadable { path: path.clone(), source })?;
     }
-    Ok(hex(context.finish().as_ref()).into())
+    Ok(HEXLOWER.encode(context.finish().as_ref()).into())
 }
 
 fn stamp(path: &Path) -> Result<(u64, u64, u64, i64, i64), ImageError> {
@@ -106,13 +107,4 @@ fn update(context: &mut digest::Context, path: &Path) -> io::Result<()> {
             n => context.update(&chunk[..n]),
         }
     }
-}
-
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

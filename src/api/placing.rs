@@ -24,8 +24,8 @@ pub(crate) struct Place {
     pub(crate) txn: Txn,
     /// Keeps a member for the claim as long as the transaction is on its way.
     pub(crate) reservation: Option<Reservation>,
-    /// Whether the transaction binds the claim, so that there is nothing more to wait for.
-    pub(crate) binds: bool,
+    /// The machine as it is then, if the transaction binds the claim, so that there is nothing more to wait for.
+    pub(crate) bound: Option<Box<Container>>,
 }
 
 /// What a claim finds in its pool.
@@ -83,13 +83,13 @@ impl Places<'_> {
             };
             let mut claim = claim.clone();
             // With a key to install, a Ready one is not the claim's own yet.
-            let binds = ready && claim.spec.ssh_public_key.is_none();
-            let txn = match binds {
-                true => claims::bind(&mut claim, member, now),
-                false => claims::promise(&mut claim, member, now),
+            let (bound, txn) = if ready && claim.spec.ssh_public_key.is_none() {
+                let (bound, txn) = claims::bind(&mut claim, member, now);
+                (Some(bound.into()), txn)
+            } else {
+                (None, claims::promise(&mut claim, member, now))
             };
-            let container = member.object.metadata.name.clone();
-            return Ok(Found::Member(Place { container, txn, reservation: Some(reservation), binds }));
+            return Ok(Found::Member(Place { container: name, txn, reservation: Some(reservation), bound }));
         }
     }
 
@@ -111,7 +111,7 @@ impl Places<'_> {
         let mut counted = pool.object.clone();
         counted.status.containers += 1;
         let txn = birth.txn.unchanged(pool).write(&counted).write(&claim).tell(&[created]);
-        Ok(Place { container, txn, reservation: None, binds: false })
+        Ok(Place { container, txn, reservation: None, bound: None })
     }
 }
 

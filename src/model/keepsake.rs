@@ -1,4 +1,3 @@
-use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -63,8 +62,7 @@ impl Keepsake {
     /// Credentials never change, and are not part of it. No proof of anything.
     pub fn digest(c: &Container, claim: Option<&ContainerClaim>) -> String {
         let json = serde_json::json!({ "container": container(c), "claim": claim.map(lasting_claim) });
-        let digest = digest(&SHA256, json.to_string().as_bytes());
-        digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::sha256(json.to_string())[..16].into()
     }
 
     /// As one JSON text of ASCII letters: it goes through XML as it is.

@@ -127,7 +127,8 @@ impl SessionsStore {
                 },
                 status: ClaimStatus::default(),
             };
-            if let TxnResult::Committed(_) = self.store.txn(claims::bind(&mut claim, &read, now)).await? {
+            let (_, txn) = claims::bind(&mut claim, &read, now);
+            if let TxnResult::Committed(_) = self.store.txn(txn).await? {
                 return Ok(token);
             }
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::model::{Client, Event, EventKind};
 use crate::server::{ClientInstance, Moment, Party};
@@ -15,10 +14,7 @@ use crate::server::{ClientInstance, Moment, Party};
 pub(super) fn client(ip: IpAddr) -> Client {
     // A socket for both families shows IPv4 clients as ::ffff:a.b.c.d.
     let ip = ip.to_canonical();
-    let digest = Sha256::digest(ip.to_string());
-    let mut id: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    id.truncate(7);
-    Client { ip, id }
+    Client { ip, id: crate::sha256(ip.to_string())[..7].into() }
 }
 
 /// Something about a client.

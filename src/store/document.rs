@@ -12,7 +12,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
@@ -20,6 +19,7 @@ use serde_json::Value;
 
 use super::engine::{MAX_KEY, MAX_VALUE};
 use super::{Contents, Kv};
+use crate::sha256;
 
 const NAME: &str = "anweddol store";
 /// Of documents that this program writes, and the newest that it reads.
@@ -116,8 +116,8 @@ pub fn write(contents: &Contents, exported: String, losses: Vec<String>) -> Stri
     for kv in &contents.records {
         let json = serde_json::from_slice::<Value>(&kv.value).ok();
         // Only what comes out as it went in.
-        let json = json.filter(|value| value.to_string().as_bytes() == kv.value);
-        let base64 = json.is_none().then(|| BASE64.encode(&kv.value));
+        let json = json.filter(|value| *value.to_string().as_bytes() == *kv.value);
+        let base64 = json.is_none().then(|| BASE64.encode(&*kv.value));
         let (key, created, modified) = (kv.key.to_string(), kv.create_rev, kv.mod_rev);
         line(&mut text, &Record { key, created, modified, json, base64 });
     }
@@ -191,10 +191,6 @@ fn parse<'a, T: Deserialize<'a>>((line, text): (usize, &'a str)) -> Result<T, Do
 fn line(text: &mut String, of: &impl Serialize) {
     text.push_str(&serde_json::to_string(of).expect("strings and numbers serialise"));
     text.push('\n');
-}
-
-fn sha256(text: &str) -> String {
-    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

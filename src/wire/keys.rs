@@ -16,6 +16,7 @@ use aws_lc_rs::rsa::{
 use aws_lc_rs::signature::{
     RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, RsaKeyPair, RsaParameters, RsaPssSaltLength, UnparsedPublicKey,
 };
+use data_encoding::HEXLOWER;
 use rsa::pkcs8::{
     DecodePrivateKey, Document, EncodePrivateKey, EncodePublicKey, LineEnding, SecretDocument, SubjectPublicKeyInfoRef,
     der::Decode,
@@ -91,7 +92,7 @@ impl Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        HEXLOWER.encode_display(&self.0).fmt(f)
     }
 }
 

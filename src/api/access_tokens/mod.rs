@@ -24,11 +24,12 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::claims::{TOKEN_ALPHABET, sha256};
+use super::claims::TOKEN_ALPHABET;
 use super::random_text;
 use crate::model::{AccessToken, NameError, Quotas, valid_name};
 use crate::plan::access::{self, Recognised};
 use crate::plan::clock::Clock;
+use crate::sha256;
 use crate::store::records::{self, RecordError, access_token_key};
 use crate::store::{Store, StoreError, Txn, TxnResult};
 pub use quota::QuotaError;

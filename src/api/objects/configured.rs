@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::api::images::hex;
 use crate::api::placing;
 use crate::manifest::keep::CONFIGURATION;
 use crate::model::{CONFIGURED, ContainerPool, MANAGED_BY, ObjectMeta, PoolSpec};
@@ -67,6 +66,5 @@ pub fn apply(
 }
 
 fn hash(spec: &PoolSpec) -> String {
-    let text = crate::manifest::json(spec).to_string();
-    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref())
+    crate::sha256(crate::manifest::json(spec).to_string())
 }

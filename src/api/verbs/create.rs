@@ -70,10 +70,14 @@ impl Api {
         if let Some(review) = review {
             self.reviewed(&written.container, review).await?;
         }
-        if !written.bound {
-            self.bound(&wish.claim, &written).await?;
-        }
-        let granted = self.granted(&written.container, token)?;
+        let container = match written.bound {
+            Some(container) => *container,
+            None => {
+                self.bound(&wish.claim, written.rev, written.boot).await?;
+                self.read_container(&written.container)?
+            }
+        };
+        let granted = self.granted(container, token)?;
         wish.granted = true;
         Ok(granted)
     }
@@ -122,7 +126,7 @@ impl Api {
                     return Err(if spec.paused { ApiError::Paused { pool } } else { full });
                 }
             };
-            let Place { container, txn, reservation: _kept_meanwhile, binds: bound } = place;
+            let Place { container, txn, reservation: _kept_meanwhile, bound } = place;
             if let TxnResult::Committed(rev) = self.store.txn(txn.and(allowance.txn)).await? {
                 let boot = SignedDuration::from_secs(pool.object.spec.template.boot_deadline_seconds.into());
                 return Ok(Written { container, rev, boot, bound });
@@ -161,9 +165,9 @@ impl Api {
     }
 
     /// Waits until the claim is bound, or can never be.
-    async fn bound(&self, claim: &ContainerClaim, written: &Written) -> Result<(), ApiError> {
-        let waiting = self.follow(claim, written.rev);
-        let patience = (written.boot + CREATE_GRACE).unsigned_abs();
+    async fn bound(&self, claim: &ContainerClaim, rev: u64, boot: SignedDuration) -> Result<(), ApiError> {
+        let waiting = self.follow(claim, rev);
+        let patience = (boot + CREATE_GRACE).unsigned_abs();
         let late = || ApiError::NotReady { reason: format!("not within {} s", patience.as_secs()) };
         tokio::time::timeout(patience, waiting).await.map_err(|_| late())?
     }
@@ -199,10 +203,8 @@ impl Api {
         }
     }
 
-    pub(crate) fn granted(&self, name: &str, client_token: SecretString) -> Result<Granted, ApiError> {
-        let gone = || ApiError::NotReady { reason: "it ended before it could be told".into() };
-        let c = records::get::<Container>(&*self.store, &self.namespace, name)?.ok_or_else(gone)?.object;
-        let credentials = records::credentials(&*self.store, &self.namespace, name)?.ok_or_else(gone)?;
+    pub(crate) fn granted(&self, c: Container, client_token: SecretString) -> Result<Granted, ApiError> {
+        let credentials = records::credentials(&*self.store, &self.namespace, &c.metadata.name)?.ok_or_else(gone)?;
         let password = self.births.sealer().open(c.uuid(), &credentials.sealed_password)?;
         Ok(Granted {
             uuid: c.uuid(),
@@ -218,10 +220,19 @@ impl Api {
         })
     }
 
+    pub(crate) fn read_container(&self, name: &str) -> Result<Container, ApiError> {
+        let read = records::get::<Container>(&*self.store, &self.namespace, name)?;
+        Ok(read.ok_or_else(gone)?.object)
+    }
+
     fn read_claim(&self, claim: &ContainerClaim) -> Result<Option<ContainerClaim>, ApiError> {
         let read = records::get::<ContainerClaim>(&*self.store, &self.namespace, &claim.metadata.name)?;
         Ok(read.map(|claim| claim.object))
     }
+}
+
+fn gone() -> ApiError {
+    ApiError::NotReady { reason: "it ended before it could be told".into() }
 }
 
 /// A claim that is written with its place.
@@ -233,8 +244,8 @@ pub(crate) struct Written {
     pub(crate) rev: u64,
     /// How long the machine may boot.
     boot: SignedDuration,
-    /// Whether it is bound already.
-    bound: bool,
+    /// The machine, if it is bound already.
+    bound: Option<Box<Container>>,
 }
 
 /// A claim on its way. Dropped before it is granted (the client went away, or it failed), it is withdrawn.

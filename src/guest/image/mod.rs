@@ -31,6 +31,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use data_encoding::HEXLOWER;
 
 use apt::{Apt, Lists, Package};
 use package::Contents;
@@ -365,7 +366,7 @@ fn digest(texts: &[&str]) -> String {
         context.update(&(text.len() as u64).to_be_bytes());
         context.update(text.as_bytes());
     }
-    hexadecimal(context.finish().as_ref())
+    HEXLOWER.encode(context.finish().as_ref())
 }
 
 fn file_sha256(path: &Path) -> io::Result<String> {
@@ -374,14 +375,10 @@ fn file_sha256(path: &Path) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hexadecimal(context.finish().as_ref())),
+            0 => return Ok(HEXLOWER.encode(context.finish().as_ref())),
             count => context.update(&buffer[..count]),
         }
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, ImageError> {

@@ -10,7 +10,6 @@ use serde_json::{Map, Value, json};
 
 use super::discovery;
 use super::target::Resource;
-use crate::api::images::hex;
 use crate::manifest::crd;
 use crate::model::{API_VERSION, GROUP, Kind, VERSION};
 
@@ -42,7 +41,7 @@ pub(super) fn document(version: &str) -> Option<Value> {
 
 fn hash(version: &str) -> String {
     let text = document(version).unwrap_or_default().to_string();
-    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref()).to_uppercase()
+    crate::sha256(text).to_uppercase()
 }
 
 fn made(version: &str) -> Value {
