@@ -38,8 +38,8 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 const POOL_PAUSE: u32 = 9;
 /// The longest that becomes: a disk that is slow is no reason to wait.
 const POOL_PAUSE_MAX: Duration = Duration::from_millis(100);
-/// How long after a machine was given to somebody the two are looked at: whoever asks at the same moment is answered
-/// before that, and there is nothing about it that could not wait.
+/// How long after a machine was given to somebody the two are looked at, and its pool: whoever asks at the same moment is
+/// answered before that, and there is nothing about it that could not wait.
 const GIVEN_PAUSE: Duration = Duration::from_millis(20);
 /// All objects at the same time.
 const AT_ONCE: Duration = Duration::ZERO;
@@ -242,8 +242,11 @@ fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, known: &mut Known) -> bool {
                 pause = GIVEN_PAUSE;
             }
             let owners = known.owned.note(&object, record.meta(), record.is_member(), gone);
+            // A claim that was given its machine makes way for the next one.
+            let makes_way = matches!(record, Record::Claim(_));
             let (machine, others) = record.related(&object, gone, &mut known.waiting);
-            others.into_iter().chain(owners).for_each(|other| queue.add(other));
+            let at = if makes_way { AT_ONCE } else { pause };
+            others.into_iter().chain(owners).for_each(|other| queue.add_after(other, at));
             machine.into_iter().for_each(|machine| queue.add_after(machine, pause));
         }
         queue.add_after(object, pause);
@@ -400,6 +403,19 @@ mod tests {
             let batch = changes.next().await.unwrap().unwrap();
             enqueue(&queue, &batch, &mut known);
             assert_eq!(known.doubts.all().len(), left);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_is_looked_at_a_moment_after_one_of_its_machines_was_given_away() {
+        for (phase, due) in [(Phase::Ready, 2), (Phase::Bound, 0)] {
+            let (store, mut c) = (memory(), container(1));
+            (c.spec.pool, c.status.phase) = (Some("pool".into()), phase);
+            let mut changes = store.watch(REGISTRY, 0);
+            store.txn(Txn::default().write(&c)).await.unwrap();
+            let queue = Queue::new();
+            enqueue(&queue, &changes.next().await.unwrap().unwrap(), &mut Known::default());
+            assert_eq!(queue.depth(), [due, 2 - due, 0], "{phase:?}");
         }
     }
 
