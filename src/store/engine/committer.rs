@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::apply::Round;
-use super::published::Published;
+use super::published::{Past, Published};
 use super::{Journal, JournalError, Snapshot, chain};
 use crate::store::{StoreError, Txn, TxnResult};
 
@@ -19,6 +19,10 @@ const ROUND_BYTES: usize = 1024 * 1024;
 const QUIET: Duration = Duration::from_millis(2);
 /// And for so long after that: there is time for a longer work.
 const REST: Duration = Duration::from_millis(50);
+
+/// Revisions that come one right after the other before what they put an end to is let go of although somebody waits: about
+/// a megabyte.
+const PAST: usize = 256;
 
 /// A transaction on its way.
 pub(super) struct Request {
@@ -37,6 +41,7 @@ pub(super) fn run(
 ) {
     let mut broken: Option<StoreError> = None;
     let mut refusing = false;
+    let mut past = Vec::new();
     let end = |error: JournalError| {
         let error = chain(&*error);
         tracing::error!(%error, "the store could not write and takes no more writes");
@@ -47,6 +52,7 @@ pub(super) fn run(
     loop {
         let mut first = requests.recv_timeout(QUIET).ok();
         if first.is_none() && broken.is_none() {
+            past.clear();
             broken = journal.settle().err().map(end);
             first = requests.recv_timeout(REST).ok();
         }
@@ -64,7 +70,13 @@ pub(super) fn run(
         if let Err(error) = room {
             refuse(round, &StoreError::Unavailable { reason: chain(&*error) });
         } else {
-            broken = commit(round, &mut journal, published, told).err().map(end);
+            match commit(round, &mut journal, published, told) {
+                Ok(over) => past.extend(over),
+                Err(error) => broken = Some(end(error)),
+            }
+            if past.iter().map(|past: &Past| past.revisions).sum::<usize>() > PAST {
+                past.clear();
+            }
         }
     }
 }
@@ -107,7 +119,7 @@ fn commit(
     journal: &mut impl Journal,
     published: &Published,
     told: &watch::Sender<u64>,
-) -> Result<(), JournalError> {
+) -> Result<Option<Past>, JournalError> {
     let mut state = Snapshot::clone(&published.snapshot());
     let mut round = Round::default();
     let mut answers = Vec::with_capacity(requests.len());
@@ -116,7 +128,7 @@ fn commit(
     }
     if round.batches.is_empty() {
         answers.into_iter().for_each(|(waiter, result)| answer(waiter, result));
-        return Ok(());
+        return Ok(None);
     }
     if let Err(error) = journal.write(&state, &round) {
         let reason = chain(&*error);
@@ -126,10 +138,10 @@ fn commit(
         return Err(error);
     }
     let revision = state.revision;
-    published.publish(state, round.batches);
+    let past = published.publish(state, round.batches);
     answers.into_iter().for_each(|(waiter, result)| answer(waiter, result));
     told.send_replace(revision);
-    Ok(())
+    Ok(Some(past))
 }
 
 fn answer(waiter: oneshot::Sender<Result<TxnResult, StoreError>>, result: Result<TxnResult, StoreError>) {

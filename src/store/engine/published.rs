@@ -29,6 +29,14 @@ pub(super) struct Published {
     now: Mutex<Now>,
 }
 
+/// What nobody can ask for any more since a round was shown.
+pub(super) struct Past {
+    /// How many revisions that round made.
+    pub(super) revisions: usize,
+    _snapshot: Arc<Snapshot>,
+    _forgotten: Vec<Arc<Batch>>,
+}
+
 struct Now {
     snapshot: Arc<Snapshot>,
     /// The revisions after `compacted` up to the snapshot's, each once.
@@ -56,16 +64,19 @@ impl Published {
         Arc::clone(&self.now().snapshot)
     }
 
-    /// Shows a durable round: records and changes at once, so that whoever is told of a change can read it.
-    pub(super) fn publish(&self, state: Snapshot, batches: Vec<Arc<Batch>>) {
+    /// Shows a durable round: records and changes at once, so that whoever is told of a change can read it. What is over
+    /// by that is the caller's to let go of: that is as much work as what is new.
+    pub(super) fn publish(&self, state: Snapshot, batches: Vec<Arc<Batch>>) -> Past {
         let mut now = self.now();
-        now.snapshot = Arc::new(state);
+        let (revisions, snapshot) = (batches.len(), std::mem::replace(&mut now.snapshot, Arc::new(state)));
         now.bytes += batches.iter().map(|batch| size(batch)).sum::<usize>();
         now.history.extend(batches);
         // The newest stays whatever its size: a watcher that keeps up shall see it.
+        let mut forgotten = Vec::new();
         while now.history.len() > 1 && (now.history.len() > self.limits.revisions || now.bytes > self.limits.bytes) {
-            now.forget_oldest();
+            forgotten.extend(now.forget_oldest());
         }
+        Past { revisions, _snapshot: snapshot, _forgotten: forgotten }
     }
 
     pub(super) fn compact(&self, rev: u64) -> Result<(), StoreError> {
@@ -95,11 +106,11 @@ impl Published {
 }
 
 impl Now {
-    fn forget_oldest(&mut self) {
-        if let Some(oldest) = self.history.pop_front() {
-            self.bytes -= size(&oldest);
-            self.compacted = self.compacted.max(oldest.rev);
-        }
+    fn forget_oldest(&mut self) -> Option<Arc<Batch>> {
+        let oldest = self.history.pop_front()?;
+        self.bytes -= size(&oldest);
+        self.compacted = self.compacted.max(oldest.rev);
+        Some(oldest)
     }
 }
 

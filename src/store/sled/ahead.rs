@@ -30,6 +30,8 @@ use super::layout;
 const FULL: usize = 512 * 1024;
 /// What the file has from the beginning; a round that needs more gets it.
 const TAKEN: usize = 2 * FULL;
+/// Memory that is kept for the text of a round while nobody waits.
+const TEXT: usize = 64 * 1024;
 /// Revisions and length.
 const NUMBERS: usize = 8 + 8 + 4;
 const HEAD: usize = NUMBERS + SHA256_OUTPUT_LEN;
@@ -63,10 +65,13 @@ impl Written {
         self.pairs.push((key.into(), value));
     }
 
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, text: &mut Vec<u8>) {
         // Neither is longer than a transaction may be.
         let length = |bytes: &IVec| (bytes.len() as u32).to_be_bytes();
-        let mut text = vec![0; HEAD];
+        let size = |(key, value): &Pair| 8 + key.len() + value.as_ref().map_or(0, |value| value.len());
+        text.clear();
+        text.reserve(HEAD + self.pairs.iter().map(size).sum::<usize>());
+        text.resize(HEAD, 0);
         for (key, value) in &self.pairs {
             text.extend(length(key));
             text.extend(value.as_ref().map_or(NONE.to_be_bytes(), length));
@@ -78,7 +83,6 @@ impl Written {
         let length = (pairs.len() as u32).to_be_bytes();
         numbers.copy_from_slice(&[&self.from.to_be_bytes()[..], &self.to.to_be_bytes(), &length].concat());
         sum.copy_from_slice(checksum(numbers, pairs).as_ref());
-        text
     }
 
     /// The round at the beginning of a text, if there is a whole one.
@@ -133,6 +137,8 @@ pub(super) fn batch(rounds: impl IntoIterator<Item = Written>) -> ::sled::Batch 
 pub(super) struct Ahead {
     pub(super) file: File,
     end: usize,
+    /// The last round, as it was written: the next one is written into the same memory.
+    text: Vec<u8>,
 }
 
 impl Ahead {
@@ -144,14 +150,14 @@ impl Ahead {
             file.sync_all()?;
             layout::sync_dir(&layout::data(dir))?;
         }
-        Ok(Ahead { file, end: 0 })
+        Ok(Ahead { file, end: 0, text: Vec::new() })
     }
 
     /// Writes a round behind those that are there. It is on the disk when the file is synced.
     pub(super) fn append(&mut self, round: &Written) -> io::Result<()> {
-        let text = round.encode();
-        self.file.write_all_at(&text, self.end as u64)?;
-        self.end += text.len();
+        round.encode(&mut self.text);
+        self.file.write_all_at(&self.text, self.end as u64)?;
+        self.end += self.text.len();
         Ok(())
     }
 
@@ -168,6 +174,7 @@ impl Ahead {
     /// Begins again: everything in it is sled's, and on the disk.
     pub(super) fn begin_again(&mut self) {
         self.end = 0;
+        self.text.shrink_to(TEXT);
     }
 }
 
@@ -195,6 +202,12 @@ fn rounds(mut text: &[u8]) -> Vec<Written> {
 mod tests {
     use super::*;
 
+    fn encoded(round: &Written) -> Vec<u8> {
+        let mut text = b"what was there before".to_vec();
+        round.encode(&mut text);
+        text
+    }
+
     fn round(from: u64, value: &[u8]) -> Written {
         let mut round = Written::new(from, from + 1);
         round.set(b"a", Some(value.into()));
@@ -209,9 +222,9 @@ mod tests {
     #[test]
     fn rounds_are_read_as_they_were_written_up_to_the_first_that_is_not_whole() {
         let written = [round(1, b"x"), round(2, &[7; 300]), round(3, b"")];
-        let text: Vec<u8> = written.iter().flat_map(Written::encode).collect();
+        let text: Vec<u8> = written.iter().flat_map(encoded).collect();
         assert_eq!(rounds(&text), written);
-        let (first, second) = (written[0].encode().len(), written[1].encode().len());
+        let (first, second) = (encoded(&written[0]).len(), encoded(&written[1]).len());
         for at in first..first + second {
             let mut changed = text.clone();
             changed[at] ^= 1;
