@@ -52,8 +52,12 @@ impl Held {
 
     /// The record for who reads it.
     pub(super) fn kv(&self, key: &Arc<str>) -> Kv {
-        let value = Bytes::from_owner(Value(self.0.clone()));
-        Kv { key: Arc::clone(key), value, create_rev: self.create_rev(), mod_rev: self.mod_rev() }
+        Kv { key: Arc::clone(key), value: self.bytes().into(), create_rev: self.create_rev(), mod_rev: self.mod_rev() }
+    }
+
+    /// What of it is the value.
+    pub(super) fn bytes(&self) -> Bytes {
+        Bytes::from_owner(Tail(self.0.clone()))
     }
 
     /// All of it, as it is written.
@@ -62,10 +66,10 @@ impl Held {
     }
 }
 
-/// What of it is the value.
-struct Value(IVec);
+/// What of a record follows its head.
+struct Tail(IVec);
 
-impl AsRef<[u8]> for Value {
+impl AsRef<[u8]> for Tail {
     fn as_ref(&self) -> &[u8] {
         self.0.get(HEAD..).unwrap_or_default()
     }

@@ -28,6 +28,7 @@ mod held;
 mod index;
 pub mod records;
 mod sled;
+mod value;
 
 #[cfg(test)]
 pub(crate) use engine::{Content, Copies};
@@ -35,6 +36,7 @@ pub use engine::{HistoryLimits, LocalStore, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE
 pub use index::{AccessTokens, Index, Shared};
 pub use records::RecordError;
 pub use sled::{Aside, OpenError, Options, Replacement, Salvage, install, open, salvage};
+pub use value::Value;
 
 /// A transaction's outcome as it will be: await it, or `wait` for it from a thread that may block.
 pub struct Commit(BoxFuture<'static, Result<TxnResult, StoreError>>);
@@ -65,7 +67,7 @@ pub struct Kv {
     /// Where.
     pub key: Arc<str>,
     /// What.
-    pub value: bytes::Bytes,
+    pub value: Value,
     /// The revision that made the key.
     pub create_rev: u64,
     /// The revision that last wrote it.
@@ -108,7 +110,7 @@ pub enum Op {
         /// Where.
         key: String,
         /// What.
-        value: Vec<u8>,
+        value: Value,
     },
     /// Removes a key; removing what is not there changes nothing.
     Delete {
@@ -121,7 +123,7 @@ pub enum Op {
         /// The log's prefix, ending in `/`.
         prefix: String,
         /// What.
-        value: Vec<u8>,
+        value: Value,
     },
 }
 

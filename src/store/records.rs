@@ -13,11 +13,13 @@
 //! | `clock` | the anchor of the daemon's time |
 //! | `instance` | this installation's UUID, which its domains bear |
 
+use std::cell::RefCell;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::{Cond, Kv, Op, Store, StoreError, Txn, TxnResult};
+use super::{Cond, Kv, Op, Store, StoreError, Txn, TxnResult, Value};
 use crate::model::{Container, Credentials, DEFAULT_NAMESPACE, Event, Kind, Object, ObjectRef};
 use crate::plan::clock::Anchor;
 
@@ -85,7 +87,8 @@ pub enum RecordError {
 
 /// An object's key.
 pub fn key(object: &ObjectRef) -> String {
-    format!("{REGISTRY}{}/{}/{}", object.kind.plural(), object.namespace, object.name)
+    // In one piece of the right size: it is asked for all the time.
+    [REGISTRY, object.kind.plural(), "/", &object.namespace, "/", &object.name].concat()
 }
 
 /// The object a key names, if it names one.
@@ -145,7 +148,11 @@ pub fn credentials(store: &dyn Store, namespace: &str, name: &str) -> Result<Opt
 }
 
 /// What a key holds.
-pub fn decode<T: DeserializeOwned>(kv: &Kv) -> Result<Versioned<T>, RecordError> {
+pub fn decode<T: DeserializeOwned + Clone + 'static>(kv: &Kv) -> Result<Versioned<T>, RecordError> {
+    // It was written by this process, and is the same (`an_object_that_was_written_here_is_not_decoded_by_who_follows`).
+    if let Some(object) = kv.value.object::<T>() {
+        return Ok(Versioned { object: object.clone(), rev: kv.mod_rev });
+    }
     #[cfg(test)]
     DECODED.with(|count| count.set(count.get() + 1));
     let object = serde_json::from_slice(&kv.value)
@@ -204,14 +211,21 @@ impl Txn {
 
     /// Writes anything.
     pub fn put<T: Serialize>(mut self, key: &str, value: &T) -> Self {
-        self.ops.push(Op::Put { key: key.into(), value: json(value) });
+        self.ops.push(Op::Put { key: key.into(), value: json(value).into() });
         self
     }
 
     /// Writes an object.
-    pub fn write<T: Object>(self, object: &T) -> Self {
-        let key = key(&object.object_ref());
-        self.put(&key, object)
+    pub fn write<T: Object>(mut self, object: &T) -> Self {
+        let text = json(object);
+        debug_assert!(
+            serde_json::from_slice::<T>(&text).is_ok_and(|read| read == *object),
+            "{} is read as another one than was written: {}",
+            object.object_ref(),
+            String::from_utf8_lossy(&text)
+        );
+        self.ops.push(Op::Put { key: key(&object.object_ref()), value: Value::of(text, object.clone()) });
+        self
     }
 
     /// Removes a key.
@@ -228,15 +242,24 @@ impl Txn {
 
     /// Tells events, in this order.
     pub fn tell(mut self, events: &[Event]) -> Self {
-        let appends = events.iter().map(|event| Op::Append { prefix: EVENTS.into(), value: json(event) });
+        let appends = events.iter().map(|event| Op::Append { prefix: EVENTS.into(), value: json(event).into() });
         self.ops.extend(appends);
         self
     }
 }
 
+thread_local! {
+    /// Where a record is written down first: what is kept of it then is one piece of memory of the right size.
+    static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 fn json<T: Serialize>(value: &T) -> Vec<u8> {
-    // Records are structs, strings and numbers; only maps with keys that are no strings could fail.
-    serde_json::to_vec(value).expect("records serialise")
+    DRAFT.with_borrow_mut(|draft| {
+        draft.clear();
+        // Records are structs, strings and numbers; only maps with keys that are no strings could fail.
+        serde_json::to_writer(&mut *draft, value).expect("records serialise");
+        draft.clone()
+    })
 }
 
 #[cfg(test)]

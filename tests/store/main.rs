@@ -54,7 +54,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn put(key: &str, value: &str) -> Op {
-    Op::Put { key: key.into(), value: value.into() }
+    Op::Put { key: key.into(), value: value.to_owned().into() }
 }
 
 fn delete(key: &str) -> Op {
@@ -62,7 +62,7 @@ fn delete(key: &str) -> Op {
 }
 
 fn append(prefix: &str, value: &str) -> Op {
-    Op::Append { prefix: prefix.into(), value: value.into() }
+    Op::Append { prefix: prefix.into(), value: value.to_owned().into() }
 }
 
 fn number(prefix: &str, n: u64) -> String {

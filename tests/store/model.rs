@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anweddol::store::{Batch, Change, Kv};
+use anweddol::store::{Batch, Change, Kv, Value};
 use futures::executor::block_on;
 use futures::{FutureExt, StreamExt};
 use proptest::prelude::*;
@@ -39,7 +39,7 @@ impl Model {
             return Some(TxnResult::Conflict { rev: self.revision(), current: current.collect() });
         }
         let mut counters = self.counters.clone();
-        let mut writes: Vec<(String, Option<Vec<u8>>)> = Vec::new();
+        let mut writes: Vec<(String, Option<Value>)> = Vec::new();
         for op in &txn.ops {
             let (key, value) = match op {
                 Op::Put { key, value } => (key.clone(), Some(value.clone())),
@@ -62,7 +62,7 @@ impl Model {
             match (value, prev) {
                 (Some(value), prev) => {
                     let create_rev = prev.as_ref().map_or(rev, |kv| kv.create_rev);
-                    let kv = Kv { key: key.as_str().into(), value: value.into(), create_rev, mod_rev: rev };
+                    let kv = Kv { key: key.as_str().into(), value, create_rev, mod_rev: rev };
                     self.records.insert(key, kv.clone());
                     changes.push(Change::Put { kv, prev });
                 }
@@ -100,7 +100,7 @@ fn key() -> impl Strategy<Value = String> {
 }
 
 fn txn() -> impl Strategy<Value = Txn> {
-    let value = prop::collection::vec(any::<u8>(), 0..4);
+    let value = prop::collection::vec(any::<u8>(), 0..4).prop_map(Value::from);
     let cond =
         prop_oneof![key().prop_map(Cond::Absent), (key(), 0..6u64).prop_map(|(key, back)| Cond::ModRev(key, back)),];
     let log = prop::sample::select(vec!["a/", "log/"]).prop_map(str::to_owned);

@@ -45,7 +45,7 @@ pub(super) fn put(txn: Txn, sealer: &Sealer, kind: PlainKind, key: &str, object:
 }
 
 fn put_sealed(mut txn: Txn, sealer: &Sealer, key: &str, text: Zeroizing<Vec<u8>>) -> Txn {
-    txn.ops.push(Op::Put { key: key.into(), value: sealer.seal_record(key, &text) });
+    txn.ops.push(Op::Put { key: key.into(), value: sealer.seal_record(key, &text).into() });
     txn
 }
 

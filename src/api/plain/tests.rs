@@ -178,7 +178,7 @@ async fn a_secret_of_another_key_or_place_is_not_told_and_can_be_deleted() {
     assert!(refused(other.get(&secret("a"))));
     let value = store.get(&secret("a").key()).unwrap().0.unwrap().value.to_vec();
     let mut copy = Txn::default();
-    copy.ops.push(crate::store::Op::Put { key: secret("b").key(), value });
+    copy.ops.push(crate::store::Op::Put { key: secret("b").key(), value: value.into() });
     store.txn(copy).await.unwrap();
     assert!(refused(over(Arc::clone(&store), sealer).get(&secret("b"))), "copied into another record");
     let certain = Preconditions { uid: Some("a".into()), resource_version: None };

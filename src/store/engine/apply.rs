@@ -7,7 +7,7 @@ use imbl::OrdMap;
 
 use super::check::{DIGITS, invalid, twice};
 use crate::store::held::Held;
-use crate::store::{Batch, Change, Cond, Kv, Op, StoreError, Txn, TxnResult};
+use crate::store::{Batch, Change, Cond, Kv, Op, StoreError, Txn, TxnResult, Value};
 
 /// Everything the store holds at one revision. A clone costs a few pointers and shares the rest, so a round works on
 /// a clone and a failed round is just dropped.
@@ -146,14 +146,15 @@ impl Snapshot {
         Ok((writes, counters))
     }
 
-    fn write(&mut self, rev: u64, key: String, value: Option<Vec<u8>>) -> Option<Change> {
+    fn write(&mut self, rev: u64, key: String, value: Option<Value>) -> Option<Change> {
         match value {
             Some(value) => {
                 let before = self.records.get_key_value(&*key);
                 // The key that is there already, so that it is there once.
                 let key = before.map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
                 let held = Held::new(&value, before.map_or(rev, |(_, prev)| prev.create_rev()), rev);
-                let kv = held.kv(&key);
+                let (value, create_rev) = (value.moved_to(held.bytes()), held.create_rev());
+                let kv = Kv { key: Arc::clone(&key), value, create_rev, mod_rev: rev };
                 let prev = self.put(Arc::clone(&key), held).map(|prev| prev.kv(&key));
                 Some(Change::Put { kv, prev })
             }
@@ -165,4 +166,4 @@ impl Snapshot {
 /// Logs and their last numbers.
 type Counters = BTreeMap<Arc<str>, u64>;
 /// A key and what it shall hold.
-type Write = (String, Option<Vec<u8>>);
+type Write = (String, Option<Value>);

@@ -60,7 +60,7 @@ fn held() -> (Arc<LocalStore>, Hand) {
 }
 
 fn put(key: &str) -> Txn {
-    Txn { conds: vec![], ops: vec![Op::Put { key: key.into(), value: b"v".to_vec() }] }
+    Txn { conds: vec![], ops: vec![Op::Put { key: key.into(), value: b"v".to_vec().into() }] }
 }
 
 #[test]

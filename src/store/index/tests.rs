@@ -1,3 +1,5 @@
+use futures::StreamExt;
+use futures::executor::block_on;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -7,7 +9,7 @@ use crate::model::{
     AccessToken, ClaimSpec, ClaimStatus, Common, ContainerSpec, ContainerStatus, Image, Mac, Machine, ObjectMeta,
     Origin, OwnerReference, Phase, Quotas, TEMPLATE_HASH, Template, set_condition,
 };
-use crate::store::records::{decoded, key};
+use crate::store::records::{decode, decoded, key};
 use crate::store::{HistoryLimits, LocalStore, Store, Txn, memory, memory_with};
 
 const POOLS: [&str; 2] = ["a", "b"];
@@ -168,16 +170,30 @@ fn an_access_token_is_found_by_its_sha256_as_long_as_one_record_has_it() {
 #[test]
 fn what_is_asked_again_is_decoded_again_only_where_it_changed() {
     let store = memory();
-    for number in 0..200 {
-        store.txn(Txn::default().write(&container("default", number, Some("a")))).wait().unwrap();
-    }
+    let write = |number, pool| {
+        let c = container("default", number, Some(pool));
+        store.txn(Txn::default().put(&key(&c.object_ref()), &c)).wait().unwrap();
+    };
+    (0..200).for_each(|number| write(number, "a"));
     let first = decoded(|| assert_eq!(store.index().unwrap().members("default", "a").unwrap().count(), 200));
     assert_eq!(first, 200);
     assert_eq!(decoded(|| drop(store.index().unwrap())), 0);
-    for number in 0..3 {
-        store.txn(Txn::default().write(&container("default", number, Some("b")))).wait().unwrap();
-    }
+    (0..3).for_each(|number| write(number, "b"));
     assert_eq!(decoded(|| assert_eq!(store.index().unwrap().members("default", "b").unwrap().count(), 3)), 3);
+}
+
+#[test]
+fn an_object_that_was_written_here_is_not_decoded_by_who_follows() {
+    let (store, c) = (memory(), container("default", 1, Some("a")));
+    let mut changes = store.watch("", 0);
+    store.txn(Txn::default().write(&c)).wait().unwrap();
+    let followed = decoded(|| {
+        let index = store.index().unwrap();
+        assert_eq!(index.containers().unwrap().next().unwrap().object, c);
+        let Change::Put { kv, .. } = &block_on(changes.next()).unwrap().unwrap().changes[0] else { panic!("no put") };
+        assert_eq!(decode(kv).unwrap(), Versioned { object: c, rev: 2 });
+    });
+    assert_eq!(followed, 0);
 }
 
 #[test]

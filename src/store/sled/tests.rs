@@ -9,7 +9,7 @@ use crate::store::held::Held;
 use crate::store::{Batch, Op, Store, StoreError, Txn, TxnResult};
 
 fn put(key: &str, value: Vec<u8>) -> Txn {
-    Txn { conds: vec![], ops: vec![Op::Put { key: key.into(), value }] }
+    Txn { conds: vec![], ops: vec![Op::Put { key: key.into(), value: value.into() }] }
 }
 
 /// A disk with so much room, which loses everything that was not synced: what is in `synced` would be left of the
@@ -85,7 +85,8 @@ fn what_is_answered_is_on_the_disk() {
 
 #[test]
 fn what_sled_did_not_bring_to_the_disk_is_there_after_a_start() {
-    let append = |value| Txn { conds: vec![], ops: vec![Op::Append { prefix: "log/".into(), value }] };
+    let append =
+        |value: Vec<u8>| Txn { conds: vec![], ops: vec![Op::Append { prefix: "log/".into(), value: value.into() }] };
     let dir = tempfile::tempdir().unwrap();
     let (disk, _) = test_disk(dir.path(), u64::MAX);
     let store = open_on(disk, &dir.path().join("store"), Options::default()).unwrap();

@@ -105,8 +105,7 @@ pub(super) fn run(input: &[u8]) {
     let world = &*WORLD;
     RUNTIME.block_on(async {
         let store: Arc<dyn Store> = memory();
-        let ops =
-            world.records.iter().map(|kv| Op::Put { key: kv.key.to_string(), value: kv.value.to_vec() }).collect();
+        let ops = world.records.iter().map(|kv| Op::Put { key: kv.key.to_string(), value: kv.value.clone() }).collect();
         store.txn(Txn { conds: Vec::new(), ops }).await.expect("written");
         let theirs = others(&store);
         let kube = kube(&store, &world.seal);

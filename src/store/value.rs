@@ -1,0 +1,62 @@
+//! What a key holds.
+
+use std::any::Any;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A record's bytes. Fresh from a transaction of this process they come with the object that they were made from, so that
+/// who follows the changes has not to read each of them again ([`decode`](super::records::decode) takes it). It is the
+/// same to the letter: [`Txn::write`](super::Txn::write) sees to that.
+#[derive(Clone)]
+pub struct Value {
+    bytes: Bytes,
+    object: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Value {
+    /// Of an object.
+    pub(super) fn of<T: Any + Send + Sync>(bytes: Vec<u8>, object: T) -> Value {
+        Value { bytes: bytes.into(), object: Some(Arc::new(object)) }
+    }
+
+    /// What it was made from, if that is still there, and is one of these.
+    pub(super) fn object<T: Any>(&self) -> Option<&T> {
+        self.object.as_ref()?.downcast_ref()
+    }
+
+    /// The same bytes where another piece of memory has them.
+    pub(super) fn moved_to(&self, bytes: Bytes) -> Value {
+        Value { bytes, object: self.object.clone() }
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Value {
+    fn from(bytes: T) -> Self {
+        Value { bytes: bytes.into(), object: None }
+    }
+}
+
+impl Deref for Value {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Value {}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bytes.fmt(f)
+    }
+}
