@@ -4,8 +4,8 @@
 //! Without it, whoever looks for a member reads and decodes all of them, and the cost of making N containers grows
 //! with the square of N. It is what an informer's cache with its indexers is to a controller of Kubernetes, but it is
 //! never behind: whoever asks the store for it gets what a list would say at that moment. A store keeps one and brings
-//! it up to date by the changes since it was last asked for, so that each record is decoded at most once for all readers; a
-//! copy costs a few pointers.
+//! it up to date by the changes since it was last asked for, so that each record is decoded at most once for all
+//! readers; a copy costs a few pointers.
 
 mod access_tokens;
 
