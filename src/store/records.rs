@@ -151,7 +151,7 @@ pub fn credentials(store: &dyn Store, namespace: &str, name: &str) -> Result<Opt
 pub fn decode<T: DeserializeOwned + Clone + 'static>(kv: &Kv) -> Result<Versioned<T>, RecordError> {
     // It was written by this process, and is the same (`an_object_that_was_written_here_is_not_decoded_by_who_follows`).
     if let Some(object) = kv.value.object::<T>() {
-        return Ok(Versioned { object: object.clone(), rev: kv.mod_rev });
+        return Ok(Versioned { object, rev: kv.mod_rev });
     }
     #[cfg(test)]
     DECODED.with(|count| count.set(count.get() + 1));

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
@@ -13,29 +13,35 @@ use bytes::Bytes;
 #[derive(Clone)]
 pub struct Value {
     bytes: Bytes,
-    object: Option<Arc<dyn Any + Send + Sync>>,
+    object: Weak<Original>,
+    /// Keeps the object, on the way to the engine; from there on that does.
+    kept: Option<Arc<Original>>,
 }
+
+/// What a value was made from. In a box, so that nothing of it stays when nobody keeps it.
+pub(super) type Original = Box<dyn Any + Send + Sync>;
 
 impl Value {
     /// Of an object.
     pub(super) fn of<T: Any + Send + Sync>(bytes: Vec<u8>, object: T) -> Value {
-        Value { bytes: bytes.into(), object: Some(Arc::new(object)) }
+        let object: Arc<Original> = Arc::new(Box::new(object));
+        Value { bytes: bytes.into(), object: Arc::downgrade(&object), kept: Some(object) }
     }
 
     /// What it was made from, if that is still there, and is one of these.
-    pub(super) fn object<T: Any>(&self) -> Option<&T> {
-        self.object.as_ref()?.downcast_ref()
+    pub(super) fn object<T: Any + Clone>(&self) -> Option<T> {
+        self.object.upgrade()?.downcast_ref().cloned()
     }
 
-    /// The same bytes where another piece of memory has them.
-    pub(super) fn moved_to(&self, bytes: Bytes) -> Value {
-        Value { bytes, object: self.object.clone() }
+    /// The same where another piece of memory has the bytes, and what keeps its object.
+    pub(super) fn moved_to(self, bytes: Bytes) -> (Value, Option<Arc<Original>>) {
+        (Value { bytes, object: self.object, kept: None }, self.kept)
     }
 }
 
 impl<T: Into<Bytes>> From<T> for Value {
     fn from(bytes: T) -> Self {
-        Value { bytes: bytes.into(), object: None }
+        Value { bytes: bytes.into(), object: Weak::new(), kept: None }
     }
 }
 

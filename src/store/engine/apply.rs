@@ -7,6 +7,7 @@ use imbl::OrdMap;
 
 use super::check::{DIGITS, invalid, twice};
 use crate::store::held::Held;
+use crate::store::value::Original;
 use crate::store::{Batch, Change, Cond, Kv, Op, StoreError, Txn, TxnResult, Value};
 
 /// Everything the store holds at one revision. A clone costs a few pointers and shares the rest, so a round works on
@@ -30,6 +31,8 @@ pub(crate) struct Round {
     pub(crate) batches: Vec<Arc<Batch>>,
     /// The logs it appends to, with their new last numbers.
     pub(crate) counters: Counters,
+    /// What its records were written from, in their order.
+    pub(in crate::store) originals: Vec<Arc<Original>>,
 }
 
 impl Snapshot {
@@ -93,7 +96,8 @@ impl Snapshot {
         let rev = self.revision + 1;
         // They are kept for a while: no more room than they need.
         let mut changes = Vec::with_capacity(writes.len());
-        changes.extend(writes.into_iter().filter_map(|(key, value)| self.write(rev, key, value)));
+        let originals = &mut round.originals;
+        changes.extend(writes.into_iter().filter_map(|(key, value)| self.write(rev, key, value, originals)));
         if changes.is_empty() {
             return Ok(TxnResult::Committed(self.revision));
         }
@@ -146,15 +150,22 @@ impl Snapshot {
         Ok((writes, counters))
     }
 
-    fn write(&mut self, rev: u64, key: String, value: Option<Value>) -> Option<Change> {
+    fn write(
+        &mut self,
+        rev: u64,
+        key: String,
+        value: Option<Value>,
+        originals: &mut Vec<Arc<Original>>,
+    ) -> Option<Change> {
         match value {
             Some(value) => {
                 let before = self.records.get_key_value(&*key);
                 // The key that is there already, so that it is there once.
                 let key = before.map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
                 let held = Held::new(&value, before.map_or(rev, |(_, prev)| prev.create_rev()), rev);
-                let (value, create_rev) = (value.moved_to(held.bytes()), held.create_rev());
-                let kv = Kv { key: Arc::clone(&key), value, create_rev, mod_rev: rev };
+                let (value, original) = value.moved_to(held.bytes());
+                originals.extend(original);
+                let kv = Kv { key: Arc::clone(&key), value, create_rev: held.create_rev(), mod_rev: rev };
                 let prev = self.put(Arc::clone(&key), held).map(|prev| prev.kv(&key));
                 Some(Change::Put { kv, prev })
             }

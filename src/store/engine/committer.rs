@@ -138,7 +138,7 @@ fn commit(
         return Err(error);
     }
     let revision = state.revision;
-    let past = published.publish(state, round.batches);
+    let past = published.publish(state, round);
     answers.into_iter().for_each(|(waiter, result)| answer(waiter, result));
     told.send_replace(revision);
     Ok(Some(past))

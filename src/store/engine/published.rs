@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::apply::Snapshot;
+use super::apply::{Round, Snapshot};
 use super::check::invalid;
+use crate::store::value::Original;
 use crate::store::{Batch, Change, Kv, StoreError};
 
 /// How much of the past is kept for watchers. Beyond either limit the oldest revision is forgotten.
@@ -23,6 +24,10 @@ impl Default for HistoryLimits {
     }
 }
 
+/// How many objects are kept for those who follow, besides the records that they were written to: whoever is further behind
+/// decodes. With some 2 KiB each they are about a megabyte.
+const ORIGINALS: usize = 512;
+
 /// Snapshot and history change together, under one lock that is held only to move pointers.
 pub(super) struct Published {
     limits: HistoryLimits,
@@ -35,6 +40,7 @@ pub(super) struct Past {
     pub(super) revisions: usize,
     _snapshot: Arc<Snapshot>,
     _forgotten: Vec<Arc<Batch>>,
+    _originals: Vec<Arc<Original>>,
 }
 
 struct Now {
@@ -43,6 +49,8 @@ struct Now {
     history: VecDeque<Arc<Batch>>,
     /// The history's size.
     bytes: usize,
+    /// What the newest records were written from.
+    originals: VecDeque<Arc<Original>>,
     /// Everything up to here is forgotten.
     compacted: u64,
 }
@@ -51,7 +59,13 @@ impl Published {
     pub(super) fn new(state: Snapshot, limits: HistoryLimits) -> Self {
         // A store that was never written has forgotten nothing: any watch is good.
         let compacted = if state.revision == 1 { 0 } else { state.revision };
-        let now = Now { snapshot: Arc::new(state), history: VecDeque::new(), bytes: 0, compacted };
+        let now = Now {
+            snapshot: Arc::new(state),
+            history: VecDeque::new(),
+            bytes: 0,
+            originals: VecDeque::new(),
+            compacted,
+        };
         Published { limits, now: Mutex::new(now) }
     }
 
@@ -66,7 +80,8 @@ impl Published {
 
     /// Shows a durable round: records and changes at once, so that whoever is told of a change can read it. What is over
     /// by that is the caller's to let go of: that is as much work as what is new.
-    pub(super) fn publish(&self, state: Snapshot, batches: Vec<Arc<Batch>>) -> Past {
+    pub(super) fn publish(&self, state: Snapshot, round: Round) -> Past {
+        let Round { batches, originals, .. } = round;
         let mut now = self.now();
         let (revisions, snapshot) = (batches.len(), std::mem::replace(&mut now.snapshot, Arc::new(state)));
         now.bytes += batches.iter().map(|batch| size(batch)).sum::<usize>();
@@ -76,7 +91,10 @@ impl Published {
         while now.history.len() > 1 && (now.history.len() > self.limits.revisions || now.bytes > self.limits.bytes) {
             forgotten.extend(now.forget_oldest());
         }
-        Past { revisions, _snapshot: snapshot, _forgotten: forgotten }
+        now.originals.extend(originals);
+        let over = now.originals.len().saturating_sub(ORIGINALS);
+        let originals = now.originals.drain(..over).collect();
+        Past { revisions, _snapshot: snapshot, _forgotten: forgotten, _originals: originals }
     }
 
     pub(super) fn compact(&self, rev: u64) -> Result<(), StoreError> {
