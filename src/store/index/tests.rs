@@ -197,6 +197,28 @@ fn an_object_that_was_written_here_is_not_decoded_by_who_follows() {
 }
 
 #[test]
+fn who_follows_from_far_behind_decodes() {
+    let store = memory();
+    let mut changes = store.watch("", 0);
+    let revisions = || (0..=u8::MAX).chain(0..=u8::MAX);
+    for number in revisions() {
+        let all = ["a", "b", "c"].map(|namespace| container(namespace, number, None));
+        store.txn(all.iter().fold(Txn::default(), Txn::write)).wait().unwrap();
+    }
+    let mut follow = || {
+        let batch = block_on(changes.next()).unwrap().unwrap();
+        decoded(|| {
+            for change in &batch.changes {
+                let Change::Put { kv, .. } = change else { panic!("no put") };
+                assert_eq!(key(&decode::<Container>(kv).unwrap().object.object_ref()), *kv.key);
+            }
+        })
+    };
+    let followed: Vec<usize> = revisions().map(|_| follow()).collect();
+    assert_eq!((followed[0], followed[followed.len() - 1]), (3, 0));
+}
+
+#[test]
 fn a_record_that_cannot_be_read_is_said_and_not_left_out() {
     let store = memory();
     store.txn(done(&Write::Broken { name: 1 })).wait().unwrap();
