@@ -82,6 +82,7 @@ async fn grant(world: &World) -> Result<(Granted, Duration)> {
     Ok((granted, begin.elapsed()))
 }
 
+/// How long each of them took, and all of them together.
 fn at_once(world: &World, count: usize) -> Result<(Sample, Duration)> {
     let begin = Instant::now();
     let all = world.runtime.block_on(async {
@@ -94,7 +95,9 @@ fn at_once(world: &World, count: usize) -> Result<(Sample, Duration)> {
         });
         try_join_all(tasks).await
     })?;
-    Ok((Sample::of(all.into_iter().collect::<Result<_>>()?), begin.elapsed()))
+    let times = all.into_iter().collect::<Result<Vec<Duration>>>()?;
+    let last = times.iter().copied().max().unwrap_or_default();
+    Ok((Sample::of(times), last))
 }
 
 async fn sustained(world: &World) -> Result<(usize, Duration)> {

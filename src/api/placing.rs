@@ -49,18 +49,19 @@ pub(crate) struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// Finds a place behind so many other claims.
+    /// Finds a place: the first one for the claim whose turn it is, for others one that leaves enough for those who wait.
     pub(crate) fn find(
         &self,
         pool: &ContainerPool,
         claim: &ContainerClaim,
-        ahead: usize,
+        is_first: bool,
         reviewed: bool,
         now: Timestamp,
     ) -> Result<Found, RecordError> {
         // Before the members are read: one that was kept until then may be another one's by now.
         let mut taken = self.reservations.all();
         let index = self.store.index()?;
+        let ahead = if is_first { 0 } else { index.waiting(&pool.metadata.namespace, &pool.metadata.name)? };
         let doubtful = self.doubts.all();
         let asking = Asking { ahead, reviewed, doubtful: &doubtful };
         loop {

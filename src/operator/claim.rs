@@ -77,7 +77,7 @@ impl Operator {
         let look = |at_most: Option<SignedDuration>| {
             at_most.into_iter().chain(left).min().map_or(Requeue::OnChange, Requeue::After)
         };
-        let place = match places.find(&pool.object, claim, 0, false, now)? {
+        let place = match places.find(&pool.object, claim, true, false, now)? {
             Found::Member(place) => Ok(Some(place)),
             Found::Room => places.make(&pool, claim, &[], now).map(Some),
             Found::Full => Ok(None),

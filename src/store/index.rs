@@ -263,7 +263,7 @@ impl<T: Placed> Default for Shelf<T> {
 
 impl<T: Placed> Shelf<T> {
     fn all(&self) -> Result<impl Iterator<Item = &Shared<T>>, RecordError> {
-        self.readable("")?;
+        self.readable(|_| true)?;
         Ok(self.all.values())
     }
 
@@ -274,12 +274,12 @@ impl<T: Placed> Shelf<T> {
     }
 
     fn of_pool(&self, namespace: &str, pool: &str) -> Result<Option<&Row<T>>, RecordError> {
-        self.readable(&format!("{}{}/{namespace}/", records::REGISTRY, T::KIND.plural()))?;
+        self.readable(|key| records::parse_key(key).is_some_and(|object| object.namespace == namespace))?;
         Ok(self.pools.get(&format!("{namespace}/{pool}")))
     }
 
-    fn readable(&self, prefix: &str) -> Result<(), RecordError> {
-        match self.unreadable.values().find(|kv| kv.key.starts_with(prefix)) {
+    fn readable(&self, belongs: impl Fn(&str) -> bool) -> Result<(), RecordError> {
+        match self.unreadable.values().find(|kv| belongs(&kv.key)) {
             None => Ok(()),
             // It says itself what is wrong with it.
             Some(kv) => records::decode::<T>(kv).map(drop),

@@ -139,9 +139,7 @@ impl Api {
     fn find(&self, pool: &ContainerPool, claim: &ContainerClaim, reviewed: bool) -> Result<Found, RecordError> {
         let (store, births, doubts) = (&*self.store, &*self.births, &*self.doubts);
         let places = Places { store, births, doubts, reservations: &self.reservations };
-        let ObjectMeta { namespace, name, .. } = &pool.metadata;
-        let ahead = store.index()?.waiting(namespace, name)?;
-        places.find(pool, claim, ahead, reviewed, (self.clock)())
+        places.find(pool, claim, false, reviewed, (self.clock)())
     }
 
     async fn make(
