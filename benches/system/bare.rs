@@ -15,7 +15,6 @@ use crate::{Result, daemon};
 
 /// Before what they are compared with, and again after it.
 const PAIRS: u32 = 150;
-const WRITES: usize = 300;
 /// Between two writes, as between two claims.
 pub(crate) const PAUSE: Duration = Duration::from_millis(3);
 
@@ -75,19 +74,19 @@ impl Pairs {
 }
 
 /// Appends so many bytes, and waits each time until they survive a power cut.
-pub(crate) fn flushed_writes(bytes: usize) -> Result<Sample> {
+pub(crate) fn flushed_writes(bytes: usize, count: usize) -> Result<Vec<Duration>> {
     let dir = tempfile::tempdir_in(daemon::scratch())?;
     let mut file = File::create(dir.path().join("log"))?;
     let block = vec![0x5a; bytes];
-    let mut times = Vec::with_capacity(WRITES);
-    for _ in 0..WRITES {
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
         std::thread::sleep(PAUSE);
         let begin = Instant::now();
         file.write_all(&block)?;
         rustix::fs::fdatasync(&file)?;
         times.push(begin.elapsed());
     }
-    Ok(Sample::of(times))
+    Ok(times)
 }
 
 fn thread_time() -> Duration {

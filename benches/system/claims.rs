@@ -28,13 +28,10 @@ const SUSTAINED: Duration = Duration::from_secs(5);
 pub(crate) fn claim(table: &mut Table, _: &Bare) -> Result<()> {
     let world = World::new(MEMBERS, MEMBERS)?;
     let bytes = bytes_of_a_claim(&world)?;
-    let write = bare::flushed_writes(bytes)?;
-    let row = Row::new("bare: one flushed write of a claim's bytes").times(&write);
-    table.row(row.note(format!("{bytes} bytes appended and synced, in the same directory")));
-
     // In turns: a disk is not as fast in one second as in the next.
-    let (mut alone, mut together) = (Vec::with_capacity(CLAIMS * TIMES), Vec::with_capacity(TIMES));
+    let (mut bare, mut alone, mut together) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TIMES {
+        bare.extend(bare::flushed_writes(bytes, CLAIMS)?);
         for _ in 0..CLAIMS {
             // What the operator does after a claim is not waited for by the next client.
             std::thread::sleep(bare::PAUSE);
@@ -44,7 +41,9 @@ pub(crate) fn claim(table: &mut Table, _: &Bare) -> Result<()> {
         together.push(at_once(&world, TOGETHER)?.1);
         world.quiet()?;
     }
-    let (one, all) = (Sample::of(alone), Sample::of(together));
+    let (write, one, all) = (Sample::of(bare), Sample::of(alone), Sample::of(together));
+    let row = Row::new("bare: one flushed write of a claim's bytes").times(&write);
+    table.row(row.note(format!("{bytes} bytes appended and synced, in the same directory")));
     table.row(Row::new(format!("warm claim of {MEMBERS} members (in process)")).times(&one));
     table.check("p50", one.p50(), 2.0, write.p50(), "one flushed write");
     table.check("p99", one.p99(), 5.0, write.p50(), "one flushed write (p50)");
