@@ -29,9 +29,9 @@ pub(crate) fn claim(table: &mut Table, _: &Bare) -> Result<()> {
     let world = World::new(MEMBERS, MEMBERS)?;
     let bytes = bytes_of_a_claim(&world)?;
     // In turns: a disk is not as fast in one second as in the next.
-    let (mut bare, mut alone, mut together) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut writes, mut alone, mut together) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TIMES {
-        bare.extend(bare::flushed_writes(bytes, CLAIMS)?);
+        writes.extend(bare::flushed_writes(bytes, CLAIMS)?);
         for _ in 0..CLAIMS {
             // What the operator does after a claim is not waited for by the next client.
             std::thread::sleep(bare::PAUSE);
@@ -41,7 +41,7 @@ pub(crate) fn claim(table: &mut Table, _: &Bare) -> Result<()> {
         together.push(at_once(&world, TOGETHER)?.1);
         world.quiet()?;
     }
-    let (write, one, all) = (Sample::of(bare), Sample::of(alone), Sample::of(together));
+    let (write, one, all) = (Sample::of(writes), Sample::of(alone), Sample::of(together));
     let row = Row::new("bare: one flushed write of a claim's bytes").times(&write);
     table.row(row.note(format!("{bytes} bytes appended and synced, in the same directory")));
     table.row(Row::new(format!("warm claim of {MEMBERS} members (in process)")).times(&one));

@@ -248,6 +248,9 @@ impl Txn {
     }
 }
 
+/// Memory that each thread keeps for the next record, in bytes: more than nearly all of them have.
+const DRAFT_ROOM: usize = 8 * 1024;
+
 thread_local! {
     /// Where a record is written down first: what is kept of it then is one piece of memory of the right size.
     static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -258,7 +261,10 @@ fn json<T: Serialize>(value: &T) -> Vec<u8> {
         draft.clear();
         // Records are structs, strings and numbers; only maps with keys that are no strings could fail.
         serde_json::to_writer(&mut *draft, value).expect("records serialise");
-        draft.clone()
+        let text = draft.clone();
+        // One that is refused for its size leaves nothing behind.
+        draft.shrink_to(DRAFT_ROOM);
+        text
     })
 }
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 /// A record's bytes. Fresh from a transaction of this process they come with the object that they were made from, so that
-/// who follows the changes has not to read each of them again ([`decode`](super::records::decode) takes it). It is the
-/// same to the letter: [`Txn::write`](super::Txn::write) sees to that.
+/// who follows the changes has not to read each of them again ([`decode`](super::records::decode) takes it). They read as
+/// that very object: [`Txn::write`](super::Txn::write) checks it wherever debug assertions are on, so in every test.
 #[derive(Clone)]
 pub struct Value {
     bytes: Bytes,
