@@ -242,10 +242,10 @@ fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, known: &mut Known) -> bool {
                 pause = GIVEN_PAUSE;
             }
             let owners = known.owned.note(&object, record.meta(), record.is_member(), gone);
-            // A claim that was given its machine makes way for the next one.
-            let makes_way = matches!(record, Record::Claim(_));
+            // Whoever stands behind a claim that was given its machine has waited long enough
+            // (`who_stands_behind_a_claim_that_was_given_a_machine_is_looked_at_at_once`).
+            let at = if matches!(record, Record::Claim(_)) { AT_ONCE } else { pause };
             let (machine, others) = record.related(&object, gone, &mut known.waiting);
-            let at = if makes_way { AT_ONCE } else { pause };
             others.into_iter().chain(owners).for_each(|other| queue.add_after(other, at));
             machine.into_iter().for_each(|machine| queue.add_after(machine, pause));
         }
@@ -404,6 +404,25 @@ mod tests {
             enqueue(&queue, &batch, &mut known);
             assert_eq!(known.doubts.all().len(), left);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stands_behind_a_claim_that_was_given_a_machine_is_looked_at_at_once() {
+        let (store, mut known) = (memory(), Known::default());
+        let mut changes = store.watch(REGISTRY, 0);
+        let claim = |name: &str, phase| ContainerClaim {
+            metadata: ObjectMeta::new("default", name, Uuid::nil(), Timestamp::UNIX_EPOCH),
+            spec: ClaimSpec::of("pool", Origin::Object),
+            status: ClaimStatus { phase, ..ClaimStatus::default() },
+        };
+        let mut depth = [0; 3];
+        for (name, phase) in [("a", ClaimPhase::Pending), ("b", ClaimPhase::Pending), ("a", ClaimPhase::Bound)] {
+            store.txn(Txn::default().write(&claim(name, phase))).await.unwrap();
+            let queue = Queue::new();
+            enqueue(&queue, &changes.next().await.unwrap().unwrap(), &mut known);
+            depth = queue.depth();
+        }
+        assert_eq!(depth, [1, 1, 0], "the second one, and later the first");
     }
 
     #[tokio::test(start_paused = true)]
