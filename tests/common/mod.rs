@@ -5,6 +5,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod daemon;
+pub(crate) mod libvirtd;
 pub(crate) mod log;
 
 use std::time::{Duration, Instant};

@@ -2,46 +2,24 @@
 //! libvirtd; embedded mode has none. One that hangs is in the suite `libvirt`.
 
 use std::fs;
-use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::common::ask::{create, destroy, grant, runtime, until_available};
 use crate::common::daemon::Daemon;
-use crate::common::until;
+use crate::common::{libvirtd, until};
 use crate::faults::{condition, waiting};
 use crate::host::{Host, Mode, execute, is_a_machine_of_its_user, log_in};
 use crate::user::{LISTEN, User};
 
-const PID_FILE: &str = "/run/lab/libvirtd.pid";
+/// The lab's libvirtd runs again when this is dropped: other tests need it.
+struct Running;
 
-/// The lab's libvirtd, which runs again when this is dropped: other tests need it.
-struct Libvirtd;
-
-impl Libvirtd {
-    fn pid() -> Option<Pid> {
-        Pid::from_raw(fs::read_to_string(PID_FILE).ok()?.trim().parse().ok()?)
-    }
-
-    /// Ends it by this signal.
-    fn end(signal: Signal) {
-        let pid = Self::pid().expect("libvirtd runs");
-        kill_process(pid, signal).unwrap();
-        until("the end of libvirtd", || test_kill_process(pid).is_err().then_some(()));
-    }
-
-    fn start() {
-        let mut command = Command::new("libvirtd");
-        command.args(["--pid-file", PID_FILE, "--daemon"]).stdout(Stdio::null()).stderr(Stdio::null());
-        assert!(command.status().unwrap().success());
-    }
-}
-
-impl Drop for Libvirtd {
+impl Drop for Running {
     fn drop(&mut self) {
-        if Self::pid().is_none_or(|pid| test_kill_process(pid).is_err()) {
-            Self::start();
+        if !libvirtd::runs() {
+            libvirtd::start();
         }
     }
 }
@@ -73,7 +51,7 @@ fn kill_qemu(host: &Host, uuid: &str) {
 fn libvirtd_goes_away_and_comes_back_and_nothing_is_lost_but_what_died() {
     let host = Host::lab();
     assert_eq!(host.mode, Mode::System, "embedded mode has no libvirtd");
-    let _running = Libvirtd;
+    let _running = Running;
     let manifests = host.dir.join("libvirtd");
     fs::create_dir(&manifests).unwrap();
     fs::write(manifests.join("waiting.yaml"), waiting(&host, 2, 2)).unwrap();
@@ -86,7 +64,7 @@ fn libvirtd_goes_away_and_comes_back_and_nothing_is_lost_but_what_died() {
     let runtime = runtime();
 
     // Stopped in order. It is told once, and a machine that waits is given away all the same.
-    Libvirtd::end(Signal::TERM);
+    libvirtd::end(Signal::TERM);
     until_ready(&daemon, false);
     until_seen(&user, &dies.uuid, "False");
     let told = version(&user, &dies.uuid);
@@ -99,7 +77,7 @@ fn libvirtd_goes_away_and_comes_back_and_nothing_is_lost_but_what_died() {
     kill_qemu(&host, &dies.uuid);
     assert_eq!(runtime.block_on(execute(&mut session, "echo while")), "while\n");
     assert_eq!(version(&user, &dies.uuid), told, "more than one change tells of it");
-    Libvirtd::start();
+    libvirtd::start();
     until_ready(&daemon, true);
     daemon.log.event_about("DESTROYED_CONTAINER", &dies.uuid);
     host.until_gone(&dies);
@@ -115,8 +93,8 @@ fn libvirtd_goes_away_and_comes_back_and_nothing_is_lost_but_what_died() {
         let started = lines.iter().filter(|line| line.contains("CREATED_CONTAINER")).count();
         (started >= 4).then_some(())
     });
-    Libvirtd::end(Signal::KILL);
-    Libvirtd::start();
+    libvirtd::end(Signal::KILL);
+    libvirtd::start();
     let started = grant(&starts.join().unwrap());
     assert_eq!(ends.join().unwrap().message, "OK");
     host.until_gone(&cold);

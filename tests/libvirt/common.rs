@@ -1,5 +1,10 @@
 //! What the tests share: the lab, domains that boot nothing, child processes, and waiting for conditions.
 
+// Each suite uses its part.
+#[allow(dead_code)]
+#[path = "../common/libvirtd.rs"]
+pub(crate) mod libvirtd;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

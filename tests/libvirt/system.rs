@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anweddol::hypervisor::libvirt::{Config, Libvirt, Mode, NatNetwork};
@@ -11,10 +10,10 @@ use anweddol::model::Wake;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::overlay_is_made_afresh_and_stays_as_long_as_its_domain;
-use crate::common::{is_listed, kill_by_file, lab, running, scratch, spec, until, until_wake};
+use crate::common::{is_listed, kill_by_file, lab, libvirtd, running, scratch, spec, until, until_wake};
 
 /// The one libvirtd of the lab: shared, but for the test that kills it.
-pub(crate) fn libvirtd() -> File {
+pub(crate) fn shared() -> File {
     File::create("/run/lab/libvirtd.lock").unwrap()
 }
 
@@ -26,7 +25,7 @@ fn pid_file(spec: &DomainSpec) -> PathBuf {
 #[ignore = "needs qemu, libvirtd and the lab (tests/lab/run.sh)"]
 fn a_domain_lives_from_create_to_destroy() {
     lab("system");
-    let lock = libvirtd();
+    let lock = shared();
     lock.lock_shared().unwrap();
     let libvirt = Libvirt::connect(Config::system()).unwrap();
     let spec = spec();
@@ -47,7 +46,7 @@ fn a_domain_lives_from_create_to_destroy() {
 #[ignore = "needs qemu, libvirtd and the lab (tests/lab/run.sh)"]
 fn a_qemu_that_is_killed_wakes_and_is_absent() {
     lab("system");
-    let lock = libvirtd();
+    let lock = shared();
     lock.lock_shared().unwrap();
     let libvirt = Libvirt::connect(Config::system()).unwrap();
     let spec = spec();
@@ -62,7 +61,7 @@ fn a_qemu_that_is_killed_wakes_and_is_absent() {
 #[ignore = "needs qemu, libvirtd and the lab (tests/lab/run.sh)"]
 fn a_libvirtd_that_is_killed_is_unknown_and_then_everything_is_looked_at() {
     lab("system");
-    let lock = libvirtd();
+    let lock = shared();
     lock.lock().unwrap();
     let libvirt = Libvirt::connect(Config::system()).unwrap();
     let spec = spec();
@@ -70,7 +69,7 @@ fn a_libvirtd_that_is_killed_is_unknown_and_then_everything_is_looked_at() {
     let mut wakes = libvirt.wakes();
     // Once when a connection is new, and once more when libvirt has settled: here, before anything happens,
     until_wake(&mut wakes, Wake::Everything);
-    kill_by_file("/run/lab/libvirtd.pid".as_ref());
+    libvirtd::end(Signal::KILL);
     // when it broke,
     until_wake(&mut wakes, Wake::Everything);
     let error = until("an error", || libvirt.find(spec.mark.uid).err());
@@ -78,13 +77,7 @@ fn a_libvirtd_that_is_killed_is_unknown_and_then_everything_is_looked_at() {
     let error = libvirt.list().unwrap_err();
     assert!(error.to_string().contains("is libvirtd running"), "{error}");
 
-    let daemon = Command::new("libvirtd")
-        .args(["--pid-file", "/run/lab/libvirtd.pid", "--daemon"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(daemon.success());
+    libvirtd::start();
     // when it is there again, and settled.
     until_wake(&mut wakes, Wake::Everything);
     running(&libvirt, &spec);
@@ -107,13 +100,12 @@ impl Drop for Stopped {
 #[ignore = "needs qemu, libvirtd and the lab (tests/lab/run.sh)"]
 fn a_libvirtd_that_hangs_is_unknown_to_everybody_who_asked_and_comes_back() {
     lab("system");
-    let lock = libvirtd();
+    let lock = shared();
     lock.lock().unwrap();
     let libvirt = Libvirt::connect(Config::system()).unwrap();
     let spec = spec();
     libvirt.create(&spec).unwrap();
-    let pid = std::fs::read_to_string("/run/lab/libvirtd.pid").unwrap().trim().parse().unwrap();
-    let stopped = Stopped(Pid::from_raw(pid).unwrap());
+    let stopped = Stopped(libvirtd::pid().unwrap());
     kill_process(stopped.0, Signal::STOP).unwrap();
     // More than may ask at once: those who wait for their turn are told too.
     let asking: Vec<_> = (0..9)
@@ -140,7 +132,7 @@ fn a_libvirtd_that_hangs_is_unknown_to_everybody_who_asked_and_comes_back() {
 #[ignore = "needs qemu, libvirtd and the lab (tests/lab/run.sh)"]
 fn a_guests_address_is_its_lease_inside_the_network() {
     lab("system");
-    let lock = libvirtd();
+    let lock = shared();
     lock.lock_shared().unwrap();
     // A bridge of its own, because this test writes the leases of it.
     let subnet = "192.168.126.0/24".parse().unwrap();
@@ -173,7 +165,7 @@ fn a_guests_address_is_its_lease_inside_the_network() {
 #[ignore = "needs qemu, libvirtd and the lab (tests/lab/run.sh)"]
 fn a_network_in_the_way_is_told() {
     lab("system");
-    let lock = libvirtd();
+    let lock = shared();
     lock.lock_shared().unwrap();
     let connect = |name: &str, bridge: &str, subnet: &str| {
         let network = NatNetwork { name: name.into(), bridge: bridge.into(), subnet: subnet.parse().unwrap() };
@@ -195,7 +187,7 @@ fn a_network_in_the_way_is_told() {
 #[ignore = "needs qemu, libvirtd and the lab (tests/lab/run.sh)"]
 fn an_overlay_is_made_afresh_and_stays_as_long_as_its_domain() {
     lab("system");
-    let lock = libvirtd();
+    let lock = shared();
     lock.lock_shared().unwrap();
     let config = Config { disks: scratch().join("disks"), ..Config::system() };
     let libvirt = Libvirt::connect(config.clone()).unwrap();
@@ -206,7 +198,7 @@ fn an_overlay_is_made_afresh_and_stays_as_long_as_its_domain() {
 #[ignore = "needs qemu, libvirtd and the lab (tests/lab/run.sh)"]
 fn four_calls_at_once_are_enough_for_many_starts() {
     lab("system");
-    let lock = libvirtd();
+    let lock = shared();
     lock.lock_shared().unwrap();
     let libvirt = Libvirt::connect(Config::system()).unwrap();
     let specs: Vec<_> = (0..6).map(|_| spec()).collect();

@@ -18,7 +18,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use uuid::Uuid;
 
 use crate::common::{Running, argument, lab, role, until};
-use crate::system::libvirtd;
+use crate::system::shared;
 
 const GUEST: Ipv4Addr = Ipv4Addr::new(192, 168, 127, 50);
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
@@ -40,7 +40,7 @@ struct Net {
 impl Net {
     fn new() -> Net {
         lab("system");
-        let (alone, shared) = (File::create("/run/lab/nft.lock").unwrap(), libvirtd());
+        let (alone, shared) = (File::create("/run/lab/nft.lock").unwrap(), shared());
         alone.lock().unwrap();
         shared.lock_shared().unwrap();
         let libvirt = Libvirt::connect(Config::system()).unwrap();

@@ -20,7 +20,6 @@ use crate::workload::Guests;
 const FOREIGN: Uuid = Uuid::from_u128(1);
 /// Ports that lead to machines.
 pub(super) const PORTS: std::ops::RangeInclusive<u16> = 20_000..=20_019;
-const LIBVIRTD: &str = "/run/lab/libvirtd.pid";
 
 pub(super) struct Lab {
     pub(super) host: Host,
@@ -100,32 +99,12 @@ impl Lab {
             }
         }
     }
-
-    /// Kills libvirt's own daemon, and waits until it has let go of its PID file: another one does not start before.
-    pub(super) fn kill_libvirtd(&self) {
-        let pid: i32 = fs::read_to_string(LIBVIRTD).unwrap().trim().parse().unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-        until("the end of libvirtd", || is_over(pid).then_some(()));
-    }
-
-    /// Starts it again, and waits until it serves.
-    pub(super) fn start_libvirtd(&self) {
-        let mut libvirtd = Command::new("libvirtd");
-        libvirtd.args(["--pid-file", LIBVIRTD, "--daemon"]).stdout(Stdio::null()).stderr(Stdio::null());
-        assert!(libvirtd.status().unwrap().success());
-    }
 }
 
 /// The machine that a QEMU runs.
 fn uuid(pid: i32) -> Option<Uuid> {
     let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
     line.split('\0').skip_while(|word| *word != "-uuid").nth(1)?.parse().ok()
-}
-
-/// Whether a process has ended, waited for or not.
-fn is_over(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .map_or(true, |stat| stat.rsplit(") ").next().unwrap().starts_with('Z'))
 }
 
 /// When a process started, since the host did: no two of the same number have the same.

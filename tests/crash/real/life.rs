@@ -11,14 +11,15 @@ use anweddol::guest::ssh::EndpointShell;
 use anweddol::model::EventKind;
 use anweddol::store::{self, Options};
 use jiff::Timestamp;
+use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::lab::{Lab, PORTS};
 use super::session::{self, Session};
-use crate::common::PATIENCE;
 use crate::common::ask::runtime;
 use crate::common::daemon::{Daemon, Home};
+use crate::common::{PATIENCE, libvirtd};
 use crate::daemon::{MAX_TTL, Records, TTL};
 use crate::faults::{Breach, Faults, Thing};
 use crate::figures::Figures;
@@ -244,8 +245,8 @@ impl Lives<'_> {
         let death = if at_rest { Death::Time } else { self.storm(&mut daemon, actors, &end, libvirtd) };
         daemon.kill_now();
         if let Libvirtd::Together = libvirtd {
-            self.lab.kill_libvirtd();
-            self.lab.start_libvirtd();
+            libvirtd::end(Signal::KILL);
+            libvirtd::start();
             self.figures.libvirtd += 1;
         }
         self.dead(daemon, death, true, &found, at_rest)
@@ -296,13 +297,12 @@ impl Lives<'_> {
                 let scene = &scene;
                 scope.spawn(move || scene.act(random, over));
             }
-            let lab = &self.lab;
             let meanwhile = scope.spawn(move || {
                 if let Libvirtd::Alone(after, away) = libvirtd {
                     std::thread::sleep(after);
-                    lab.kill_libvirtd();
+                    libvirtd::end(Signal::KILL);
                     std::thread::sleep(away);
-                    lab.start_libvirtd();
+                    libvirtd::start();
                 }
             });
             let told = || self.ledger.lock().unwrap().acknowledged;
