@@ -218,16 +218,17 @@ impl WireClient {
         let failed = |source| ClientError::Protocol { address: self.address.clone(), stage: Stage::Answer, source };
         let next_iv = random().map_err(ClientError::Random)?;
         let sealed = self.session.seal(self.config.generation, &request.to_text(), *next_iv).map_err(failed)?;
-        self.link.send(&sealed.header).await.map_err(broken)?;
+        // Both at once, with the last word of the key exchange: a server reads by count.
+        self.link.say(&sealed.header);
+        self.link.say(&sealed.packet);
         let byte = self.link.read_byte().await.map_err(broken)?;
         acknowledged(Element::MessageSize, byte).map_err(failed)?;
-        self.link.send(&sealed.packet).await.map_err(broken)?;
         let mut exchange = ResponseExchange::new(self.session, self.config.generation, self.config.limits);
         loop {
             let bytes = self.link.read(exchange.want()).await.map_err(broken)?;
             match exchange.receive(&mut &bytes[..]).map_err(failed)? {
                 ResponseStep::More => {}
-                ResponseStep::Send(reply) => self.link.send(&reply).await.map_err(broken)?,
+                ResponseStep::Send(reply) => self.link.say(&reply),
                 ResponseStep::Response(response) => return Ok(response),
             }
         }
@@ -244,25 +245,25 @@ async fn exchange_keys(
     let broken = |source| broken(address, Stage::Exchange, source);
     let failed = |source| exchange_error(address, source);
     let (mut exchange, first) = ClientExchange::start(key.clone(), config.limits).map_err(failed)?;
-    link.send(&first).await.map_err(broken)?;
+    link.say(&first);
     loop {
         let bytes = link.read(exchange.want()).await.map_err(broken)?;
         match exchange.receive(&mut &bytes[..]).map_err(failed)? {
             ClientStep::More => {}
-            ClientStep::Send(reply) => link.send(&reply).await.map_err(broken)?,
+            ClientStep::Send(reply) => link.say(&reply),
             ClientStep::Wrap(server_key) => {
                 let seen = server_key.fingerprint();
                 if let Some(expected) = config.expect.filter(|expected| *expected != seen) {
                     return Err(ClientError::Fingerprint { address: address.into(), expected, seen });
                 }
                 let wrapped = server_key.wrap(fresh).map_err(|error| failed(WireError::Wrap(error)))?;
-                link.send(&exchange.wrapped(&wrapped)).await.map_err(broken)?;
+                link.say(&exchange.wrapped(&wrapped));
             }
             ClientStep::Unwrap { wrapped, server } => {
                 // A few milliseconds, and this side has nobody else to serve.
                 let secret = key.unwrap(&wrapped).map_err(|_| failed(WireError::SessionKey))?;
                 let session = Session::from_bytes(&secret).map_err(failed)?;
-                link.send(&[ACK]).await.map_err(broken)?;
+                link.say(&[ACK]);
                 return Ok((session, server));
             }
         }
@@ -280,7 +281,10 @@ fn connect_error(address: &str, source: io::Error) -> ClientError {
 fn broken(address: &str, stage: Stage, source: io::Error) -> ClientError {
     let address = address.into();
     match source.kind() {
-        io::ErrorKind::UnexpectedEof => ClientError::Closed { address, stage },
+        // It resets what it closes with our words unread.
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            ClientError::Closed { address, stage }
+        }
         _ => ClientError::Broken { address, stage, source },
     }
 }

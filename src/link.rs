@@ -23,9 +23,14 @@ const LINGER: Duration = Duration::from_secs(1);
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 
 /// A connection.
+///
+/// What is said is sent when the peer has to be waited for, in one segment; what came in one segment is read at once. So
+/// a turn of the conversation costs one call and one wake at each end, however many elements it has.
 pub(crate) struct Link {
     stream: TcpStream,
-    /// Bytes that came before they were asked for: kept by [`Link::gone`], which looks but must not lose them.
+    /// Said, and not sent yet.
+    unsent: Vec<u8>,
+    /// Bytes that came before they were asked for.
     early: Vec<u8>,
 }
 
@@ -33,23 +38,35 @@ impl Link {
     pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         rearm(&stream);
-        Ok(Link { stream, early: Vec::new() })
+        Ok(Link { stream, unsent: Vec::new(), early: Vec::new() })
     }
 
     /// Reads at most `want` bytes; an end of the stream is an error of kind `UnexpectedEof`.
     pub(crate) async fn read(&mut self, want: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-        if !self.early.is_empty() {
-            let count = want.min(self.early.len());
-            return Ok(Zeroizing::new(self.early.drain(..count).collect()));
+        if self.early.is_empty() {
+            self.flush().await?;
+            self.fill().await?;
         }
-        let mut buffer = Zeroizing::new(vec![0; want.min(CHUNK)]);
-        let count = self.stream.read(&mut buffer).await?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let count = want.min(self.early.len());
+        Ok(Zeroizing::new(self.early.drain(..count).collect()))
+    }
+
+    /// Waits for what the peer sends, and takes what is there. Nothing is held for a peer that sends nothing.
+    async fn fill(&mut self) -> io::Result<()> {
+        loop {
+            self.stream.readable().await?;
+            let mut buffer = [0; CHUNK];
+            match self.stream.try_read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    rearm(&self.stream);
+                    self.early = buffer[..count].to_vec();
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
         }
-        rearm(&self.stream);
-        buffer.truncate(count);
-        Ok(buffer)
     }
 
     /// Reads one byte.
@@ -57,16 +74,28 @@ impl Link {
         Ok(self.read(1).await?[0])
     }
 
-    /// Sends all of it.
-    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+    /// Has this sent, at the latest when the peer is waited for ([`Link::read`]).
+    pub(crate) fn say(&mut self, bytes: &[u8]) {
+        self.unsent.extend_from_slice(bytes);
     }
 
-    /// Ends when the peer is gone. One byte that it sends ahead is kept: the protocol has no use for more, and
+    /// Sends what was said. May be dropped and called again at any point.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            let count = self.stream.write(&self.unsent).await?;
+            self.unsent.drain(..count);
+        }
+        Ok(())
+    }
+
+    /// Sends what was said, and ends when the peer is gone. One byte that it sends ahead is kept: the protocol has no use for more, and
     /// who sends more than `patience` bytes of it is treated as gone.
     ///
     /// May be dropped and called again at any point.
     pub(crate) async fn gone(&mut self, mut patience: usize) {
+        if self.flush().await.is_err() {
+            return;
+        }
         let mut buffer = [0; CHUNK];
         loop {
             match self.stream.read(&mut buffer).await {

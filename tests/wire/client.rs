@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anweddol::client::{ClientConfig, ClientError, Stage, WireClient, ask};
-use anweddol::wire::{Fingerprint, Generation, Request, STAT};
+use anweddol::wire::exchange::{ServerExchange, ServerStep, Unwrapped};
+use anweddol::wire::{AccessTokens, Fingerprint, Generation, Limits, Request, Response, STAT};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::running::Running;
-use crate::support::{GENERATIONS, key, text};
+use crate::support::{GENERATIONS, bytes, key, session, text};
 
 fn config() -> ClientConfig {
     ClientConfig { key: Some(key("client")), ..ClientConfig::default() }
@@ -36,6 +37,60 @@ async fn it_asks_in_both_generations_and_sees_the_servers_fingerprint() {
         assert_eq!(client.fingerprint().to_string(), text("/fingerprint/server"));
         let response = client.ask(&Request::bare(STAT)).await.unwrap();
         assert_eq!((response.success, &response.data["verb"]), (true, &STAT.into()));
+    }
+}
+
+/// A server that says nothing before the client has said all that it can without an answer.
+async fn reads_whole_turns(generation: Generation) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut exchange = ServerExchange::new(key("server"), Limits::default(), AccessTokens::Unknown);
+        let mut said = Vec::new();
+        // Its key and its size; that it takes our key's size; that it takes our key, and a session key.
+        for turn in [8 + text("/client/public_pem").len(), 1, 1 + 512] {
+            let mut heard = vec![0; turn];
+            stream.read_exact(&mut heard).await.unwrap();
+            let mut heard = &heard[..];
+            while !heard.is_empty() {
+                match exchange.receive(&mut heard).unwrap() {
+                    ServerStep::Send(reply) => said.extend(reply),
+                    ServerStep::Unwrap(_) => {
+                        let wrapped = bytes("/server_session/oaep_to_client_b64");
+                        said.extend(exchange.unwrapped(Unwrapped { session: session("server_session"), wrapped }));
+                    }
+                    step => assert!(matches!(step, ServerStep::More), "{step:?}"),
+                }
+            }
+            stream.write_all(&std::mem::take(&mut said)).await.unwrap();
+        }
+        // That it takes the session key, and its request with its size.
+        let incoming = loop {
+            let mut heard = vec![0; exchange.want()];
+            stream.read_exact(&mut heard).await.unwrap();
+            match exchange.receive(&mut &heard[..]).unwrap() {
+                ServerStep::Send(reply) => said.extend(reply),
+                ServerStep::Request(incoming) => break incoming,
+                step => assert!(matches!(step, ServerStep::More | ServerStep::Connected), "{step:?}"),
+            }
+        };
+        assert_eq!(incoming.answering.generation(), Some(generation));
+        let answer = Response::ok(serde_json::Map::new());
+        let sealed = incoming.answering.seal(&answer, [7; 16]).unwrap();
+        stream.write_all(&[said, sealed.header].concat()).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'1');
+        stream.write_all(&sealed.packet).await.unwrap();
+    });
+    address
+}
+
+#[tokio::test]
+async fn it_waits_for_the_server_only_where_it_has_to_know_the_answer() {
+    for (generation, _) in GENERATIONS {
+        let address = reads_whole_turns(generation).await;
+        let response = ask(&address, &Request::bare(STAT), &ClientConfig { generation, ..config() }).await.unwrap();
+        assert!(response.success);
     }
 }
 

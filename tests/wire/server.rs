@@ -272,6 +272,19 @@ async fn a_client_that_goes_away_has_its_handler_dropped() {
 }
 
 #[tokio::test]
+async fn a_request_in_one_piece_is_acknowledged_while_its_handler_waits() {
+    for (generation, _) in GENERATIONS {
+        let server = Running::start().await;
+        let mut client = RawClient::connect(server.address).await;
+        let sealed = client.session.seal(generation, r#"{"verb": "WAIT", "parameters": {}}"#, [0x5a; 16]).unwrap();
+        client.stream.write_all(&[sealed.header, sealed.packet].concat()).await.unwrap();
+        assert_eq!(read(&mut client.stream, 1).await, b"1");
+        server.go_on.cancel();
+        assert!(client.response(generation).await.success);
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_floods_a_waiting_server_is_dropped() {
     let server = Running::start().await;
     let mut client = RawClient::connect(server.address).await;

@@ -149,7 +149,8 @@ impl Shared {
     ) {
         if let ConnectionError::Protocol(error) = &error {
             // It may be gone, or listen to nothing: then it need not know.
-            let _ = timeout(config.answer_timeout, link.send(error.reply())).await;
+            link.say(error.reply());
+            let _ = timeout(config.answer_timeout, link.flush()).await;
         }
         self.tell(client, connected.map(|connected| &connected.0), error).await;
     }
@@ -280,10 +281,11 @@ impl Connection<'_> {
             said = true;
             match exchange.receive(&mut &bytes[..]).map_err(ConnectionError::Protocol)? {
                 ServerStep::More | ServerStep::Request(_) => {}
-                ServerStep::Send(reply) => self.send(&reply).await?,
+                ServerStep::Send(reply) => self.link.say(&reply),
                 ServerStep::Unwrap(work) => {
-                    let reply = exchange.unwrapped(self.unwrap(*work).await?);
-                    self.send(&reply).await?;
+                    // That takes its time.
+                    self.link.flush().await.map_err(ConnectionError::Broken)?;
+                    self.link.say(&exchange.unwrapped(self.unwrap(*work).await?));
                 }
                 ServerStep::Connected => return Ok(()),
             }
@@ -297,7 +299,7 @@ impl Connection<'_> {
             match exchange.receive(&mut &bytes[..]).map_err(ConnectionError::Protocol)? {
                 // The keys are exchanged: their steps do not come again.
                 ServerStep::More | ServerStep::Unwrap(_) | ServerStep::Connected => {}
-                ServerStep::Send(reply) => self.send(&reply).await?,
+                ServerStep::Send(reply) => self.link.say(&reply),
                 ServerStep::Request(incoming) => return Ok(*incoming),
             }
         }
@@ -344,16 +346,12 @@ impl Connection<'_> {
     async fn deliver(&mut self, response: &Response, answering: Answering) -> Result<(), ConnectionError> {
         let next_iv = random().map_err(ConnectionError::Random)?;
         let sealed = answering.seal(response, *next_iv).map_err(ConnectionError::Protocol)?;
-        self.send(&sealed.header).await?;
+        self.link.say(&sealed.header);
         if !sealed.packet.is_empty() {
             let byte = self.link.read_byte().await.map_err(ConnectionError::Broken)?;
             acknowledged(Element::MessageSize, byte).map_err(ConnectionError::Protocol)?;
-            self.send(&sealed.packet).await?;
+            self.link.say(&sealed.packet);
         }
-        Ok(())
-    }
-
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
-        self.link.send(bytes).await.map_err(ConnectionError::Broken)
+        self.link.flush().await.map_err(ConnectionError::Broken)
     }
 }

@@ -52,7 +52,7 @@ pub enum ClientStep {
 }
 
 impl ClientExchange {
-    /// Begins. The bytes are the first to send.
+    /// Begins. The bytes are the first to send: the key goes with its size, without waiting for the word between.
     pub fn start(key: Arc<PrivateKey>, limits: Limits) -> Result<(Self, Vec<u8>), WireError> {
         let size = key.public_pem().len();
         let limit = limits.public_key;
@@ -60,7 +60,8 @@ impl ClientExchange {
             frame::size_header(size).ok_or(WireError::Size { element: Element::PublicKeySize, size, limit })?;
         let mut inbox = Inbox::default();
         inbox.expect(1);
-        Ok((ClientExchange { state: State::SizeAck, inbox, key, limits }, header.to_vec()))
+        let first = [&header[..], key.public_pem().as_bytes()].concat();
+        Ok((ClientExchange { state: State::SizeAck, inbox, key, limits }, first))
     }
 
     /// How many bytes are missing for the next step.
@@ -75,7 +76,7 @@ impl ClientExchange {
             State::SizeAck => {
                 acknowledged(Element::PublicKeySize, element[0])?;
                 self.then(State::KeyAck, 1);
-                Ok(ClientStep::Send(self.key.public_pem().into()))
+                Ok(ClientStep::More)
             }
             State::KeyAck => {
                 acknowledged(Element::PublicKey, element[0])?;
