@@ -6,7 +6,6 @@
 
 use std::sync::LazyLock;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 use subtle::ConstantTimeEq;
@@ -18,7 +17,7 @@ use crate::model::{
 };
 use crate::sha256;
 use crate::store::records::{self, RecordError};
-use crate::store::{Kv, Store};
+use crate::store::{Kv, Store, Value};
 
 /// The claim of a container that has none, or is none. No claim can have this name.
 const NOBODY: &str = "-";
@@ -40,17 +39,17 @@ pub(crate) fn authenticate(
     Ok((same && !claim.metadata.deleting()).then_some(claim))
 }
 
-fn read<T: Object>(store: &dyn Store, namespace: &str, name: &str, nobodys: &Bytes) -> Result<T, RecordError> {
+fn read<T: Object>(store: &dyn Store, namespace: &str, name: &str, nobodys: &Value) -> Result<T, RecordError> {
     let key = records::key(&ObjectRef { kind: T::KIND, namespace: namespace.into(), name: name.into() });
     let found = store.get(&key)?.0;
-    let nobodys = || Kv { key: key.into(), value: nobodys.clone().into(), create_rev: 0, mod_rev: 0 };
+    let nobodys = || Kv { key: key.into(), value: nobodys.clone(), create_rev: 0, mod_rev: 0 };
     Ok(records::decode(&found.unwrap_or_else(nobodys))?.object)
 }
 
 /// Records that are in no store.
 struct Nobodys {
-    container: Bytes,
-    claim: Bytes,
+    container: Value,
+    claim: Value,
 }
 
 static NOBODYS: LazyLock<Nobodys> = LazyLock::new(|| {
@@ -71,7 +70,7 @@ static NOBODYS: LazyLock<Nobodys> = LazyLock::new(|| {
     Nobodys { container: text(&container), claim: text(&claim) }
 });
 
-fn text(object: &impl Serialize) -> Bytes {
+fn text(object: &impl Serialize) -> Value {
     serde_json::to_vec(object).expect("records can be written").into()
 }
 

@@ -1,6 +1,8 @@
 //! Claims as they lie in the store: made with a token, known again by it, bound, and ended. Nothing here waits, and
 //! nothing knows of a pool's limits: that is [`Api`](super::Api)'s.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -13,7 +15,7 @@ use crate::store::records::{self, RecordError, Versioned};
 use crate::store::{Store, Txn, TxnResult};
 
 /// Characters of a client token, as the protocol documents them.
-pub(super) const TOKEN_ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+pub(super) const TOKEN_ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 /// Length of a client token.
 const TOKEN_LENGTH: usize = 255;
 
@@ -28,7 +30,7 @@ pub(crate) fn token_sha256(token: &SecretString) -> String {
 }
 
 /// Binding: claim and container, with the events, or nothing. The container as it is then.
-pub(crate) fn bind(claim: &mut ContainerClaim, member: &Versioned<Container>, now: Timestamp) -> (Container, Txn) {
+pub(crate) fn bind(mut claim: ContainerClaim, member: &Versioned<Container>, now: Timestamp) -> (Arc<Container>, Txn) {
     let mut c = member.object.clone();
     c.spec.claim = Some(claim.metadata.name.clone()).into();
     c.status.phase = Phase::Bound;
@@ -37,21 +39,22 @@ pub(crate) fn bind(claim: &mut ContainerClaim, member: &Versioned<Container>, no
     c.status.expires_at = expires_at.into();
     claim.status = plan::bound(&claim.status, &c.metadata.name, expires_at, now);
     let events = [
-        about(&c, Some(claim), EventKind::CreatedContainer, now),
-        about(&c, Some(claim), EventKind::BoundClaim, now).detail("claim", claim.metadata.name.clone()),
+        about(&c, Some(&claim), EventKind::CreatedContainer, now),
+        about(&c, Some(&claim), EventKind::BoundClaim, now).detail("claim", claim.metadata.name.clone()),
     ];
-    let txn = Txn::default().unchanged(member).write(&c).write(claim).tell(&events);
+    let (c, claim) = (Arc::new(c), Arc::new(claim));
+    let txn = Txn::default().unchanged(member).write_shared(Arc::clone(&c)).write_shared(claim).tell(&events);
     (c, txn)
 }
 
 /// A member for a claim that is not its own yet: it still boots, or a key has to be installed. From here on it is made
 /// for that claim, and its own passes bind it.
-pub(crate) fn promise(claim: &mut ContainerClaim, member: &Versioned<Container>, now: Timestamp) -> Txn {
+pub(crate) fn promise(mut claim: ContainerClaim, member: &Versioned<Container>, now: Timestamp) -> Txn {
     let mut c = member.object.clone();
     c.spec.claim = Some(claim.metadata.name.clone()).into();
     claim.status = plan::promised(&claim.status, &c.metadata.name, now);
-    let created = about(&c, Some(claim), EventKind::CreatedContainer, now);
-    Txn::default().unchanged(member).write(&c).write(claim).tell(&[created])
+    let created = about(&c, Some(&claim), EventKind::CreatedContainer, now);
+    Txn::default().unchanged(member).write_shared(Arc::new(c)).write_shared(Arc::new(claim)).tell(&[created])
 }
 
 /// The claim that a container is for.

@@ -25,7 +25,7 @@ pub(crate) struct Place {
     /// Keeps a member for the claim as long as the transaction is on its way.
     pub(crate) reservation: Option<Reservation>,
     /// The machine as it is then, if the transaction binds the claim, so that there is nothing more to wait for.
-    pub(crate) bound: Option<Box<Container>>,
+    pub(crate) bound: Option<Arc<Container>>,
 }
 
 /// What a claim finds in its pool.
@@ -58,40 +58,31 @@ impl Places<'_> {
         reviewed: bool,
         now: Timestamp,
     ) -> Result<Found, RecordError> {
-        // Before the members are read: one that was kept until then may be another one's by now.
-        let mut taken = self.reservations.all();
+        let kept = self.reservations.kept();
         let index = self.store.index()?;
         let ahead = if is_first { 0 } else { index.waiting(&pool.metadata.namespace, &pool.metadata.name)? };
         let doubtful = self.doubts.all();
         let asking = Asking { ahead, reviewed, doubtful: &doubtful };
-        loop {
-            let free = members(&index, pool)?.map(|read| &read.object);
-            let free = free.filter(|member| !taken.contains(&member.uuid()));
-            let (name, ready) = match placement::place(pool, free, asking) {
-                Placement::Full => return Ok(Found::Full),
-                Placement::Cold => return Ok(Found::Room),
-                Placement::Warm(name) => (name, true),
-                Placement::Rising(name) => (name, false),
-            };
-            // It stands at the front of them.
-            let Some(member) = members(&index, pool)?.find(|read| read.object.metadata.name == name) else {
-                return Ok(Found::Full);
-            };
-            let uuid = member.object.uuid();
-            let Some(reservation) = self.reservations.reserve(uuid) else {
-                taken.insert(uuid);
-                continue;
-            };
-            let mut claim = claim.clone();
-            // With a key to install, a Ready one is not the claim's own yet.
-            let (bound, txn) = if ready && claim.spec.ssh_public_key.is_none() {
-                let (bound, txn) = claims::bind(&mut claim, member, now);
-                (Some(bound.into()), txn)
-            } else {
-                (None, claims::promise(&mut claim, member, now))
-            };
-            return Ok(Found::Member(Place { container: name, txn, reservation: Some(reservation), bound }));
-        }
+        let free = members(&index, pool)?.map(|read| &read.object).filter(|member| !kept.contains(member.uuid()));
+        let (name, ready) = match placement::place(pool, free, asking) {
+            Placement::Full => return Ok(Found::Full),
+            Placement::Cold => return Ok(Found::Room),
+            Placement::Warm(name) => (name, true),
+            Placement::Rising(name) => (name, false),
+        };
+        // It stands at the front of them.
+        let Some(member) = members(&index, pool)?.find(|read| read.object.metadata.name == name) else {
+            return Ok(Found::Full);
+        };
+        let reservation = Some(kept.keep(member.object.uuid()));
+        // With a key to install, a Ready one is not the claim's own yet.
+        let (bound, txn) = if ready && claim.spec.ssh_public_key.is_none() {
+            let (bound, txn) = claims::bind(claim.clone(), member, now);
+            (Some(bound), txn)
+        } else {
+            (None, claims::promise(claim.clone(), member, now))
+        };
+        Ok(Found::Member(Place { container: name, txn, reservation, bound }))
     }
 
     /// A machine made for it. That holds only if the pool is as it was counted: so the limit is exact under any number

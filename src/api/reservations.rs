@@ -19,19 +19,38 @@ pub(crate) struct Reservation {
     member: Uuid,
 }
 
-impl Reservations {
-    /// Keeps a member, if nobody does.
-    pub(super) fn reserve(self: &Arc<Self>, member: Uuid) -> Option<Reservation> {
-        self.lock().insert(member).then(|| Reservation { all: Arc::clone(self), member })
-    }
+/// All that are kept, while nobody else can keep or give back one.
+pub(super) struct Kept<'a> {
+    all: &'a Arc<Reservations>,
+    members: MutexGuard<'a, HashSet<Uuid>>,
+}
 
-    /// All of them.
-    pub(super) fn all(&self) -> HashSet<Uuid> {
-        self.lock().clone()
+impl Reservations {
+    /// What is kept. Who chooses a member looks at it before the records: one that was kept until then may be another
+    /// one's by now.
+    pub(super) fn kept(self: &Arc<Self>) -> Kept<'_> {
+        Kept { all: self, members: self.lock() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<Uuid>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept<'_> {
+    pub(super) fn contains(&self, member: Uuid) -> bool {
+        self.members.contains(&member)
+    }
+
+    /// Keeps a member that is not.
+    pub(super) fn keep(mut self, member: Uuid) -> Reservation {
+        self.members.insert(member);
+        Reservation { all: Arc::clone(self.all), member }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
     }
 }
 
@@ -46,12 +65,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_is_kept_for_one_claim_at_a_time() {
+    fn a_member_is_kept_until_its_reservation_is_given_back() {
         let (reservations, member) = (Arc::<Reservations>::default(), Uuid::from_u128(1));
-        let first = reservations.reserve(member);
-        assert!(first.is_some() && reservations.reserve(member).is_none());
-        assert_eq!(reservations.all(), HashSet::from([member]));
+        let first = reservations.kept().keep(member);
+        assert!(reservations.kept().contains(member) && !reservations.kept().contains(Uuid::nil()));
         drop(first);
-        assert!(reservations.reserve(member).is_some());
+        assert!(reservations.kept().is_empty());
     }
 }

@@ -256,21 +256,19 @@ fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, known: &mut Known) -> bool {
 
 /// A record that changed.
 enum Record {
-    Container(Box<Container>),
-    Pool(Box<ContainerPool>),
-    Claim(Box<ContainerClaim>),
+    Container(Arc<Container>),
+    Pool(Arc<ContainerPool>),
+    Claim(Arc<ContainerClaim>),
 }
 
 impl Record {
     fn read(kind: Kind, kv: &Kv) -> Option<Record> {
-        fn object<T: Object>(kv: &Kv) -> Option<Box<T>> {
-            records::decode::<T>(kv).ok().map(|read| Box::new(read.object))
-        }
-        Some(match kind {
-            Kind::Container => Record::Container(object(kv)?),
-            Kind::ContainerPool => Record::Pool(object(kv)?),
-            Kind::ContainerClaim => Record::Claim(object(kv)?),
-        })
+        let read = match kind {
+            Kind::Container => records::shared(kv).map(Record::Container),
+            Kind::ContainerPool => records::shared(kv).map(Record::Pool),
+            Kind::ContainerClaim => records::shared(kv).map(Record::Claim),
+        };
+        read.ok()
     }
 
     fn meta(&self) -> &ObjectMeta {
@@ -319,11 +317,11 @@ impl Record {
         let (machine, pool, next) = match self {
             Record::Container(c) => {
                 let next = c.spec.pool.as_ref().and_then(|pool| waiting.first(&object.namespace, pool));
-                (None, c.spec.pool.map(|pool| of(Kind::ContainerPool, pool.into_inner())), next)
+                (None, c.spec.pool.as_ref().map(|pool| of(Kind::ContainerPool, pool.to_string())), next)
             }
             Record::Claim(claim) => {
                 let next = waiting.note(object, (!gone).then_some(&claim));
-                (claim.status.container.map(|name| of(Kind::Container, name)), None, next)
+                (claim.status.container.clone().map(|name| of(Kind::Container, name)), None, next)
             }
             Record::Pool(_) => (None, None, waiting.first(&object.namespace, &object.name)),
         };

@@ -119,7 +119,7 @@ impl SessionsStore {
             }
             let now = clock::of(&*self.store)?;
             let uid = Uuid::new_v4();
-            let mut claim = ContainerClaim {
+            let claim = ContainerClaim {
                 metadata: ObjectMeta::new(&self.namespace, &format!("session-{}", uid.simple()), uid, now),
                 spec: ClaimSpec {
                     token_sha256: Some(claims::token_sha256(&token)),
@@ -127,7 +127,7 @@ impl SessionsStore {
                 },
                 status: ClaimStatus::default(),
             };
-            let (_, txn) = claims::bind(&mut claim, &read, now);
+            let (_, txn) = claims::bind(claim, &read, now);
             if let TxnResult::Committed(_) = self.store.txn(txn).await? {
                 return Ok(token);
             }

@@ -7,32 +7,32 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use sled::IVec;
 
-use super::Kv;
+use super::{Kv, Value};
 
 /// The format that this program writes, and the newest it reads: of any entry of a store on disk.
 pub(super) const FORMAT: u8 = 1;
 
 const NUMBER: usize = size_of::<u64>();
-const HEAD: usize = 1 + 2 * NUMBER;
+/// Bytes before the value.
+pub(super) const HEAD: usize = 1 + 2 * NUMBER;
 
 /// A record but for its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Held(IVec);
 
 impl Held {
-    pub(super) fn new(value: &[u8], create_rev: u64, mod_rev: u64) -> Held {
-        let mut text = Vec::with_capacity(HEAD + value.len());
-        text.push(FORMAT);
-        text.extend(create_rev.to_be_bytes());
-        text.extend(mod_rev.to_be_bytes());
-        text.extend(value);
-        Held(text.into())
+    /// Of a value, whose piece of memory it takes if nobody else has it.
+    pub(super) fn new(value: &mut Value, create_rev: u64, mod_rev: u64) -> Held {
+        let (head, _) = value.text.split_at_mut(HEAD);
+        head[0] = FORMAT;
+        head[1..][..NUMBER].copy_from_slice(&create_rev.to_be_bytes());
+        head[1 + NUMBER..].copy_from_slice(&mod_rev.to_be_bytes());
+        Held(value.text.clone())
     }
 
-    /// What was written by [`Held::new`], unless it is too short or of another format.
+    /// What [`Held::new`] made, unless it is too short or of another format.
     pub(super) fn read(text: &IVec) -> Option<Held> {
         (text.len() >= HEAD && text.first() == Some(&FORMAT)).then(|| Held(text.clone()))
     }
@@ -52,25 +52,12 @@ impl Held {
 
     /// The record for who reads it.
     pub(super) fn kv(&self, key: &Arc<str>) -> Kv {
-        Kv { key: Arc::clone(key), value: self.bytes().into(), create_rev: self.create_rev(), mod_rev: self.mod_rev() }
-    }
-
-    /// What of it is the value.
-    pub(super) fn bytes(&self) -> Bytes {
-        Bytes::from_owner(Tail(self.0.clone()))
+        let value = Value::of(self.0.clone());
+        Kv { key: Arc::clone(key), value, create_rev: self.create_rev(), mod_rev: self.mod_rev() }
     }
 
     /// All of it, as it is written.
     pub(super) fn text(&self) -> &IVec {
         &self.0
-    }
-}
-
-/// What of a record follows its head.
-struct Tail(IVec);
-
-impl AsRef<[u8]> for Tail {
-    fn as_ref(&self) -> &[u8] {
-        self.0.get(HEAD..).unwrap_or_default()
     }
 }

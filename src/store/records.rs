@@ -14,11 +14,14 @@
 //! | `instance` | this installation's UUID, which its domains bear |
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sled::IVec;
 use uuid::Uuid;
 
+use super::held::HEAD;
 use super::{Cond, Kv, Op, Store, StoreError, Txn, TxnResult, Value};
 use crate::model::{Container, Credentials, DEFAULT_NAMESPACE, Event, Kind, Object, ObjectRef};
 use crate::plan::clock::Anchor;
@@ -87,8 +90,16 @@ pub enum RecordError {
 
 /// An object's key.
 pub fn key(object: &ObjectRef) -> String {
+    key_of_kind(object.kind, &object.namespace, &object.name)
+}
+
+fn key_of<T: Object>(object: &T) -> String {
+    key_of_kind(T::KIND, &object.meta().namespace, &object.meta().name)
+}
+
+fn key_of_kind(kind: Kind, namespace: &str, name: &str) -> String {
     // In one piece of the right size: it is asked for all the time.
-    [REGISTRY, object.kind.plural(), "/", &object.namespace, "/", &object.name].concat()
+    [REGISTRY, kind.plural(), "/", namespace, "/", name].concat()
 }
 
 /// The object a key names, if it names one.
@@ -110,8 +121,7 @@ pub fn port_key(port: u16) -> String {
 
 /// One object, if it is there.
 pub fn get<T: Object>(store: &dyn Store, namespace: &str, name: &str) -> Result<Option<Versioned<T>>, RecordError> {
-    let key = key(&ObjectRef { kind: T::KIND, namespace: namespace.into(), name: name.into() });
-    store.get(&key)?.0.map(|kv| decode(&kv)).transpose()
+    store.get(&key_of_kind(T::KIND, namespace, name))?.0.map(|kv| decode(&kv)).transpose()
 }
 
 /// All objects of a kind in a namespace, in the order of their names.
@@ -148,16 +158,20 @@ pub fn credentials(store: &dyn Store, namespace: &str, name: &str) -> Result<Opt
 }
 
 /// What a key holds.
-pub fn decode<T: DeserializeOwned + Clone + 'static>(kv: &Kv) -> Result<Versioned<T>, RecordError> {
+pub fn decode<T: DeserializeOwned + Clone + Send + Sync + 'static>(kv: &Kv) -> Result<Versioned<T>, RecordError> {
+    Ok(Versioned { object: Arc::unwrap_or_clone(shared(kv)?), rev: kv.mod_rev })
+}
+
+/// The same, for who only looks at it.
+pub fn shared<T: DeserializeOwned + Send + Sync + 'static>(kv: &Kv) -> Result<Arc<T>, RecordError> {
     // It was written by this process, and is the same (`an_object_that_was_written_here_is_not_decoded_by_who_follows`).
-    if let Some(object) = kv.value.object::<T>() {
-        return Ok(Versioned { object, rev: kv.mod_rev });
+    if let Some(object) = kv.value.object() {
+        return Ok(object);
     }
     #[cfg(test)]
     DECODED.with(|count| count.set(count.get() + 1));
-    let object = serde_json::from_slice(&kv.value)
-        .map_err(|source| RecordError::Unreadable { key: kv.key.to_string(), source })?;
-    Ok(Versioned { object, rev: kv.mod_rev })
+    let object = serde_json::from_slice(&kv.value);
+    object.map(Arc::new).map_err(|source| RecordError::Unreadable { key: kv.key.to_string(), source })
 }
 
 /// The anchor of the daemon's time, if one was taken.
@@ -192,7 +206,7 @@ impl Txn {
 
     /// Only if this object is as it was read.
     pub fn unchanged<T: Object>(mut self, read: &Versioned<T>) -> Self {
-        self.conds.push(Cond::ModRev(key(&read.object.object_ref()), read.rev));
+        self.conds.push(Cond::ModRev(key_of(&read.object), read.rev));
         self
     }
 
@@ -211,20 +225,25 @@ impl Txn {
 
     /// Writes anything.
     pub fn put<T: Serialize>(mut self, key: &str, value: &T) -> Self {
-        self.ops.push(Op::Put { key: key.into(), value: json(value).into() });
+        self.ops.push(Op::Put { key: key.into(), value: Value::of(json(value)) });
         self
     }
 
     /// Writes an object.
-    pub fn write<T: Object>(mut self, object: &T) -> Self {
-        let text = json(object);
+    pub fn write<T: Object>(self, object: &T) -> Self {
+        self.write_shared(Arc::new(object.clone()))
+    }
+
+    /// Writes an object that somebody goes on with.
+    pub fn write_shared<T: Object>(mut self, object: Arc<T>) -> Self {
+        let text = json(&*object);
         debug_assert!(
-            serde_json::from_slice::<T>(&text).is_ok_and(|read| read == *object),
+            serde_json::from_slice::<T>(&text[HEAD..]).is_ok_and(|read| read == *object),
             "{} is read as another one than was written: {}",
             object.object_ref(),
-            String::from_utf8_lossy(&text)
+            String::from_utf8_lossy(&text[HEAD..])
         );
-        self.ops.push(Op::Put { key: key(&object.object_ref()), value: Value::of(text, object.clone()) });
+        self.ops.push(Op::Put { key: key_of(&*object), value: Value::made_from(text, object) });
         self
     }
 
@@ -236,13 +255,12 @@ impl Txn {
 
     /// Removes an object.
     pub fn remove<T: Object>(self, object: &T) -> Self {
-        let key = key(&object.object_ref());
-        self.delete(&key)
+        self.delete(&key_of(object))
     }
 
     /// Tells events, in this order.
     pub fn tell(mut self, events: &[Event]) -> Self {
-        let appends = events.iter().map(|event| Op::Append { prefix: EVENTS.into(), value: json(event).into() });
+        let appends = events.iter().map(|event| Op::Append { prefix: EVENTS.into(), value: Value::of(json(event)) });
         self.ops.extend(appends);
         self
     }
@@ -256,12 +274,14 @@ thread_local! {
     static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-fn json<T: Serialize>(value: &T) -> Vec<u8> {
+/// With room for a record's head before it.
+fn json<T: Serialize>(value: &T) -> IVec {
     DRAFT.with_borrow_mut(|draft| {
         draft.clear();
+        draft.resize(HEAD, 0);
         // Records are structs, strings and numbers; only maps with keys that are no strings could fail.
         serde_json::to_writer(&mut *draft, value).expect("records serialise");
-        let text = draft.clone();
+        let text = IVec::from(&draft[..]);
         // One that is refused for its size leaves nothing behind.
         draft.shrink_to(DRAFT_ROOM);
         text

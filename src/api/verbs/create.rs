@@ -68,16 +68,16 @@ impl Api {
         let refused = |_: &ApiError| self.metrics.claim(Start::None, Claimed::Refused);
         let written = written.inspect_err(refused)?;
         if let Some(review) = review {
-            self.reviewed(&written.container, review).await?;
+            Box::pin(self.reviewed(&written.container, review)).await?;
         }
-        let container = match written.bound {
-            Some(container) => *container,
+        let granted = match written.bound {
+            Some(Bound { container, user }) => granted(&container, user?, token),
             None => {
-                self.bound(&wish.claim, written.rev, written.boot).await?;
-                self.read_container(&written.container)?
+                // In a box: rare, and as large as all the rest.
+                Box::pin(self.bound(&wish.claim, written.rev, written.boot)).await?;
+                self.granted(&self.read_container(&written.container)?, token)?
             }
         };
-        let granted = self.granted(container, token)?;
         wish.granted = true;
         Ok(granted)
     }
@@ -119,7 +119,7 @@ impl Api {
                     making = Some(self.making.lock().await);
                     continue;
                 }
-                Found::Room => self.make(&pool, claim, &gates).await?,
+                Found::Room => Box::pin(self.make(&pool, claim, &gates)).await?,
                 Found::Full => {
                     let (pool, spec) = (name.clone(), &pool.object.spec);
                     let full = ApiError::Full { pool: pool.clone(), limit: spec.max_containers };
@@ -127,7 +127,10 @@ impl Api {
                 }
             };
             let Place { container, txn, reservation: _kept_meanwhile, bound } = place;
-            if let TxnResult::Committed(rev) = self.store.txn(txn.and(allowance.txn)).await? {
+            let committed = self.store.txn(txn.and(allowance.txn));
+            let bound = async { bound.map(|container| Bound { user: self.user(&container), container }) };
+            let (committed, bound) = futures::join!(committed, bound);
+            if let TxnResult::Committed(rev) = committed? {
                 let boot = SignedDuration::from_secs(pool.object.spec.template.boot_deadline_seconds.into());
                 return Ok(Written { container, rev, boot, bound });
             }
@@ -201,21 +204,14 @@ impl Api {
         }
     }
 
-    pub(crate) fn granted(&self, c: Container, client_token: SecretString) -> Result<Granted, ApiError> {
+    pub(crate) fn granted(&self, c: &Container, client_token: SecretString) -> Result<Granted, ApiError> {
+        Ok(granted(c, self.user(c)?, client_token))
+    }
+
+    fn user(&self, c: &Container) -> Result<User, ApiError> {
         let credentials = records::credentials(&*self.store, &self.namespace, &c.metadata.name)?.ok_or_else(gone)?;
         let password = self.births.sealer().open(c.uuid(), &credentials.sealed_password)?;
-        Ok(Granted {
-            uuid: c.uuid(),
-            client_token,
-            image_sha256: c.spec.machine.image_sha256.into_inner(),
-            username: credentials.username,
-            password,
-            port: c.spec.machine.port,
-            deadline: c.status.expires_at.zip(*c.status.bound_at).map(|(at, since)| {
-                let seconds = u32::try_from(at.duration_since(since).as_secs()).unwrap_or(u32::MAX);
-                Deadline { at, seconds }
-            }),
-        })
+        Ok(User { name: credentials.username, password })
     }
 
     pub(crate) fn read_container(&self, name: &str) -> Result<Container, ApiError> {
@@ -226,6 +222,21 @@ impl Api {
     fn read_claim(&self, claim: &ContainerClaim) -> Result<Option<ContainerClaim>, ApiError> {
         let read = records::get::<ContainerClaim>(&*self.store, &self.namespace, &claim.metadata.name)?;
         Ok(read.map(|claim| claim.object))
+    }
+}
+
+fn granted(c: &Container, user: User, client_token: SecretString) -> Granted {
+    Granted {
+        uuid: c.uuid(),
+        client_token,
+        image_sha256: c.spec.machine.image_sha256.to_string(),
+        username: user.name,
+        password: user.password,
+        port: c.spec.machine.port,
+        deadline: c.status.expires_at.zip(*c.status.bound_at).map(|(at, since)| {
+            let seconds = u32::try_from(at.duration_since(since).as_secs()).unwrap_or(u32::MAX);
+            Deadline { at, seconds }
+        }),
     }
 }
 
@@ -243,7 +254,21 @@ pub(crate) struct Written {
     /// How long the machine may boot.
     boot: SignedDuration,
     /// The machine, if it is bound already.
-    bound: Option<Box<Container>>,
+    bound: Option<Bound>,
+}
+
+/// A machine that is the claim's.
+#[derive(Debug)]
+struct Bound {
+    container: Arc<Container>,
+    user: Result<User, ApiError>,
+}
+
+/// A machine's user.
+#[derive(Debug)]
+struct User {
+    name: String,
+    password: SecretString,
 }
 
 /// A claim on its way. Dropped before it is granted (the client went away, or it failed), it is withdrawn.

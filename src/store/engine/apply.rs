@@ -52,6 +52,7 @@ impl Snapshot {
     }
 
     /// One record, as it is held.
+    #[cfg(test)]
     pub(in crate::store) fn held(&self, key: &str) -> Option<&Held> {
         self.records.get(key)
     }
@@ -97,7 +98,7 @@ impl Snapshot {
         // They are kept for a while: no more room than they need.
         let mut changes = Vec::with_capacity(writes.len());
         let originals = &mut round.originals;
-        changes.extend(writes.into_iter().filter_map(|(key, value)| self.write(rev, key, value, originals)));
+        changes.extend(writes.into_iter().filter_map(|write| self.write(rev, write, originals)));
         if changes.is_empty() {
             return Ok(TxnResult::Committed(self.revision));
         }
@@ -120,12 +121,11 @@ impl Snapshot {
     /// Gives appended values their keys. Nothing is changed yet, so that what fails here has done nothing.
     fn resolve(&self, ops: Vec<Op>) -> Result<(Vec<Write>, Counters), StoreError> {
         let mut counters = Counters::new();
-        let mut appended = BTreeSet::new();
         let mut writes = Vec::with_capacity(ops.len());
         for op in ops {
             writes.push(match op {
-                Op::Put { key, value } => (key, Some(value)),
-                Op::Delete { key } => (key, None),
+                Op::Put { key, value } => Write::Set { key, value },
+                Op::Delete { key } => Write::Remove { key },
                 Op::Append { prefix, value } => {
                     let prefix: Arc<str> = prefix.into();
                     let before = counters.get(&prefix).or_else(|| self.counters.get(&*prefix));
@@ -135,46 +135,61 @@ impl Snapshot {
                         return Err(invalid(format!("'{key}' was not written by an append but is in its place")));
                     }
                     counters.insert(prefix, number);
-                    appended.insert(key.clone());
-                    (key, Some(value))
+                    Write::Add { key: key.into(), value }
                 }
             });
         }
         // Keys that were given are distinct already; only an appended one can coincide with one of them.
         let mut keys = BTreeSet::new();
-        if !appended.is_empty()
-            && let Some((key, _)) = writes.iter().find(|(key, _)| !keys.insert(key.as_str()))
-        {
-            return Err(twice(key));
+        let mut logged =
+            writes.iter().map(Write::key).filter(|key| counters.keys().any(|prefix| key.starts_with(&**prefix)));
+        match logged.find(|key| !keys.insert(*key)) {
+            Some(key) => Err(twice(key)),
+            None => Ok((writes, counters)),
         }
-        Ok((writes, counters))
     }
 
-    fn write(
-        &mut self,
-        rev: u64,
-        key: String,
-        value: Option<Value>,
-        originals: &mut Vec<Arc<Original>>,
-    ) -> Option<Change> {
-        match value {
-            Some(value) => {
-                let before = self.records.get_key_value(&*key);
-                // The key that is there already, so that it is there once.
-                let key = before.map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
-                let held = Held::new(&value, before.map_or(rev, |(_, prev)| prev.create_rev()), rev);
-                let (value, original) = value.moved_to(held.bytes());
-                originals.extend(original);
-                let kv = Kv { key: Arc::clone(&key), value, create_rev: held.create_rev(), mod_rev: rev };
-                let prev = self.put(Arc::clone(&key), held).map(|prev| prev.kv(&key));
-                Some(Change::Put { kv, prev })
-            }
-            None => self.remove(&key).map(|prev| Change::Delete { prev }),
-        }
+    fn write(&mut self, rev: u64, write: Write, originals: &mut Vec<Arc<Original>>) -> Option<Change> {
+        let (key, mut value) = match write {
+            Write::Add { key, value } => (key, value),
+            Write::Remove { key } => return self.remove(&key).map(|prev| Change::Delete { prev }),
+            Write::Set { key, mut value } => match self.records.get_key_value_mut(&*key) {
+                None => (key.into(), value),
+                // Under the key that is there already, so that it is there once.
+                Some((key, held)) => {
+                    originals.extend(value.let_go());
+                    let prev = held.kv(key);
+                    *held = Held::new(&mut value, prev.create_rev, rev);
+                    self.mod_rev_sum = self.mod_rev_sum.wrapping_add(rev).wrapping_sub(prev.mod_rev);
+                    let kv = Kv { key: Arc::clone(key), value, create_rev: prev.create_rev, mod_rev: rev };
+                    return Some(Change::Put { kv, prev: Some(prev) });
+                }
+            },
+        };
+        originals.extend(value.let_go());
+        self.put(Arc::clone(&key), Held::new(&mut value, rev, rev));
+        Some(Change::Put { kv: Kv { key, value, create_rev: rev, mod_rev: rev }, prev: None })
     }
 }
 
 /// Logs and their last numbers.
 type Counters = BTreeMap<Arc<str>, u64>;
-/// A key and what it shall hold.
-type Write = (String, Option<Value>);
+
+/// What a key shall hold.
+enum Write {
+    /// This, whether it is there or not.
+    Set { key: String, value: Value },
+    /// This; it is not there.
+    Add { key: Arc<str>, value: Value },
+    /// Nothing.
+    Remove { key: String },
+}
+
+impl Write {
+    fn key(&self) -> &str {
+        match self {
+            Write::Set { key, .. } | Write::Remove { key } => key,
+            Write::Add { key, .. } => key,
+        }
+    }
+}

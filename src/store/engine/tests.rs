@@ -192,7 +192,7 @@ fn a_record_takes_little_more_than_its_bytes() {
     let (count, bytes) = (1_000, key(0).len() + 1_000);
     let (state, all) = crate::allocations::held(|| {
         let mut state = Snapshot::new();
-        (0..count).for_each(|number| drop(state.put(key(number), held::Held::new(&[0; 1_000], 2, 2))));
+        (0..count).for_each(|number| drop(state.put(key(number), held::Held::new(&mut [0; 1_000].into(), 2, 2))));
         state
     });
     let (count, beyond) = (state.len(), all / state.len() - bytes);

@@ -7,8 +7,8 @@
 //! after it, so what sled has already changes nothing.
 //!
 //! ```text
-//! revision before | revision after | length | SHA-256 of all else | pairs      and the next round
-//!                                                                   └ key's length | value's, or NONE | key | value
+//! revision before | revision after | length | CRC-32 of all else | pairs       and the next round
+//!                                                                  └ key's length | value's, or NONE | key | value
 //! ```
 //!
 //! The file is begun again, without being cleared, whenever everything in it is on the disk in sled's own. Revisions only
@@ -19,11 +19,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, Digest, SHA256, SHA256_OUTPUT_LEN};
+use crc32fast::Hasher;
 use sled::IVec;
 
-use super::layout;
+use super::{codec, layout};
 
 /// When it begins again, whoever waits. Until then sled writes less than a segment ([`super::SEGMENT`]): it does not come to
 /// write over one whose successor is not on the disk.
@@ -31,10 +32,11 @@ const FULL: usize = 512 * 1024;
 /// What the file has from the beginning; a round that needs more gets it.
 const TAKEN: usize = 2 * FULL;
 /// Memory that is kept for the text of a round while nobody waits.
-const TEXT: usize = 64 * 1024;
+const TEXT: usize = 256 * 1024;
 /// Revisions and length.
 const NUMBERS: usize = 8 + 8 + 4;
-const HEAD: usize = NUMBERS + SHA256_OUTPUT_LEN;
+const SUM: usize = 4;
+const HEAD: usize = NUMBERS + SUM;
 /// The length of a value that is none: the key is removed.
 const NONE: u32 = u32::MAX;
 
@@ -53,7 +55,29 @@ pub(super) struct Written {
 }
 
 /// A key and what it is set to, or that it is removed.
-type Pair = (IVec, Option<IVec>);
+type Pair = (Key, Option<IVec>);
+
+/// A key of sled's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Key {
+    /// Of the record with this key: sled's is made when sled gets it.
+    Record(Arc<str>),
+    Any(IVec),
+}
+
+impl Key {
+    /// In two parts.
+    fn parts(&self) -> [&[u8]; 2] {
+        match self {
+            Key::Record(key) => [&[codec::RECORD], key.as_bytes()],
+            Key::Any(key) => [&[], key],
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.parts().iter().map(|part| part.len()).sum()
+    }
+}
 
 impl Written {
     pub(super) fn new(from: u64, to: u64) -> Self {
@@ -62,27 +86,32 @@ impl Written {
 
     /// Sets a pair, or removes it.
     pub(super) fn set(&mut self, key: impl Into<IVec>, value: Option<IVec>) {
-        self.pairs.push((key.into(), value));
+        self.pairs.push((Key::Any(key.into()), value));
+    }
+
+    /// Sets a record, or removes it.
+    pub(super) fn set_record(&mut self, key: &Arc<str>, value: Option<IVec>) {
+        self.pairs.push((Key::Record(Arc::clone(key)), value));
     }
 
     fn encode(&self, text: &mut Vec<u8>) {
         // Neither is longer than a transaction may be.
-        let length = |bytes: &IVec| (bytes.len() as u32).to_be_bytes();
+        let length = |length: usize| (length as u32).to_be_bytes();
         let size = |(key, value): &Pair| 8 + key.len() + value.as_ref().map_or(0, |value| value.len());
         text.clear();
         text.reserve(HEAD + self.pairs.iter().map(size).sum::<usize>());
         text.resize(HEAD, 0);
         for (key, value) in &self.pairs {
-            text.extend(length(key));
-            text.extend(value.as_ref().map_or(NONE.to_be_bytes(), length));
-            text.extend_from_slice(key);
+            text.extend(length(key.len()));
+            text.extend(value.as_ref().map_or(NONE.to_be_bytes(), |value| length(value.len())));
+            key.parts().into_iter().for_each(|part| text.extend_from_slice(part));
             text.extend_from_slice(value.as_deref().unwrap_or_default());
         }
         let (head, pairs) = text.split_at_mut(HEAD);
         let (numbers, sum) = head.split_at_mut(NUMBERS);
-        let length = (pairs.len() as u32).to_be_bytes();
+        let length = length(pairs.len());
         numbers.copy_from_slice(&[&self.from.to_be_bytes()[..], &self.to.to_be_bytes(), &length].concat());
-        sum.copy_from_slice(checksum(numbers, pairs).as_ref());
+        sum.copy_from_slice(&checksum(numbers, pairs));
     }
 
     /// The round at the beginning of a text, if there is a whole one.
@@ -93,7 +122,7 @@ impl Written {
         let (to, length) = after.split_first_chunk()?;
         let length = u32::from_be_bytes(length.try_into().ok()?) as usize;
         let (mut pairs, rest) = rest.split_at_checked(length)?;
-        if checksum(numbers, pairs).as_ref() != sum {
+        if checksum(numbers, pairs) != sum {
             return None;
         }
         *text = rest;
@@ -102,11 +131,12 @@ impl Written {
     }
 }
 
-fn checksum(numbers: &[u8], pairs: &[u8]) -> Digest {
-    let mut context = Context::new(&SHA256);
-    context.update(numbers);
-    context.update(pairs);
-    context.finish()
+/// Tells a round that is on the disk as a whole from one that a power cut tore: as sled's, etcd's and others' logs do.
+fn checksum(numbers: &[u8], pairs: &[u8]) -> [u8; SUM] {
+    let mut sum = Hasher::new();
+    sum.update(numbers);
+    sum.update(pairs);
+    sum.finalize().to_be_bytes()
 }
 
 fn pair(rest: &mut &[u8]) -> Option<Pair> {
@@ -118,13 +148,17 @@ fn pair(rest: &mut &[u8]) -> Option<Pair> {
         length => after.split_at_checked(length as usize).map(|(value, after)| (Some(value.into()), after))?,
     };
     *rest = after;
-    Some((key.into(), value))
+    Some((Key::Any(key.into()), value))
 }
 
 /// Rounds in a row for sled: of a key that was set twice, the last.
 pub(super) fn batch(rounds: impl IntoIterator<Item = Written>) -> ::sled::Batch {
     let mut batch = ::sled::Batch::default();
     for (key, value) in rounds.into_iter().flat_map(|round| round.pairs) {
+        let key: IVec = match key {
+            Key::Record(key) => codec::record_key(&key).into(),
+            Key::Any(key) => key,
+        };
         match value {
             Some(value) => batch.insert(key, value),
             None => batch.remove(key),

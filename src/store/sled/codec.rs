@@ -14,7 +14,8 @@ use crate::store::held::{FORMAT, Held};
 /// The key of the totals.
 pub(super) const META: &[u8] = b"m";
 const COUNTER: u8 = b'c';
-const RECORD: u8 = b'r';
+/// What a record's key begins with.
+pub(super) const RECORD: u8 = b'r';
 
 /// What belongs to the whole store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ mod tests {
         assert_eq!(decode(META, &meta.encode().into()).unwrap(), Entry::Meta(meta));
         let counter = Entry::Counter { prefix: "log/".into(), last: 12 };
         assert_eq!(decode(&counter_key("log/"), &encode_counter(12).into()).unwrap(), counter);
-        let held = Held::new(b"v", 3, u64::MAX);
+        let held = Held::new(&mut "v".into(), 3, u64::MAX);
         let kv = held.kv(&"a/b".into());
         assert_eq!((&*kv.key, &kv.value[..], kv.create_rev, kv.mod_rev), ("a/b", &b"v"[..], 3, u64::MAX));
         assert_eq!(decode(&record_key("a/b"), held.text()).unwrap(), Entry::Record { key: "a/b".into(), held });
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_later_format_is_recognised_in_any_entry() {
-        let mut value = Held::new(b"v", 3, 4).text().to_vec();
+        let mut value = Held::new(&mut "v".into(), 3, 4).text().to_vec();
         value[0] = FORMAT + 1;
         assert!(matches!(decode(&record_key("a/b"), &value.into()), Err(CodecError::Newer { found: 2 })));
     }

@@ -101,7 +101,7 @@ fn make(dir: &Path, contents: &Contents) -> Result<(), OpenError> {
     for records in contents.records.chunks(BATCH) {
         let mut batch = ::sled::Batch::default();
         for kv in records {
-            let held = Held::new(&kv.value, kv.create_rev, kv.mod_rev);
+            let held = Held::new(&mut kv.value.clone(), kv.create_rev, kv.mod_rev);
             batch.insert(codec::record_key(&kv.key), held.text());
             state.put(Arc::clone(&kv.key), held);
         }

@@ -296,8 +296,11 @@ impl Journal for Sled {
 /// (`sled_and_the_state_share_what_a_record_takes`).
 fn written(from: u64, state: &Snapshot, round: &Round) -> Written {
     let mut written = Written::new(from, state.revision);
-    for key in round.batches.iter().flat_map(|batch| &batch.changes).map(Change::key) {
-        written.set(codec::record_key(key), state.held(key).map(|held| held.text().clone()));
+    for change in round.batches.iter().flat_map(|batch| &batch.changes) {
+        match change {
+            Change::Put { kv, .. } => written.set_record(&kv.key, Some(kv.value.text.clone())),
+            Change::Delete { prev } => written.set_record(&prev.key, None),
+        }
     }
     for (prefix, last) in &round.counters {
         written.set(codec::counter_key(prefix), Some(codec::encode_counter(*last).into()));

@@ -265,7 +265,7 @@ fn sled_and_the_state_share_what_a_record_takes() {
     let in_sled = |key| at(&db.get(codec::record_key(key)).unwrap().unwrap());
     let (mut state, mut round) = (Snapshot::new(), Round::default());
     for (key, rev) in [("a", 2), ("b", 3)] {
-        let held = Held::new(&[7; 100], rev, rev);
+        let held = Held::new(&mut [7; 100].into(), rev, rev);
         let kv = held.kv(&key.into());
         state.put(Arc::clone(&kv.key), held);
         round.batches.push(Arc::new(Batch { rev, changes: vec![Change::Put { kv, prev: None }] }));

@@ -62,7 +62,7 @@ pub(super) fn run(input: &[u8]) {
 }
 
 /// What is read is written in a form that is read as the same.
-fn read<T: Serialize + DeserializeOwned + Clone + PartialEq + 'static>(kv: &Kv) {
+fn read<T: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync + 'static>(kv: &Kv) {
     if let Ok(Versioned { object, .. }) = records::decode::<T>(kv) {
         let value = serde_json::to_vec(&object).expect("records serialise");
         let again = records::decode::<T>(&Kv { value: value.into(), ..kv.clone() }).expect("read again").object;

@@ -286,7 +286,7 @@ impl System {
                 let container = state.claim(*number).and_then(|claim| claim.status.container.clone()).unwrap();
                 self.stage.free(&state.now);
                 let api = self.api(state);
-                match api.read_container(&container).and_then(|c| api.granted(c, token(*number))) {
+                match api.read_container(&container).and_then(|c| api.granted(&c, token(*number))) {
                     Ok(granted) => {
                         let told = state.now.facts().container(&container).unwrap();
                         assert_eq!((granted.uuid, granted.port), (told.uuid(), told.spec.machine.port));
