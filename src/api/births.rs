@@ -24,7 +24,7 @@ use crate::store::records::{self, ADMISSION, RecordError};
 use crate::store::{Store, Txn};
 
 /// Letters and digits, of which passwords are made.
-pub(super) const ALPHANUMERIC: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+pub(super) const ALPHANUMERIC: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 /// Length of a container's password, as the protocol documents it.
 const PASSWORD_LENGTH: usize = 120;
 /// How long it counts what a host was seen to have, for who only wants to know.
@@ -262,13 +262,13 @@ fn mac(uuid: Uuid) -> Mac {
 
 /// Text of so many characters, each drawn evenly from an alphabet of ASCII: draws that would favour the first ones are
 /// thrown away. They are taken many at a time, because each call costs more than what it gives.
-pub fn random_text(alphabet: &[u8], length: usize) -> String {
-    let even = 256 - 256 % alphabet.len();
+pub fn random_text<const N: usize>(alphabet: &[u8; N], length: usize) -> String {
+    let even = 256 - 256 % N;
     let (mut text, mut draws) = (Vec::with_capacity(length), Zeroizing::new([0_u8; 256]));
     while text.len() < length {
         rand::fill(&mut *draws).expect("the operating system gives random bytes");
         let drawn = draws.iter().map(|draw| usize::from(*draw)).filter(|draw| *draw < even);
-        text.extend(drawn.take(length - text.len()).map(|draw| alphabet[draw % alphabet.len()]));
+        text.extend(drawn.take(length - text.len()).map(|draw| alphabet[draw % N]));
     }
     String::from_utf8(text).expect("ASCII")
 }

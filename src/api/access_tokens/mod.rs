@@ -40,7 +40,7 @@ pub const LENGTH: usize = 124;
 /// The most access tokens there can be: all of them are in memory, and in one list.
 pub const MOST: usize = 1000;
 /// What names that nobody chose are made of.
-const NAME_ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+const NAME_ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
 /// Why an access token is not made, found or changed.
 #[derive(Debug, thiserror::Error)]

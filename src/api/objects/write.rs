@@ -20,7 +20,7 @@ use crate::store::records::{self, Versioned};
 use crate::store::{Txn, TxnResult};
 
 /// Characters of what the daemon adds to a `generateName`, as in Kubernetes: none that make words.
-const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const NAME_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 /// How many of them.
 const NAME_SUFFIX: usize = 5;
 /// The longest beginning of a name that leaves room for them.
