@@ -13,8 +13,10 @@ use crate::sample::Sample;
 use crate::table::Row;
 use crate::{Result, daemon};
 
-/// Before what they are compared with, and again after it.
-const PAIRS: u32 = 150;
+/// In how many turns work and what it is compared with are done.
+const TURNS: usize = 5;
+/// In each of them, and once more after the last.
+const PAIRS: usize = 50;
 /// Between two writes, as between two claims.
 pub(crate) const PAUSE: Duration = Duration::from_millis(3);
 
@@ -40,13 +42,16 @@ impl Bare {
         Ok(Bare { key, peer })
     }
 
-    /// Some work, and what it is compared with just before and just after it: how fast a host is changes within seconds.
-    pub(crate) fn beside<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Pairs)> {
-        let mut times = Vec::new();
-        let before = self.pairs(&mut times)?;
-        let done = work()?;
-        let after = self.pairs(&mut times)?;
-        Ok((done, Pairs { times: Sample::of(times), cpu: (before + after) / (2 * PAIRS) }))
+    /// Some work that is done in parts, in turns with what it is compared with: how fast a host is changes within seconds.
+    pub(crate) fn in_turns<T>(&self, mut part: impl FnMut(usize) -> Result<T>) -> Result<(Vec<T>, Pairs)> {
+        let (mut times, mut done) = (Vec::new(), Vec::new());
+        let mut cpu = self.pairs(&mut times)?;
+        for _ in 0..TURNS {
+            done.push(part(TURNS)?);
+            cpu += self.pairs(&mut times)?;
+        }
+        let count = u32::try_from(times.len())?;
+        Ok((done, Pairs { times: Sample::of(times), cpu: cpu / count }))
     }
 
     fn pairs(&self, times: &mut Vec<Duration>) -> Result<Duration> {
