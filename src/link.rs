@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::unwrapped::unconfirmed;
 
-/// How much is read at once. Small: an element is at most 64 KiB, and most are a byte.
+/// How much is read at once, and so the most that is kept before it is asked for. Small: most elements are a byte.
 const CHUNK: usize = 4096;
 /// How long [`Link::close`] waits for the peer to have read the last word.
 const LINGER: Duration = Duration::from_secs(1);
@@ -88,8 +88,8 @@ impl Link {
         Ok(())
     }
 
-    /// Sends what was said, and ends when the peer is gone. One byte that it sends ahead is kept: the protocol has no use for more, and
-    /// who sends more than `patience` bytes of it is treated as gone.
+    /// Sends what was said, and ends when the peer is gone. One byte that it sends ahead is kept: the protocol has no use
+    /// for more, and who sends more than `patience` bytes of it is treated as gone.
     ///
     /// May be dropped and called again at any point.
     pub(crate) async fn gone(&mut self, mut patience: usize) {

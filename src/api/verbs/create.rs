@@ -128,9 +128,9 @@ impl Api {
             };
             let Place { container, txn, reservation: _kept_meanwhile, bound } = place;
             let committed = self.store.txn(txn.and(allowance.txn));
-            let bound = async { bound.map(|container| Bound { user: self.user(&container), container }) };
-            let (committed, bound) = futures::join!(committed, bound);
-            if let TxnResult::Committed(rev) = committed? {
+            // It is on its way: there is time for this while the disk works.
+            let bound = bound.map(|container| Bound { user: self.user(&container), container });
+            if let TxnResult::Committed(rev) = committed.await? {
                 let boot = SignedDuration::from_secs(pool.object.spec.template.boot_deadline_seconds.into());
                 return Ok(Written { container, rev, boot, bound });
             }
