@@ -51,12 +51,6 @@ impl Snapshot {
         self.records.get_key_value(key).map(|(key, held)| held.kv(key))
     }
 
-    /// One record, as it is held.
-    #[cfg(test)]
-    pub(in crate::store) fn held(&self, key: &str) -> Option<&Held> {
-        self.records.get(key)
-    }
-
     /// All records whose key begins with `prefix`, in order.
     pub(crate) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = Kv> + 'a {
         let (from, to) = (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded);
@@ -64,12 +58,12 @@ impl Snapshot {
         records.take_while(move |(key, _)| key.starts_with(prefix)).map(|(key, held)| held.kv(key))
     }
 
-    /// Puts a record in place and returns the one that was there.
-    pub(in crate::store) fn put(&mut self, key: Arc<str>, held: Held) -> Option<Held> {
+    /// Puts a record in place, whatever was there.
+    pub(in crate::store) fn put(&mut self, key: Arc<str>, held: Held) {
         self.mod_rev_sum = self.mod_rev_sum.wrapping_add(held.mod_rev());
-        let prev = self.records.insert(key, held)?;
-        self.mod_rev_sum = self.mod_rev_sum.wrapping_sub(prev.mod_rev());
-        Some(prev)
+        if let Some(prev) = self.records.insert(key, held) {
+            self.mod_rev_sum = self.mod_rev_sum.wrapping_sub(prev.mod_rev());
+        }
     }
 
     fn remove(&mut self, key: &str) -> Option<Kv> {

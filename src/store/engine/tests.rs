@@ -5,7 +5,7 @@ use futures::StreamExt;
 use futures::executor::block_on;
 
 use super::*;
-use crate::store::{Cond, Op, TxnResult, held};
+use crate::store::{Cond, Op, TxnResult, Value, held};
 
 /// A disk in the test's hand: every write waits for a word, and does what it says.
 struct Held {
@@ -187,12 +187,33 @@ fn a_committer_that_dies_leaves_nobody_waiting() {
 }
 
 #[test]
+fn a_value_stays_in_the_memory_that_it_came_in_unless_another_record_has_it() {
+    let (mut state, mut round) = (Snapshot::new(), Round::default());
+    let mut put = |state: &mut Snapshot, key: &str, value: Value| {
+        let txn = Txn { conds: vec![], ops: vec![Op::Put { key: key.into(), value }] };
+        state.apply(txn, &mut round).unwrap();
+        state.get(key).unwrap()
+    };
+    // One that is new, and one in its place.
+    for rev in [2, 3] {
+        let value = Value::from([7; 100]);
+        let at = value.as_ptr();
+        let written = put(&mut state, "a", value);
+        assert_eq!((written.value.as_ptr(), written.mod_rev), (at, rev));
+    }
+    let first = state.get("a").unwrap();
+    let second = put(&mut state, "b", first.value.clone());
+    assert_eq!((second.mod_rev, &second.value), (4, &first.value));
+    assert_eq!(state.get("a").unwrap(), first);
+}
+
+#[test]
 fn a_record_takes_little_more_than_its_bytes() {
     let key = |number: u32| -> Arc<str> { format!("registry/containers/default/{number:036}").into() };
     let (count, bytes) = (1_000, key(0).len() + 1_000);
     let (state, all) = crate::allocations::held(|| {
         let mut state = Snapshot::new();
-        (0..count).for_each(|number| drop(state.put(key(number), held::Held::new(&mut [0; 1_000].into(), 2, 2))));
+        (0..count).for_each(|number| state.put(key(number), held::Held::new(&mut [0; 1_000].into(), 2, 2)));
         state
     });
     let (count, beyond) = (state.len(), all / state.len() - bytes);

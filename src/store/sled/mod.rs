@@ -208,7 +208,7 @@ fn load(dir: &Path, db: &::sled::Db) -> Result<Snapshot, OpenError> {
             Entry::Meta(found) => meta = Some(found),
             Entry::Counter { prefix, last } => state.count(prefix.into(), last),
             // sled's page and the state share it.
-            Entry::Record { key, held } => drop(state.put(key, held)),
+            Entry::Record { key, held } => state.put(key, held),
         }
     }
     let meta = meta.ok_or_else(|| damaged("it holds no revision".into()))?;
