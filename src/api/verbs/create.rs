@@ -68,13 +68,12 @@ impl Api {
         let refused = |_: &ApiError| self.metrics.claim(Start::None, Claimed::Refused);
         let written = written.inspect_err(refused)?;
         if let Some(review) = review {
-            Box::pin(self.reviewed(&written.container, review)).await?;
+            self.reviewed(&written.container, review).await?;
         }
         let granted = match written.bound {
             Some(Bound { container, user }) => granted(&container, user?, token),
             None => {
-                // In a box: rare, and as large as all the rest.
-                Box::pin(self.bound(&wish.claim, written.rev, written.boot)).await?;
+                self.bound(&wish.claim, written.rev, written.boot).await?;
                 self.granted(&self.read_container(&written.container)?, token)?
             }
         };
@@ -119,7 +118,7 @@ impl Api {
                     making = Some(self.making.lock().await);
                     continue;
                 }
-                Found::Room => Box::pin(self.make(&pool, claim, &gates)).await?,
+                Found::Room => self.make(&pool, claim, &gates).await?,
                 Found::Full => {
                     let (pool, spec) = (name.clone(), &pool.object.spec);
                     let full = ApiError::Full { pool: pool.clone(), limit: spec.max_containers };
