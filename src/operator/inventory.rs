@@ -63,6 +63,20 @@ impl Recorded {
     }
 }
 
+/// A login's record. Any other key is of a newer version, say: nothing that this one made.
+fn login(kv: &Kv) -> Option<Trace> {
+    let ["credentials", namespace, name] = parts(&kv.key)[..] else { return None };
+    let whose = Whose::Container(namespace.into(), name.into());
+    Some(Trace::new(TraceKind::Credentials, &*kv.key, whose))
+}
+
+/// The record of a port that is held; the same.
+fn port(kv: &Kv) -> Option<Result<Trace, RecordError>> {
+    let ["ports", port] = parts(&kv.key)[..] else { return None };
+    let trace = |holder| Trace::new(TraceKind::Port, port, Whose::Machine(holder));
+    Some(records::decode::<Uuid>(kv).map(|read| trace(read.object)))
+}
+
 /// Of a key below the registry.
 fn parts(key: &str) -> Vec<&str> {
     key.strip_prefix(REGISTRY).unwrap_or_default().split('/').collect()
@@ -91,7 +105,7 @@ impl Inventory {
     fn listings(&self) -> Vec<Listing> {
         let of_machine = |uuid: Uuid| Trace::new(TraceKind::Disk, uuid.to_string(), Whose::Machine(uuid));
         let of_port = |port: u16| Trace::new(TraceKind::Forward, port.to_string(), Whose::Port(port));
-        let domains = self.hypervisor.list().map(|seen| seen.iter().map(drift::domain).collect());
+        let domains = self.hypervisor.list().map(|seen| seen.into_iter().map(drift::domain).collect());
         let disks = self.hypervisor.disks().map(|uuids| uuids.into_iter().map(of_machine).collect());
         let ports = self.forwarder.list().map(|ports| ports.into_iter().map(of_port).collect());
         let mut listings = vec![
@@ -111,31 +125,19 @@ impl Inventory {
 
     fn recorded(&self) -> Result<Recorded, RecordError> {
         let below = |what: &str| self.store.list(&format!("{REGISTRY}{what}/"));
-        // Before the containers: whatever is made meanwhile has its container there.
-        let (logins, held) = (below("credentials")?.0, below("ports")?.0);
+        // Before the containers: whatever is made meanwhile has its container there. One list after the other: all there
+        // is of a large host is not to be in memory twice.
+        let credentials = below("credentials")?.0.iter().filter_map(login).collect();
+        let ports = below("ports")?.0.iter().filter_map(port).collect::<Result<_, _>>()?;
         let pools = records::list_all::<ContainerPool>(&*self.store)?.into_iter().map(|read| read.object).collect();
         let index = self.store.index()?;
-        let mut recorded = Recorded {
+        Ok(Recorded {
             containers: index.containers()?.map(Arc::clone).collect(),
             claims: index.claims()?.map(Arc::clone).collect(),
             pools,
-            credentials: Vec::with_capacity(logins.len()),
-            ports: Vec::with_capacity(held.len()),
-        };
-        for Kv { key, .. } in logins {
-            // Any other key is of a newer version, say: nothing that this one made.
-            if let ["credentials", namespace, name] = parts(&key)[..] {
-                let whose = Whose::Container(namespace.into(), name.into());
-                recorded.credentials.push(Trace::new(TraceKind::Credentials, &*key, whose));
-            }
-        }
-        for kv in held {
-            if let ["ports", port] = parts(&kv.key)[..] {
-                let holder = records::decode::<Uuid>(&kv)?.object;
-                recorded.ports.push(Trace::new(TraceKind::Port, port, Whose::Machine(holder)));
-            }
-        }
-        Ok(recorded)
+            credentials,
+            ports,
+        })
     }
 
     /// Removes what is left over, and tells what became of it. What waits for its domain goes in a second round.

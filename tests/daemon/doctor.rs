@@ -92,7 +92,11 @@ impl Setting {
             (TraceKind::Save, format!("save/{name}.save"), Whose::Machine(ORPHAN)),
             (TraceKind::Log, format!("{name}.log"), Whose::Machine(ORPHAN)),
             (TraceKind::Socket, format!("run/qemu/{name}.pid"), Whose::Machine(ORPHAN)),
-            (TraceKind::Tap, "a00000123456789".to_owned(), Whose::Beginning(beginning(ORPHAN))),
+            (
+                TraceKind::Tap,
+                "a00000123456789".to_owned(),
+                Whose::Beginning(String::from_utf8(beginning(ORPHAN).into()).unwrap()),
+            ),
             (TraceKind::Lease, "10.0.0.9 of 02:00:00:00:00:09".to_owned(), Whose::Card("02:00:00:00:00:09".into())),
             (TraceKind::Forward, "19999".to_owned(), Whose::Port(19_999)),
             (TraceKind::Element, "internet 10.0.0.9".to_owned(), Whose::Address([10, 0, 0, 9].into())),

@@ -45,7 +45,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::container::released;
-use crate::model::{Container, DomainSeen, Listing, Phase, Trace, TraceKind, Whose};
+use crate::model::{Container, DomainSeen, Listing, Mac, Phase, Trace, TraceKind, Whose};
 
 pub use report::{Attention, Check, Outcome, Removal, Report, attention, forgetful};
 
@@ -53,49 +53,47 @@ pub use report::{Attention, Check, Outcome, Removal, Report, attention, forgetfu
 /// directory that libvirt makes for it.
 pub const BEGINNING: usize = 10;
 
-/// What records own.
+/// What records own. It is made of all of them, at every look: of what they say it takes no copy that is longer than a
+/// UUID (`what_a_container_owns_takes_no_copy_of_its_names`).
 #[derive(Debug, Default)]
-pub struct Owners {
+pub struct Owners<'a> {
     machines: HashSet<Uuid>,
-    beginnings: HashSet<String>,
+    beginnings: HashSet<[u8; BEGINNING]>,
     ports: HashMap<u16, Uuid>,
-    cards: HashSet<String>,
+    cards: HashSet<Mac>,
     addresses: HashSet<Ipv4Addr>,
-    names: HashSet<(String, String)>,
+    names: HashSet<(&'a str, &'a str)>,
     /// Machines that can be used: what they need has to be there.
-    used: Vec<Used>,
-}
-
-#[derive(Debug)]
-struct Used {
-    uuid: Uuid,
-    port: u16,
-    title: String,
-    name: (String, String),
+    used: Vec<&'a Container>,
 }
 
 /// The digits that short names begin with.
-pub fn beginning(uuid: Uuid) -> String {
-    uuid.simple().to_string()[..BEGINNING].to_owned()
+pub fn beginning(uuid: Uuid) -> [u8; BEGINNING] {
+    let mut digits = Uuid::encode_buffer();
+    uuid.simple().encode_lower(&mut digits);
+    *digits.first_chunk().expect("a UUID has more digits")
 }
 
-impl Owners {
+/// Of a container, as records are found by.
+fn name(c: &Container) -> (&str, &str) {
+    (&c.metadata.namespace, &c.metadata.name)
+}
+
+impl<'a> Owners<'a> {
     /// Of these containers. What is left of one without pool owns nothing.
-    pub fn of<'a>(containers: impl IntoIterator<Item = &'a Container>) -> Self {
+    pub fn of(containers: impl IntoIterator<Item = &'a Container>) -> Self {
         let mut owners = Owners::default();
         for c in containers.into_iter().filter(|c| !released(c)) {
             let (uuid, machine) = (c.uuid(), &c.spec.machine);
-            let name = (c.metadata.namespace.to_string(), c.metadata.name.clone());
             if matches!(c.status.phase, Phase::Ready | Phase::Bound) && !c.metadata.deleting() {
-                let title = format!("container {}/{}", name.0, name.1);
-                owners.used.push(Used { uuid, port: machine.port, title, name: name.clone() });
+                owners.used.push(c);
             }
             owners.machines.insert(uuid);
             owners.beginnings.insert(beginning(uuid));
             owners.ports.insert(machine.port, uuid);
-            owners.cards.insert(machine.mac.to_string());
+            owners.cards.insert(machine.mac);
             owners.addresses.extend(c.status.address);
-            owners.names.insert(name);
+            owners.names.insert(name(c));
         }
         owners
     }
@@ -108,24 +106,26 @@ impl Owners {
                 trace.name.parse().is_ok_and(|port: u16| self.ports.get(&port) == Some(uuid))
             }
             Whose::Machine(uuid) => self.machines.contains(uuid),
-            Whose::Beginning(digits) => self.beginnings.contains(digits),
+            Whose::Beginning(digits) => {
+                digits.as_bytes().try_into().is_ok_and(|digits| self.beginnings.contains::<[u8; BEGINNING]>(digits))
+            }
             Whose::Port(port) => self.ports.contains_key(port),
-            Whose::Card(mac) => self.cards.contains(&mac.to_ascii_lowercase()),
+            Whose::Card(mac) => mac.parse().is_ok_and(|mac: Mac| self.cards.contains(&mac)),
             Whose::Address(address) => self.addresses.contains(address),
-            Whose::Container(namespace, name) => self.names.contains(&(namespace.clone(), name.clone())),
+            Whose::Container(namespace, name) => self.names.contains(&(&**namespace, &**name)),
             Whose::Nobody | Whose::Others(_) => false,
         }
     }
 }
 
 /// A domain as a trace.
-pub fn domain(seen: &DomainSeen) -> Trace {
-    let whose = match &seen.mark {
-        Some(mark) if mark.uid == seen.uuid => Whose::Marked(mark.clone()),
+pub fn domain(seen: DomainSeen) -> Trace {
+    let whose = match seen.mark {
+        Some(mark) if mark.uid == seen.uuid => Whose::Marked(mark),
         Some(mark) => Whose::Others(format!("it bears the mark of {}, and is another one: a copy", mark.uid)),
         None => Whose::Others("it bears no mark".into()),
     };
-    Trace::new(TraceKind::Domain, &seen.name, whose)
+    Trace::new(TraceKind::Domain, seen.name, whose)
 }
 
 /// What is wrong with something.
@@ -223,34 +223,22 @@ pub fn compare(instance: Uuid, owners: &Owners, listings: &[Listing]) -> Compari
     comparison
 }
 
-impl Owners {
+impl Owners<'_> {
     /// What machines that can be used need and do not have.
     fn missing(&self, kind: TraceKind, there: &BTreeSet<&Trace>) -> Vec<Drift> {
         let there: HashSet<Need<'_>> = there.iter().filter_map(|trace| Need::met_by(trace)).collect();
-        let drift = |used: &Used| {
-            let (need, name) = used.needs(kind)?;
-            if there.contains(&need) {
-                return None;
-            }
-            let right = format!("{} needs it: its next pass mends that, or takes the machine down", used.title);
-            Some(Drift { kind, name, wrong: Wrong::Missing, right })
+        let drift = |c: &Container| {
+            let need = Need::of(c, kind).filter(|need| !there.contains(need))?;
+            let called = match need {
+                Need::Domain(_) | Need::Login(..) => c.uuid().to_string(),
+                Need::Forward(port) | Need::Port(_, port) => port.to_string(),
+            };
+            let (namespace, name) = name(c);
+            let right =
+                format!("container {namespace}/{name} needs it: its next pass mends that, or takes the machine down");
+            Some(Drift { kind, name: called, wrong: Wrong::Missing, right })
         };
-        self.used.iter().filter_map(drift).collect()
-    }
-}
-
-impl Used {
-    /// What it needs of a kind, and how that would be called.
-    fn needs(&self, kind: TraceKind) -> Option<(Need<'_>, String)> {
-        match kind {
-            TraceKind::Domain => Some((Need::Domain(self.uuid), self.uuid.to_string())),
-            TraceKind::Credentials => Some((Need::Login(&self.name.0, &self.name.1), self.uuid.to_string())),
-            TraceKind::Forward => Some((Need::Forward(self.port), self.port.to_string())),
-            TraceKind::Port => Some((Need::Port(self.uuid, self.port), self.port.to_string())),
-            // They come and go while a machine is used, or are no machine's needs.
-            TraceKind::Disk | TraceKind::Save | TraceKind::Log | TraceKind::Socket | TraceKind::Tap => None,
-            TraceKind::Lease | TraceKind::Element | TraceKind::Flow | TraceKind::File => None,
-        }
+        self.used.iter().filter_map(|c| drift(c)).collect()
     }
 }
 
@@ -265,6 +253,20 @@ enum Need<'a> {
 }
 
 impl<'a> Need<'a> {
+    /// What a machine that can be used needs of a kind.
+    fn of(c: &'a Container, kind: TraceKind) -> Option<Need<'a>> {
+        let ((namespace, name), port) = (name(c), c.spec.machine.port);
+        match kind {
+            TraceKind::Domain => Some(Need::Domain(c.uuid())),
+            TraceKind::Credentials => Some(Need::Login(namespace, name)),
+            TraceKind::Forward => Some(Need::Forward(port)),
+            TraceKind::Port => Some(Need::Port(c.uuid(), port)),
+            // They come and go while a machine is used, or are no machine's needs.
+            TraceKind::Disk | TraceKind::Save | TraceKind::Log | TraceKind::Socket | TraceKind::Tap => None,
+            TraceKind::Lease | TraceKind::Element | TraceKind::Flow | TraceKind::File => None,
+        }
+    }
+
     /// What something that is there would be for whoever needs it.
     fn met_by(trace: &'a Trace) -> Option<Need<'a>> {
         match &trace.whose {
@@ -321,7 +323,7 @@ impl Domains {
             Whose::Container(..) | Whose::Nobody => return leftover(),
             Whose::Machine(_) if trace.kind == TraceKind::Port => return leftover(),
             Whose::Machine(uuid) => self.has(|there| there == uuid),
-            Whose::Beginning(digits) => self.has(|there| beginning(*there) == *digits),
+            Whose::Beginning(digits) => self.has(|there| beginning(*there) == *digits.as_bytes()),
         };
         match its_domain {
             Ok(false) => leftover(),

@@ -77,7 +77,7 @@ impl Libvirt {
     /// Domains that are called like ours and bear no mark.
     fn unmarked(&self) -> Result<Vec<Trace>, HypervisorError> {
         let seen = self.everybody(super::see)?;
-        let like_ours = seen.iter().filter(|domain| domain.mark.is_none() && uuid_of(&domain.name).is_some());
+        let like_ours = seen.into_iter().filter(|domain| domain.mark.is_none() && uuid_of(&domain.name).is_some());
         Ok(like_ours.map(drift::domain).collect())
     }
 
