@@ -63,16 +63,12 @@ impl Places<'_> {
         let ahead = if is_first { 0 } else { index.waiting(&pool.metadata.namespace, &pool.metadata.name)? };
         let doubtful = self.doubts.all();
         let asking = Asking { ahead, reviewed, doubtful: &doubtful };
-        let free = members(&index, pool)?.map(|read| &read.object).filter(|member| !kept.contains(member.uuid()));
-        let (name, ready) = match placement::place(pool, free, asking) {
+        let free = members(&index, pool)?.filter(|read| !kept.contains(read.object.uuid()));
+        let (member, ready) = match placement::place(pool, free.map(|read| (&read.object, read)), asking) {
             Placement::Full => return Ok(Found::Full),
             Placement::Cold => return Ok(Found::Room),
-            Placement::Warm(name) => (name, true),
-            Placement::Rising(name) => (name, false),
-        };
-        // It stands at the front of them.
-        let Some(member) = members(&index, pool)?.find(|read| read.object.metadata.name == name) else {
-            return Ok(Found::Full);
+            Placement::Warm(member) => (member, true),
+            Placement::Rising(member) => (member, false),
         };
         let reservation = Some(kept.keep(member.object.uuid()));
         // With a key to install, a Ready one is not the claim's own yet.
@@ -82,7 +78,8 @@ impl Places<'_> {
         } else {
             (None, claims::promise(claim.clone(), member, now))
         };
-        Ok(Found::Member(Place { container: name, txn, reservation, bound }))
+        let container = member.object.metadata.name.clone();
+        Ok(Found::Member(Place { container, txn, reservation, bound }))
     }
 
     /// A machine made for it. That holds only if the pool is as it was counted: so the limit is exact under any number

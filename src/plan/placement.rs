@@ -13,11 +13,11 @@ use crate::model::{Container, ContainerPool, Phase};
 
 /// Where a claim goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Placement {
+pub enum Placement<M> {
     /// It takes this member, which is Ready.
-    Warm(String),
+    Warm(M),
     /// It takes this member, which is on its way, and is bound when that is Ready.
-    Rising(String),
+    Rising(M),
     /// A machine is made for it.
     Cold,
     /// The pool is full.
@@ -71,18 +71,18 @@ fn standing(c: &Container) -> (Standing, Option<Timestamp>) {
     }
 }
 
-/// Places one claim in a pool, given all containers of the pool in the order of their [`turn`]. It looks at no more of
-/// them than stand before the one that it takes.
-pub fn place<'a>(
+/// Places one claim in a pool, given all containers of the pool in the order of their [`turn`], each with what its caller
+/// knows it by. It looks at no more of them than stand before the one that it takes.
+pub fn place<'a, M>(
     pool: &ContainerPool,
-    members: impl IntoIterator<Item = &'a Container>,
+    members: impl IntoIterator<Item = (&'a Container, M)>,
     asking: Asking<'_>,
-) -> Placement {
-    let takes = |place: &Place<'_>| !(asking.reviewed && matches!(place, Place::Rising(_)));
+) -> Placement<M> {
+    let takes = |place: &Place<M>| !(asking.reviewed && matches!(place, Place::Rising(_)));
     let mut places = row(pool, members, asking.doubtful).skip(asking.ahead);
     match places.find(takes) {
-        Some(Place::Warm(member)) => Placement::Warm(member.metadata.name.clone()),
-        Some(Place::Rising(member)) => Placement::Rising(member.metadata.name.clone()),
+        Some(Place::Warm(member)) => Placement::Warm(member),
+        Some(Place::Rising(member)) => Placement::Rising(member),
         Some(Place::Cold) => Placement::Cold,
         None => Placement::Full,
     }
@@ -98,7 +98,7 @@ pub fn available<'a>(
 ) -> u32 {
     let (doubtful, room) = (HashSet::new(), usize::try_from(room).unwrap_or(usize::MAX));
     let (mut made, mut unmade) = (0_usize, 0_usize);
-    for place in row(pool, members, &doubtful) {
+    for place in row(pool, members.into_iter().map(|member| (member, ())), &doubtful) {
         match place {
             Place::Warm(_) | Place::Rising(_) => made += 1,
             Place::Cold => unmade += 1,
@@ -107,26 +107,24 @@ pub fn available<'a>(
     u32::try_from((made + unmade.min(room)).saturating_sub(waiting)).unwrap_or(u32::MAX)
 }
 
-enum Place<'a> {
-    Warm(&'a Container),
-    Rising(&'a Container),
+enum Place<M> {
+    Warm(M),
+    Rising(M),
     Cold,
 }
 
-fn row<'a>(
+fn row<'a, M>(
     pool: &ContainerPool,
-    members: impl IntoIterator<Item = &'a Container>,
+    members: impl IntoIterator<Item = (&'a Container, M)>,
     doubtful: &HashSet<Uuid>,
-) -> impl Iterator<Item = Place<'a>> {
+) -> impl Iterator<Item = Place<M>> {
     let open = !pool.metadata.deleting();
-    let free = members.into_iter().map_while(|member| match standing(member).0 {
-        Standing::Ready => Some(Place::Warm(member)),
+    let standing = members.into_iter().map(|(c, member)| (standing(c).0, c, member));
+    let free = standing.take_while(move |(standing, ..)| open && *standing != Standing::NotFree);
+    let free = free.filter_map(move |(standing, c, member)| match standing {
+        Standing::Ready => (!doubtful.contains(&c.uuid())).then_some(Place::Warm(member)),
         Standing::Booting | Standing::Pending => Some(Place::Rising(member)),
         Standing::NotFree => None,
-    });
-    let free = free.filter(move |place| match place {
-        Place::Warm(member) => open && !doubtful.contains(&member.uuid()),
-        Place::Rising(_) | Place::Cold => open,
     });
     let unmade = match open && !pool.spec.paused {
         true => pool.spec.max_containers.saturating_sub(pool.status.containers),
@@ -174,11 +172,11 @@ mod tests {
         }
     }
 
-    fn warm(name: &str) -> Placement {
+    fn warm(name: &str) -> Placement<String> {
         Placement::Warm(name.into())
     }
 
-    fn place_behind(ahead: usize, pool: &ContainerPool, members: &[Container]) -> Placement {
+    fn place_behind(ahead: usize, pool: &ContainerPool, members: &[Container]) -> Placement<String> {
         asked(pool, members, Asking { ahead, reviewed: false, doubtful: &HashSet::new() })
     }
 
@@ -189,15 +187,15 @@ mod tests {
         members
     }
 
-    fn asked(pool: &ContainerPool, members: &[Container], asking: Asking<'_>) -> Placement {
-        super::place(pool, in_order(members), asking)
+    fn asked(pool: &ContainerPool, members: &[Container], asking: Asking<'_>) -> Placement<String> {
+        super::place(pool, in_order(members).into_iter().map(|c| (c, c.metadata.name.clone())), asking)
     }
 
     fn available(pool: &ContainerPool, members: &[Container], waiting: usize, room: u64) -> u32 {
         super::available(pool, in_order(members), waiting, room)
     }
 
-    fn place(pool: &ContainerPool, members: &[Container]) -> Placement {
+    fn place(pool: &ContainerPool, members: &[Container]) -> Placement<String> {
         place_behind(0, pool, members)
     }
 
