@@ -47,14 +47,11 @@ impl Probes {
         self.lock().get(&member).is_some_and(|probed| probed.doubtful())
     }
 
-    /// Those who are due, as many as can be asked. Who is no member any more is forgotten before there are more of them
-    /// than members.
+    /// Those who are due, as many as can be asked; and forgets who is no member any more.
     fn due(&self, members: &[&Container], now: Timestamp) -> Vec<Container> {
         let mut probes = self.lock();
-        if probes.len() > members.len() {
-            let uuids: HashSet<Uuid> = members.iter().map(|c| c.uuid()).collect();
-            probes.retain(|uuid, _| uuids.contains(uuid));
-        }
+        let uuids: HashSet<Uuid> = members.iter().map(|c| c.uuid()).collect();
+        probes.retain(|uuid, _| uuids.contains(uuid));
         let is_due = |c: &&Container| probes.entry(c.uuid()).or_insert(Probed::NotYet { since: now }).due(c) <= now;
         // Some of them may be being asked already.
         members.iter().copied().filter(is_due).take(2 * AT_ONCE).cloned().collect()
