@@ -148,13 +148,8 @@ fn decide_for_a_pool_at_rest(bencher: Bencher<'_, '_>, members: usize) {
 fn place_a_claim(bencher: Bencher<'_, '_>, members: usize) {
     let (pool, members): (_, Vec<_>) = (pool_of(members), (0..members).map(member).collect());
     let doubtful = Default::default();
-    bencher.bench_local(|| {
-        place(
-            &pool,
-            members.iter().map(|member| (member, ())),
-            Asking { ahead: 0, reviewed: false, doubtful: &doubtful },
-        )
-    });
+    let asking = Asking { ahead: 0, reviewed: false, doubtful: &doubtful };
+    bencher.bench_local(|| place(&pool, members.iter().map(|member| (member, ())), asking));
 }
 
 #[divan::bench]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anweddol::hypervisor::fake::FakeDomain;
+use anweddol::operator::RESYNC;
 use anweddol::store::{self, Contents, Store};
 use uuid::Uuid;
 
@@ -17,9 +18,9 @@ const SIZES: [u32; 3] = [100, 1_000, 10_000];
 /// Until threads that nobody needs any more have ended, and caches are as they stay.
 const SETTLE: Duration = Duration::from_secs(10);
 /// Two looks at everything.
-const IDLE: Duration = Duration::from_secs(60);
-/// One of them, with what is between it and the next.
-const LOOK: Duration = Duration::from_secs(31);
+const IDLE: Duration = RESYNC.saturating_mul(2);
+/// One of them at least, and what is between two.
+const LOOK: Duration = RESYNC.saturating_add(Duration::from_secs(1));
 const SAMPLE: Duration = Duration::from_millis(100);
 
 /// One size.

@@ -238,7 +238,7 @@ impl Owners<'_> {
                 format!("container {namespace}/{name} needs it: its next pass mends that, or takes the machine down");
             Some(Drift { kind, name: called, wrong: Wrong::Missing, right })
         };
-        self.used.iter().filter_map(|c| drift(c)).collect()
+        self.used.iter().copied().filter_map(drift).collect()
     }
 }
 
