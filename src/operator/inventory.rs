@@ -49,8 +49,6 @@ struct Recorded {
     containers: Vec<Shared<Container>>,
     claims: Vec<Shared<ContainerClaim>>,
     pools: Vec<ContainerPool>,
-    credentials: Vec<Trace>,
-    ports: Vec<Trace>,
 }
 
 impl Recorded {
@@ -92,13 +90,8 @@ impl Inventory {
     fn seen(&self) -> Result<(Comparison, Recorded), RecordError> {
         // The world first: whatever is made meanwhile has its record first.
         let mut listings = self.listings();
-        let mut recorded = self.recorded()?;
-        for (kind, found) in [
-            (TraceKind::Credentials, std::mem::take(&mut recorded.credentials)),
-            (TraceKind::Port, std::mem::take(&mut recorded.ports)),
-        ] {
-            listings.push(Listing { kind, found: Ok(found) });
-        }
+        listings.extend(self.held()?);
+        let recorded = self.recorded()?;
         Ok((compare(self.instance, &Owners::of(recorded.containers()), &listings), recorded))
     }
 
@@ -123,20 +116,23 @@ impl Inventory {
         listings
     }
 
-    fn recorded(&self) -> Result<Recorded, RecordError> {
+    /// What containers hold in the store. It is listed before them: whatever is made meanwhile has its container there.
+    fn held(&self) -> Result<[Listing; 2], RecordError> {
         let below = |what: &str| self.store.list(&format!("{REGISTRY}{what}/"));
-        // Before the containers: whatever is made meanwhile has its container there. One list after the other: all there
-        // is of a large host is not to be in memory twice.
-        let credentials = below("credentials")?.0.iter().filter_map(login).collect();
+        // One after the other: not all of a large host's records are to be in memory at once.
+        let logins = below("credentials")?.0.iter().filter_map(login).collect();
         let ports = below("ports")?.0.iter().filter_map(port).collect::<Result<_, _>>()?;
+        let listing = |kind, found| Listing { kind, found: Ok(found) };
+        Ok([listing(TraceKind::Credentials, logins), listing(TraceKind::Port, ports)])
+    }
+
+    fn recorded(&self) -> Result<Recorded, RecordError> {
         let pools = records::list_all::<ContainerPool>(&*self.store)?.into_iter().map(|read| read.object).collect();
         let index = self.store.index()?;
         Ok(Recorded {
             containers: index.containers()?.map(Arc::clone).collect(),
             claims: index.claims()?.map(Arc::clone).collect(),
             pools,
-            credentials,
-            ports,
         })
     }
 
