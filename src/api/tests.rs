@@ -536,3 +536,11 @@ fn random_text_is_as_long_as_asked_and_favours_no_letter() {
     }
     assert_eq!([0, 1, 255, 257].map(|length| random_text(b"a", length).len()), [0, 1, 255, 257]);
 }
+
+/// As many as clients come at once: each is moved to where it is worked on.
+#[test]
+fn a_claim_on_its_way_takes_a_kilobyte_for_what_most_come_to() {
+    let bench = bench(1, 1..=2, |_| true);
+    let size = size_of_val(&bench.api.create(&client()));
+    assert!(size <= 1100, "{size} bytes");
+}

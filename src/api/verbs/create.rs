@@ -57,28 +57,39 @@ impl Api {
         review: Option<Review>,
     ) -> Result<Granted, ApiError> {
         let token = claims::token();
-        let mut claim = self.claim(client, &token);
-        let Wishes { pool, ttl, ssh_public_key } = wishes.checked()?;
-        claim.spec.pool = pool.unwrap_or(claim.spec.pool);
-        (claim.spec.ttl_seconds, claim.spec.ssh_public_key) = (ttl, ssh_public_key);
-        claim.spec.access_token = access_token;
+        let claim = self.wished(client, wishes, access_token, &token)?;
         let mut wish = Wish { api: Arc::clone(self), claim, granted: false };
         let gates = review.iter().map(|_| REVIEW_GATE.to_owned()).collect();
         let written = self.write_claim(&wish.claim, gates).await;
         let refused = |_: &ApiError| self.metrics.claim(Start::None, Claimed::Refused);
         let written = written.inspect_err(refused)?;
         if let Some(review) = review {
-            self.reviewed(&written.container, review).await?;
+            Box::pin(self.reviewed(&written.container, review)).await?;
         }
         let granted = match written.bound {
             Some(Bound { container, user }) => granted(&container, user?, token),
             None => {
-                self.bound(&wish.claim, written.rev, written.boot).await?;
+                Box::pin(self.bound(&wish.claim, written.rev, written.boot)).await?;
                 self.granted(&self.read_container(&written.container)?, token)?
             }
         };
         wish.granted = true;
         Ok(granted)
+    }
+
+    fn wished(
+        &self,
+        client: &Client,
+        wishes: Wishes,
+        access_token: Option<String>,
+        token: &SecretString,
+    ) -> Result<Arc<ContainerClaim>, WishError> {
+        let mut claim = self.claim(client, token);
+        let Wishes { pool, ttl, ssh_public_key } = wishes.checked()?;
+        claim.spec.pool = pool.unwrap_or(claim.spec.pool);
+        (claim.spec.ttl_seconds, claim.spec.ssh_public_key) = (ttl, ssh_public_key);
+        claim.spec.access_token = access_token;
+        Ok(Arc::new(claim))
     }
 
     pub(crate) fn claim(&self, client: &Client, token: &SecretString) -> ContainerClaim {
@@ -118,7 +129,7 @@ impl Api {
                     making = Some(self.making.lock().await);
                     continue;
                 }
-                Found::Room => self.make(&pool, claim, &gates).await?,
+                Found::Room => Box::pin(self.make(&pool, claim, &gates)).await?,
                 Found::Full => {
                     let (pool, spec) = (name.clone(), &pool.object.spec);
                     let full = ApiError::Full { pool: pool.clone(), limit: spec.max_containers };
@@ -273,7 +284,7 @@ struct User {
 /// A claim on its way. Dropped before it is granted (the client went away, or it failed), it is withdrawn.
 struct Wish {
     api: Arc<Api>,
-    claim: ContainerClaim,
+    claim: Arc<ContainerClaim>,
     granted: bool,
 }
 
@@ -282,7 +293,7 @@ impl Drop for Wish {
         if self.granted {
             return;
         }
-        let (api, claim) = (Arc::clone(&self.api), self.claim.clone());
+        let (api, claim) = (Arc::clone(&self.api), Arc::clone(&self.claim));
         // Without a runtime the daemon is on its way out, and the next start withdraws what nobody waits for.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
