@@ -4,9 +4,9 @@
 //!
 //! It is no guarantee: that no member is given twice is kept by its revision in the store.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::HashSet;
 use uuid::Uuid;
 
 /// In memory alone: after a start, no commit is on its way.
