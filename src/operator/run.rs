@@ -9,11 +9,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::look::Look;
 use super::owned::Owned;
 use super::queue::{self, Queue};
 use super::unaddressed::Unaddressed;
 use super::waiting::Waiting;
-use super::{Boots, Operator, PassError, Requeue};
+use super::{Boots, Operator, Requeue};
 use crate::api::Doubts;
 use crate::metrics::calls::SPANS;
 use crate::metrics::{Passed, Turn};
@@ -22,7 +23,7 @@ use crate::model::{
 };
 use crate::plan::container::released;
 use crate::store::records::{self, REGISTRY};
-use crate::store::{Batch, Change, Kv, StoreError};
+use crate::store::{Batch, Change, Index, Kv, RecordError, StoreError};
 
 /// Passes at once. They mostly wait for a guest that boots, so there are many more than processors.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -41,7 +42,6 @@ const POOL_PAUSE_MAX: Duration = Duration::from_millis(100);
 /// How long after a machine was given to somebody the two are looked at, and its pool: whoever asks at the same moment is
 /// answered before that, and there is nothing about it that could not wait.
 const GIVEN_PAUSE: Duration = Duration::from_millis(20);
-/// All objects at the same time.
 const AT_ONCE: Duration = Duration::ZERO;
 /// After a pass that could not read or write records.
 const RECORD_TROUBLE: Duration = Duration::from_secs(1);
@@ -137,11 +137,11 @@ async fn feed(
     sweep: Arc<Notify>,
 ) {
     let mut wakes = operator.hypervisor.wakes();
-    let mut look = tokio::time::interval(resync);
+    let (mut looks, mut look) = (tokio::time::interval(resync), Look::over());
     let mut changes = operator.store.watch(REGISTRY, 0);
     let mut known = Known::of(&operator);
-    look.tick().await;
-    enqueue_all(&operator, &queue, &mut known, AT_ONCE);
+    looks.tick().await;
+    enqueue_all(&operator, &queue, &mut known);
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -153,7 +153,7 @@ async fn feed(
                 }
                 Some(Err(StoreError::Compacted { .. })) => {
                     changes = operator.store.watch(REGISTRY, 0);
-                    enqueue_all(&operator, &queue, &mut known, AT_ONCE);
+                    enqueue_all(&operator, &queue, &mut known);
                 }
                 Some(Err(error)) => {
                     tracing::error!(%error, "the operator cannot follow the store");
@@ -176,14 +176,20 @@ async fn feed(
                 }
                 Ok(Wake::Lease) => known.unaddressed.all().for_each(|container| queue.add(container)),
                 Ok(Wake::Everything) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                    enqueue_all(&operator, &queue, &mut known, AT_ONCE);
+                    enqueue_all(&operator, &queue, &mut known);
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             },
             turns = operator.boots.changed() => turns.into_iter().for_each(|object| queue.add(object)),
-            _ = look.tick() => {
-                enqueue_all(&operator, &queue, &mut known, resync);
+            _ = looks.tick(), if look.is_over() => {
+                if let Some(index) = known.anew(&operator) {
+                    look = Look::begin(index.count(), resync);
+                }
                 sweep.notify_one();
+            }
+            () = look.due() => {
+                let turn = operator.store.index().map_err(RecordError::from).and_then(|index| look.turn(&index));
+                listed(turn).into_iter().flatten().for_each(|object| queue.add(object));
             }
         }
     }
@@ -204,6 +210,27 @@ impl Known {
     fn of(operator: &Operator) -> Self {
         let (boots, doubts) = (Arc::clone(&operator.boots), Arc::clone(&operator.doubts));
         Known { boots, doubts, ..Known::default() }
+    }
+
+    /// As all records say, and these.
+    fn anew(&mut self, operator: &Operator) -> Option<Index> {
+        let all = operator.store.index().map_err(RecordError::from).and_then(|index| {
+            *self = Known::of(operator);
+            self.boots.reset(index.containers()?.map(|read| &read.object));
+            for c in index.containers()? {
+                self.unaddressed.note(&c.object, false);
+                if c.object.spec.pool.is_none() {
+                    self.owned.add(&c.object);
+                }
+            }
+            index.pools()?.for_each(|pool| self.owned.add(&pool.object));
+            for claim in index.claims()? {
+                self.owned.add(&claim.object);
+                self.waiting.note(&claim.object.object_ref(), Some(&claim.object));
+            }
+            Ok(index)
+        });
+        listed(all)
     }
 }
 
@@ -329,35 +356,16 @@ impl Record {
     }
 }
 
-fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, known: &mut Known, over: Duration) {
-    let mut all = || -> Result<Vec<ObjectRef>, PassError> {
-        let index = operator.store.index()?;
-        let pools = records::list_all::<ContainerPool>(&*operator.store)?;
-        *known = Known::of(operator);
-        let mut objects = Vec::new();
-        known.boots.reset(index.containers()?.map(|read| &read.object));
-        for c in index.containers()? {
-            known.unaddressed.note(&c.object, false);
-            if c.object.spec.pool.is_none() {
-                known.owned.add(&c.object);
-            }
-            objects.push(c.object.object_ref());
-        }
-        for pool in &pools {
-            known.owned.add(&pool.object);
-            objects.push(pool.object.object_ref());
-        }
-        for claim in index.claims()? {
-            known.owned.add(&claim.object);
-            known.waiting.note(&claim.object.object_ref(), Some(&claim.object));
-            objects.push(claim.object.object_ref());
-        }
-        Ok(objects)
-    };
-    match all() {
-        Ok(objects) => queue.add_over(&objects, over),
-        Err(error) => tracing::warn!(error = crate::error_chain(&error), "the records cannot be listed"),
-    }
+fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, known: &mut Known) {
+    let Some(index) = known.anew(operator) else { return };
+    let keys = listed(index.behind(""));
+    keys.into_iter().flatten().filter_map(|key| records::parse_key(key)).for_each(|object| queue.add(object));
+}
+
+/// What was listed, if it was.
+fn listed<T>(listed: Result<T, RecordError>) -> Option<T> {
+    let warn = |error| tracing::warn!(error = crate::error_chain(&error), "the records cannot be listed");
+    listed.map_err(warn).ok()
 }
 
 #[cfg(test)]

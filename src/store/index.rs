@@ -13,6 +13,7 @@ mod access_tokens;
 mod tests;
 
 use std::cmp::Ordering;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -105,6 +106,22 @@ impl Index {
     /// All containers, in the order of their namespaces and names.
     pub fn containers(&self) -> Result<impl Iterator<Item = &Shared<Container>>, RecordError> {
         self.containers.all()
+    }
+
+    /// All pools, in the order of their namespaces and names.
+    pub fn pools(&self) -> Result<impl Iterator<Item = &Shared<ContainerPool>>, RecordError> {
+        self.pools.all()
+    }
+
+    /// The keys of all objects behind a key, in order.
+    pub fn behind<'a>(&'a self, key: &'a str) -> Result<impl Iterator<Item = &'a Arc<str>>, RecordError> {
+        let (claims, pools) = (self.claims.behind(key)?, self.pools.behind(key)?);
+        Ok(claims.chain(pools).chain(self.containers.behind(key)?))
+    }
+
+    /// How many objects there are.
+    pub fn count(&self) -> usize {
+        self.claims.all.len() + self.pools.all.len() + self.containers.all.len()
     }
 
     /// All claims, in the order of their namespaces and names.
@@ -265,6 +282,12 @@ impl<T: Placed> Shelf<T> {
     fn all(&self) -> Result<impl Iterator<Item = &Shared<T>>, RecordError> {
         self.readable(|_| true)?;
         Ok(self.all.values())
+    }
+
+    fn behind<'a>(&'a self, key: &'a str) -> Result<impl Iterator<Item = &'a Arc<str>> + use<'a, T>, RecordError> {
+        self.readable(|_| true)?;
+        let behind = (Bound::Excluded(key), Bound::Unbounded);
+        Ok(self.all.range::<_, str>(behind).map(|(key, _)| key))
     }
 
     fn get(&self, key: &str) -> Result<Option<&Shared<T>>, RecordError> {

@@ -40,8 +40,6 @@ use schedule::Schedule;
 const PANIC_DELAY: Duration = Duration::from_secs(1);
 /// The longest that becomes.
 const PANIC_DELAY_MAX: Duration = Duration::from_secs(300);
-/// Keys that come at once, of many that are added over some time.
-const TOGETHER: usize = 8;
 /// "Never", for delays that no clock can hold.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -94,18 +92,6 @@ impl<K: Hash + Eq + Clone> Queue<K> {
     pub fn add_after(&self, key: K, delay: Duration) {
         self.schedule().add(key, after(delay));
         self.shared.changed.notify_one();
-    }
-
-    /// Wishes for a pass of each, a few at once over some time: thousands at once would have everybody else wait behind
-    /// them, and take hundreds of threads; each by itself would wake a thread for every one.
-    pub fn add_over(&self, keys: &[K], time: Duration) {
-        let groups = keys.chunks(TOGETHER);
-        let step = time / u32::try_from(groups.len()).unwrap_or(u32::MAX).max(1);
-        let mut delay = Duration::ZERO;
-        for group in groups {
-            group.iter().for_each(|key| self.add_after(key.clone(), delay));
-            delay += step;
-        }
     }
 
     /// Has whoever runs it look once more, and waits until they did: for ever, if nobody runs it.

@@ -120,17 +120,6 @@ async fn a_pass_can_ask_for_another_and_an_add_can_bring_it_forward() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_that_are_added_over_some_time_come_a_few_at_once() {
-    let queue = Queue::new();
-    let keys: Vec<u8> = (0..128).collect();
-    queue.add_over(&keys, ms(1000));
-    assert_eq!(queue.depth(), [8, 120, 0]);
-    sleep(ms(500)).await;
-    assert_eq!(queue.depth(), [72, 56, 0]);
-    queue.add_over(&[], ms(1000));
-}
-
-#[tokio::test(start_paused = true)]
 async fn no_more_than_so_many_run_and_the_rest_in_order() {
     let adds = [(1, 0, 0), (2, 1, 0), (3, 2, 0), (4, 3, 0), (1, 4, 0)];
     let expected = [(1, 0), (2, 1), (3, 100), (4, 101), (1, 200)];

@@ -9,7 +9,7 @@ use crate::model::{
     AccessToken, ClaimSpec, ClaimStatus, Common, ContainerSpec, ContainerStatus, Image, Mac, Machine, ObjectMeta,
     Origin, OwnerReference, Phase, Quotas, TEMPLATE_HASH, Template, set_condition,
 };
-use crate::store::records::{decode, decoded, key};
+use crate::store::records::{REGISTRY, decode, decoded, key};
 use crate::store::{HistoryLimits, LocalStore, Store, Txn, memory, memory_with};
 
 const POOLS: [&str; 2] = ["a", "b"];
@@ -146,7 +146,15 @@ proptest! {
                 prop_assert_eq!(told(&store.index().unwrap()), told(&listed(&store)));
             }
         }
-        prop_assert_eq!(told(&store.index().unwrap()), told(&listed(&store)));
+        let index = store.index().unwrap();
+        prop_assert_eq!(told(&index), told(&listed(&store)));
+
+        let (all, _) = store.list(REGISTRY).unwrap();
+        for (place, last) in all.iter().enumerate() {
+            let Ok(behind) = index.behind(&last.key) else { break };
+            let expected: Vec<&Arc<str>> = all[place + 1..].iter().map(|kv| &kv.key).collect();
+            prop_assert_eq!((behind.collect::<Vec<_>>(), index.count()), (expected, all.len()));
+        }
     }
 }
 
