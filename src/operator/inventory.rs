@@ -116,7 +116,8 @@ impl Inventory {
         listings
     }
 
-    /// What containers hold in the store. It is listed before them: whatever is made meanwhile has its container there.
+    /// What containers hold in the store. It is listed before them: whatever is made meanwhile has its container there
+    /// (`what_comes_while_everything_is_looked_at_is_no_leftover`).
     fn held(&self) -> Result<[Listing; 2], RecordError> {
         let below = |what: &str| self.store.list(&format!("{REGISTRY}{what}/"));
         // One after the other: not all of a large host's records are to be in memory at once.
@@ -306,28 +307,88 @@ impl Doctor for Inventory {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use jiff::Timestamp;
 
     use super::*;
     use crate::guest::fake::FakeForwarder;
     use crate::hypervisor::DomainSpec;
     use crate::hypervisor::fake::{FakeHypervisor, FakeWorld, Options};
-    use crate::model::{DomainType, Image, Mark, Memory, NetworkSpec};
-    use crate::store::memory;
+    use crate::model::{Credentials, DomainType, Image, Mark, Memory, NetworkSpec};
+    use crate::operator::tests::container;
+    use crate::store::{Commit, Index, LocalStore, StoreError, Watch, memory};
+
+    fn inventory(store: Arc<dyn Store>, world: &Arc<FakeWorld>) -> Inventory {
+        Inventory {
+            store,
+            hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(world))),
+            forwarder: Arc::new(FakeForwarder::new(Arc::clone(world))),
+            instance: Uuid::from_u128(1),
+            clock: Arc::new(|| Timestamp::UNIX_EPOCH),
+            metrics: Arc::default(),
+            state_dir: None,
+        }
+    }
+
+    /// A store in which another container is made before whatever is read.
+    struct Growing {
+        store: Arc<LocalStore>,
+        made: AtomicU32,
+    }
+
+    impl Growing {
+        fn grow(&self) {
+            let number = self.made.fetch_add(1, Ordering::SeqCst);
+            let (c, credentials) = (container(number), Credentials { username: "".into(), sealed_password: "".into() });
+            let login = records::credentials_key(&c.metadata.namespace, &c.metadata.name);
+            let txn = Txn::default().write(&c).put(&login, &credentials);
+            self.store.txn(txn.put(&format!("{REGISTRY}ports/{number}"), &c.uuid())).wait().unwrap();
+        }
+    }
+
+    impl Store for Growing {
+        fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError> {
+            self.grow();
+            self.store.get(key)
+        }
+
+        fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
+            self.grow();
+            self.store.list(prefix)
+        }
+
+        fn index(&self) -> Result<Index, StoreError> {
+            self.grow();
+            self.store.index()
+        }
+
+        fn txn(&self, txn: Txn) -> Commit {
+            self.store.txn(txn)
+        }
+
+        fn watch(&self, prefix: &str, from: u64) -> Watch {
+            self.store.watch(prefix, from)
+        }
+
+        fn compact(&self, rev: u64) -> Result<(), StoreError> {
+            self.store.compact(rev)
+        }
+    }
+
+    #[test]
+    fn what_comes_while_everything_is_looked_at_is_no_leftover() {
+        let store = Arc::new(Growing { store: memory(), made: AtomicU32::new(0) });
+        let seen = inventory(Arc::clone(&store) as Arc<dyn Store>, &FakeWorld::new(Options::default())).look().unwrap();
+        assert!(seen.leftovers.is_empty(), "{:?}", seen.leftovers);
+        assert!(store.made.load(Ordering::SeqCst) > 2);
+    }
 
     /// Otherwise the end of a machine would be told twice, and a port taken from its next machine.
     #[test]
     fn what_is_gone_or_anothers_by_now_is_left_over_no_more_and_what_cannot_be_seen_still_is() {
         let world = FakeWorld::new(Options::default());
-        let inventory = Inventory {
-            store: memory(),
-            hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(&world))),
-            forwarder: Arc::new(FakeForwarder::new(Arc::clone(&world))),
-            instance: Uuid::from_u128(1),
-            clock: Arc::new(|| Timestamp::UNIX_EPOCH),
-            metrics: Arc::default(),
-            state_dir: None,
-        };
+        let inventory = inventory(memory(), &world);
         let uid = Uuid::from_u128(2);
         let mark = Mark { instance: inventory.instance, namespace: "default".into(), name: uid.to_string(), uid };
         let domain = Trace::new(TraceKind::Domain, "it", Whose::Marked(mark.clone()));
