@@ -46,7 +46,7 @@ impl Look {
         }
     }
 
-    /// Who has his turn now. It is over when nobody has, or when nobody knows.
+    /// Whose turn it is now. It is over when it is nobody's.
     pub(super) fn turn(&mut self, index: &Index) -> Result<Vec<ObjectRef>, RecordError> {
         let due = self.next.take();
         let keys: Vec<Arc<str>> = index.behind(&self.last)?.take(TOGETHER).cloned().collect();

@@ -189,7 +189,10 @@ async fn feed(
             }
             () = look.due() => {
                 let turn = operator.store.index().map_err(RecordError::from).and_then(|index| look.turn(&index));
-                listed(turn).into_iter().flatten().for_each(|object| queue.add(object));
+                match listed(turn) {
+                    Some(turn) => turn.into_iter().for_each(|object| queue.add(object)),
+                    None => look = Look::over(),
+                }
             }
         }
     }
