@@ -1,6 +1,7 @@
-//! What cannot be cheaper: the keys of one connection, and one write that survives a power cut.
+//! What cannot be cheaper: the keys of one connection, one write that survives a power cut, and the processor alone.
 
 use std::fs::File;
+use std::hint::black_box;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,6 +93,34 @@ pub(crate) fn flushed_writes(bytes: usize, count: usize) -> Result<Vec<Duration>
         times.push(begin.elapsed());
     }
     Ok(times)
+}
+
+/// So many rounds of work for the processor alone. On a machine that others share some of them take many times as long as
+/// others: the processor was taken away meanwhile.
+pub(crate) struct Work(u64);
+
+impl Work {
+    /// As much as takes about so long.
+    pub(crate) fn of(long: Duration) -> Work {
+        const ROUNDS: u64 = 10_000;
+        let one = (0..100).map(|_| Work(ROUNDS).time()).min().unwrap_or_default();
+        Work((ROUNDS as f64 * long.as_secs_f64() / one.as_secs_f64()) as u64)
+    }
+
+    /// How long it takes, as often as this.
+    pub(crate) fn times(&self, count: usize) -> Vec<Duration> {
+        let timed = |_| {
+            std::thread::sleep(PAUSE);
+            self.time()
+        };
+        (0..count).map(timed).collect()
+    }
+
+    fn time(&self) -> Duration {
+        let begin = Instant::now();
+        black_box((0..self.0).fold(0_u64, |sum, round| black_box(sum.wrapping_mul(6_364_136_223_846_793_005) ^ round)));
+        begin.elapsed()
+    }
 }
 
 fn thread_time() -> Duration {

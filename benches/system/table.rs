@@ -85,15 +85,28 @@ impl Table {
 
     /// Compares a time with its limit, which is so many times another one.
     pub(crate) fn check(&mut self, what: &str, is: Duration, factor: f64, of: Duration, of_what: &str) {
-        let limit = of.mul_f64(factor);
-        let ratio = is.as_secs_f64() / of.as_secs_f64().max(f64::MIN_POSITIVE);
-        let says = format!(
-            "{what}: {} is {ratio:.2} x {of_what} ({}); limit {factor} x = {}",
-            time(is),
-            time(of),
-            time(limit)
+        self.verdict(compared(what, is, factor, of, of_what), is <= of.mul_f64(factor));
+    }
+
+    /// The same, on a machine where no work for the processor takes less than `least`: a limit below that tells of the
+    /// machine, and nobody is judged by it.
+    pub(crate) fn check_above(
+        &mut self,
+        what: &str,
+        is: Duration,
+        factor: f64,
+        of: Duration,
+        of_what: &str,
+        least: Duration,
+    ) {
+        if least <= of.mul_f64(factor) {
+            return self.check(what, is, factor, of, of_what);
+        }
+        println!("    ?    {}", compared(what, is, factor, of, of_what));
+        println!(
+            "         not judged: {} of it are this machine's, which takes the processor away that long",
+            time(least)
         );
-        self.verdict(says, is <= limit);
     }
 
     /// Compares a number with its limit.
@@ -115,6 +128,12 @@ impl Table {
             println!("    {over}");
         }
     }
+}
+
+fn compared(what: &str, is: Duration, factor: f64, of: Duration, of_what: &str) -> String {
+    let ratio = is.as_secs_f64() / of.as_secs_f64().max(f64::MIN_POSITIVE);
+    let limit = time(of.mul_f64(factor));
+    format!("{what}: {} is {ratio:.2} x {of_what} ({}); limit {factor} x = {limit}", time(is), time(of))
 }
 
 /// A time, with three digits that say something.
