@@ -64,12 +64,13 @@ impl Api {
         let refused = |_: &ApiError| self.metrics.claim(Start::None, Claimed::Refused);
         let written = written.inspect_err(refused)?;
         if let Some(review) = review {
+            // With memory of its own: few are.
             Box::pin(self.reviewed(&written.container, review)).await?;
         }
         let granted = match written.bound {
             Some(Bound { container, user }) => granted(&container, user?, token),
             None => {
-                Box::pin(self.bound(&wish.claim, written.rev, written.boot)).await?;
+                self.bound(&wish.claim, written.rev, written.boot).await?;
                 self.granted(&self.read_container(&written.container)?, token)?
             }
         };
@@ -129,7 +130,7 @@ impl Api {
                     making = Some(self.making.lock().await);
                     continue;
                 }
-                Found::Room => Box::pin(self.make(&pool, claim, &gates)).await?,
+                Found::Room => self.make(&pool, claim, &gates).await?,
                 Found::Full => {
                     let (pool, spec) = (name.clone(), &pool.object.spec);
                     let full = ApiError::Full { pool: pool.clone(), limit: spec.max_containers };
