@@ -340,10 +340,12 @@ mod tests {
     impl Growing {
         fn grow(&self) {
             let number = self.made.fetch_add(1, Ordering::SeqCst);
-            let (c, credentials) = (container(number), Credentials { username: "".into(), sealed_password: "".into() });
+            let (mut c, port) = (container(number), 10_000 + number as u16);
+            c.spec.machine.port = port;
+            let credentials = Credentials { username: "".into(), sealed_password: "".into() };
             let login = records::credentials_key(&c.metadata.namespace, &c.metadata.name);
             let txn = Txn::default().write(&c).put(&login, &credentials);
-            self.store.txn(txn.put(&format!("{REGISTRY}ports/{number}"), &c.uuid())).wait().unwrap();
+            self.store.txn(txn.put(&records::port_key(port), &c.uuid())).wait().unwrap();
         }
     }
 

@@ -41,6 +41,7 @@ mod boots;
 mod claim;
 mod events;
 mod inventory;
+mod known;
 mod look;
 mod observe;
 mod owned;

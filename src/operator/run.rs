@@ -9,13 +9,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::known::{Known, listed};
 use super::look::Look;
-use super::owned::Owned;
 use super::queue::{self, Queue};
-use super::unaddressed::Unaddressed;
 use super::waiting::Waiting;
-use super::{Boots, Operator, Requeue};
-use crate::api::Doubts;
+use super::{Operator, Requeue};
 use crate::metrics::calls::SPANS;
 use crate::metrics::{Passed, Turn};
 use crate::model::{
@@ -23,7 +21,7 @@ use crate::model::{
 };
 use crate::plan::container::released;
 use crate::store::records::{self, REGISTRY};
-use crate::store::{Batch, Change, Index, Kv, RecordError, StoreError};
+use crate::store::{Batch, Change, Kv, RecordError, StoreError};
 
 /// Passes at once. They mostly wait for a guest that boots, so there are many more than processors.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -198,45 +196,6 @@ async fn feed(
     }
 }
 
-/// Whom a hint is for.
-#[derive(Default)]
-struct Known {
-    waiting: Waiting,
-    owned: Owned,
-    unaddressed: Unaddressed,
-    boots: Arc<Boots>,
-    doubts: Arc<Doubts>,
-}
-
-impl Known {
-    /// Nothing yet.
-    fn of(operator: &Operator) -> Self {
-        let (boots, doubts) = (Arc::clone(&operator.boots), Arc::clone(&operator.doubts));
-        Known { boots, doubts, ..Known::default() }
-    }
-
-    /// As all records say, and these.
-    fn anew(&mut self, operator: &Operator) -> Option<Index> {
-        let all = operator.store.index().map_err(RecordError::from).and_then(|index| {
-            *self = Known::of(operator);
-            self.boots.reset(index.containers()?.map(|read| &read.object));
-            for c in index.containers()? {
-                self.unaddressed.note(&c.object, false);
-                if c.object.spec.pool.is_none() {
-                    self.owned.add(&c.object);
-                }
-            }
-            index.pools()?.for_each(|pool| self.owned.add(&pool.object));
-            for claim in index.claims()? {
-                self.owned.add(&claim.object);
-                self.waiting.note(&claim.object.object_ref(), Some(&claim.object));
-            }
-            Ok(index)
-        });
-        listed(all)
-    }
-}
-
 fn container(operator: &Operator, domain: Uuid) -> Option<ObjectRef> {
     let found = records::container(&*operator.store, domain).unwrap_or_else(|error| {
         // The look at everything finds out what happened to it.
@@ -363,12 +322,6 @@ fn enqueue_all(operator: &Operator, queue: &Queue<ObjectRef>, known: &mut Known)
     let Some(index) = known.anew(operator) else { return };
     let keys = listed(index.behind(""));
     keys.into_iter().flatten().filter_map(|key| records::parse_key(key)).for_each(|object| queue.add(object));
-}
-
-/// What was listed, if it was.
-fn listed<T>(listed: Result<T, RecordError>) -> Option<T> {
-    let warn = |error| tracing::warn!(error = crate::error_chain(&error), "the records cannot be listed");
-    listed.map_err(warn).ok()
 }
 
 #[cfg(test)]
