@@ -30,16 +30,19 @@ impl Known {
     /// As all records say, and these.
     pub(super) fn anew(&mut self, operator: &Operator) -> Option<Index> {
         let all = operator.store.index().map_err(RecordError::from).and_then(|index| {
+            // Before anything is forgotten: one that cannot be read leaves all as it is.
+            let (containers, again) = (index.containers()?, index.containers()?);
+            let (pools, claims) = (index.pools()?, index.claims()?);
             *self = Known::of(operator);
-            self.boots.reset(index.containers()?.map(|read| &read.object));
-            for c in index.containers()? {
+            self.boots.reset(containers.map(|read| &read.object));
+            for c in again {
                 self.unaddressed.note(&c.object, false);
                 if c.object.spec.pool.is_none() {
                     self.owned.add(&c.object);
                 }
             }
-            index.pools()?.for_each(|pool| self.owned.add(&pool.object));
-            for claim in index.claims()? {
+            pools.for_each(|pool| self.owned.add(&pool.object));
+            for claim in claims {
                 self.owned.add(&claim.object);
                 self.waiting.note(&claim.object.object_ref(), Some(&claim.object));
             }

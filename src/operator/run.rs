@@ -179,6 +179,7 @@ async fn feed(
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             },
             turns = operator.boots.changed() => turns.into_iter().for_each(|object| queue.add(object)),
+            // One that takes longer is ended first: otherwise the last ones never had their turn.
             _ = looks.tick(), if look.is_over() => {
                 if let Some(index) = known.anew(&operator) {
                     look = Look::begin(index.count(), resync);
@@ -215,7 +216,7 @@ fn enqueue(queue: &Queue<ObjectRef>, batch: &Batch, known: &mut Known) -> bool {
             Change::Delete { prev } => (prev, true),
         };
         // One that cannot be read has its pass, which says so.
-        let mut pause = Duration::ZERO;
+        let mut pause = AT_ONCE;
         if let Some(record) = Record::read(object.kind, last) {
             ends |= record.is_end(gone);
             if let Record::Container(c) = &record {

@@ -113,7 +113,7 @@ impl Index {
         self.pools.all()
     }
 
-    /// The keys of all objects behind a key, in order.
+    /// The keys of all objects behind a key, in order: of claims, pools and containers, as their plurals are.
     pub fn behind<'a>(&'a self, key: &'a str) -> Result<impl Iterator<Item = &'a Arc<str>>, RecordError> {
         let (claims, pools) = (self.claims.behind(key)?, self.pools.behind(key)?);
         Ok(claims.chain(pools).chain(self.containers.behind(key)?))
