@@ -54,13 +54,14 @@ impl Row {
 /// What is printed, and how much of it is over its limit.
 pub(crate) struct Table {
     checked: usize,
+    unjudged: usize,
     over: Vec<String>,
 }
 
 impl Table {
     pub(crate) fn begin() -> Table {
         println!("{:<46} {:>10} {:>10} {:>10} {:>10} {:>10}", "", "p50", "p99", "a second", "server CPU", "server RSS");
-        Table { checked: 0, over: Vec::new() }
+        Table { checked: 0, unjudged: 0, over: Vec::new() }
     }
 
     pub(crate) fn group(&mut self, name: &str) {
@@ -88,7 +89,7 @@ impl Table {
         self.verdict(compared(what, is, factor, of, of_what), is <= of.mul_f64(factor));
     }
 
-    /// The same, on a machine where no work for the processor takes less than `least`: a limit below that tells of the
+    /// The same, on a machine where work for the processor alone takes `least` as seldom: a limit below that tells of the
     /// machine, and nobody is judged by it.
     pub(crate) fn check_above(
         &mut self,
@@ -102,6 +103,7 @@ impl Table {
         if least <= of.mul_f64(factor) {
             return self.check(what, is, factor, of, of_what);
         }
+        self.unjudged += 1;
         println!("    ?    {}", compared(what, is, factor, of, of_what));
         println!(
             "         not judged: {} of it are this machine's, which takes the processor away that long",
@@ -123,7 +125,7 @@ impl Table {
     }
 
     pub(crate) fn end(self) {
-        println!("\n{} limits, {} over", self.checked, self.over.len());
+        println!("\n{} limits, {} over; {} not judged", self.checked, self.over.len(), self.unjudged);
         for over in self.over {
             println!("    {over}");
         }
