@@ -1,13 +1,13 @@
 //! The thread that writes.
 
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
 use super::apply::Round;
 use super::published::{Past, Published};
-use super::{Journal, JournalError, Snapshot, chain};
+use super::{Failure, Journal, JournalError, Snapshot, chain};
 use crate::store::{StoreError, Txn, TxnResult};
 
 /// Transactions in one round: more would make the first of them wait too long.
@@ -17,8 +17,6 @@ const ROUND_BYTES: usize = 1024 * 1024;
 
 /// Nobody waits when nobody came for so long: longer than the clients of a burst are apart.
 const QUIET: Duration = Duration::from_millis(2);
-/// And for so long after that: there is time for a longer work.
-const REST: Duration = Duration::from_millis(50);
 
 /// Revisions that come one right after the other before what they put an end to is let go of although somebody waits: about
 /// a megabyte.
@@ -37,32 +35,22 @@ pub(super) fn run(
     mut journal: impl Journal,
     published: &Published,
     told: &watch::Sender<u64>,
-    failure: &watch::Sender<Option<String>>,
+    failure: &Failure,
 ) {
-    let mut broken: Option<StoreError> = None;
     let mut refusing = false;
     let mut past = Vec::new();
-    let end = |error: JournalError| {
-        let error = chain(&*error);
-        tracing::error!(%error, "the store could not write and takes no more writes");
-        let reason = format!("an earlier write failed: {error}");
-        failure.send_replace(Some(error));
-        StoreError::Unavailable { reason }
-    };
     loop {
-        let mut first = requests.recv_timeout(QUIET).ok();
-        if first.is_none() && broken.is_none() {
-            past.clear();
-            broken = journal.settle().err().map(end);
-            first = requests.recv_timeout(REST).ok();
-        }
-        if first.is_none() && broken.is_none() {
-            broken = journal.finish().err().map(end);
-        }
-        let Some(first) = first.or_else(|| requests.recv().ok()) else { break };
+        let first = match requests.recv_timeout(QUIET) {
+            Err(RecvTimeoutError::Timeout) => {
+                past.clear();
+                requests.recv().ok()
+            }
+            received => received.ok(),
+        };
+        let Some(first) = first else { break };
         let round = gather(first, &requests);
-        if let Some(error) = &broken {
-            refuse(round, error);
+        if let Some(error) = failure.refusal() {
+            refuse(round, &error);
             continue;
         }
         let room = journal.ready();
@@ -72,7 +60,7 @@ pub(super) fn run(
         } else {
             match commit(round, &mut journal, published, told) {
                 Ok(over) => past.extend(over),
-                Err(error) => broken = Some(end(error)),
+                Err(error) => failure.end(&*error),
             }
             if past.iter().map(|past: &Past| past.revisions).sum::<usize>() > PAST {
                 past.clear();

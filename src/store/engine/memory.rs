@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
+use super::{Failure, HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
 
 struct Memory;
 
@@ -31,5 +31,6 @@ pub fn memory() -> Arc<LocalStore> {
 ///
 /// If the system has no thread left.
 pub fn memory_with(limits: HistoryLimits) -> Arc<LocalStore> {
-    LocalStore::start(Memory, Snapshot::new(), limits).expect("the system has a thread for the store")
+    LocalStore::start(Memory, Snapshot::new(), limits, Failure::default())
+        .expect("the system has a thread for the store")
 }

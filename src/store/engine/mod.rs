@@ -11,8 +11,7 @@
 //!              (this round only)                 from then on, until reopened
 //! ```
 //!
-//! One durable write a round is what makes many callers cheap: while the disk works, the next round fills up. What a
-//! journal has to do besides, it does while nobody waits.
+//! One durable write a round is what makes many callers cheap: while the disk works, the next round fills up.
 
 mod apply;
 mod check;
@@ -63,16 +62,35 @@ pub(super) trait Journal: Send + 'static {
     /// Writes a round, all of it or nothing whatever happens, and returns when it is durable. `state` is the
     /// state with the round in it. After an error nothing is known, and this is not called again.
     fn write(&mut self, state: &Snapshot, round: &Round) -> Result<(), JournalError>;
+}
 
-    /// Does what is left to do of the rounds that were written, while nobody waits for another one. After an error,
-    /// nothing is called again.
-    fn settle(&mut self) -> Result<(), JournalError> {
-        Ok(())
+/// Why a store takes no more writes, once that is so: said by whoever meets it, on whatever thread.
+#[derive(Clone)]
+pub(super) struct Failure(signal::Sender<Option<String>>);
+
+impl Default for Failure {
+    fn default() -> Self {
+        Failure(signal::Sender::new(None))
+    }
+}
+
+impl Failure {
+    /// The store takes no more writes. Of several reasons the first is told.
+    pub(super) fn end(&self, error: &(dyn Error + 'static)) {
+        let error = chain(error);
+        tracing::error!(%error, "the store could not write and takes no more writes");
+        self.0.send_if_modified(|reason| {
+            let first = reason.is_none();
+            reason.get_or_insert(error);
+            first
+        });
     }
 
-    /// Does all that is left to do, when nobody came for a while, and at the end.
-    fn finish(&mut self) -> Result<(), JournalError> {
-        Ok(())
+    /// What a write is told that comes after.
+    fn refusal(&self) -> Option<StoreError> {
+        let error = self.0.borrow();
+        let reason = error.as_ref().map(|error| format!("an earlier write failed: {error}"))?;
+        Some(StoreError::Unavailable { reason })
     }
 }
 
@@ -82,7 +100,7 @@ pub struct LocalStore {
     /// As of when it was last asked for.
     index: Mutex<Index>,
     revision: signal::Receiver<u64>,
-    failure: signal::Receiver<Option<String>>,
+    failure: Failure,
     committer: Mutex<Option<Committer>>,
 }
 
@@ -97,17 +115,17 @@ impl LocalStore {
         journal: impl Journal,
         state: Snapshot,
         limits: HistoryLimits,
+        failure: Failure,
     ) -> Result<Arc<LocalStore>, std::io::Error> {
         let (queue, requests) = mpsc::sync_channel(QUEUE);
         let (told, revision) = signal::channel(state.revision);
-        let (failed, failure) = signal::channel(None);
         let published = Arc::new(Published::new(state, limits));
-        let shared = Arc::clone(&published);
+        let (shared, failed) = (Arc::clone(&published), failure.clone());
         let work = move || {
             let run = AssertUnwindSafe(|| committer::run(requests, journal, &shared, &told, &failed));
             // What it worked on is dropped with it; only what was published before is seen by anybody.
             if let Err(panic) = catch_unwind(run) {
-                failed.send_replace(Some("its committer panicked".into()));
+                failed.end(&*JournalError::from("its committer panicked"));
                 resume_unwind(panic);
             }
         };
@@ -121,7 +139,7 @@ impl LocalStore {
     /// It is not mended by waiting: whoever serves from it opens it anew. Never returns for a store that is well, or
     /// closed in order.
     pub async fn failed(&self) -> String {
-        let mut failure = self.failure.clone();
+        let mut failure = self.failure.0.subscribe();
         let reason = match failure.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone(),
             Err(_) => None,

@@ -12,7 +12,6 @@ struct Held {
     writing: Sender<usize>,
     word: Receiver<Result<(), JournalError>>,
     full: Arc<AtomicUsize>,
-    done: Arc<Mutex<Vec<&'static str>>>,
 }
 
 struct Hand {
@@ -21,8 +20,6 @@ struct Hand {
     word: Sender<Result<(), JournalError>>,
     /// How many rounds shall find the disk full.
     full: Arc<AtomicUsize>,
-    /// What the journal was asked for.
-    done: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Journal for Held {
@@ -33,19 +30,8 @@ impl Journal for Held {
     }
 
     fn write(&mut self, _: &Snapshot, round: &Round) -> Result<(), JournalError> {
-        self.done.lock().unwrap().push("write");
         let _ = self.writing.send(round.batches.len());
         self.word.recv().unwrap_or(Ok(()))
-    }
-
-    fn settle(&mut self) -> Result<(), JournalError> {
-        self.done.lock().unwrap().push("settle");
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), JournalError> {
-        self.done.lock().unwrap().push("finish");
-        Ok(())
     }
 }
 
@@ -53,10 +39,9 @@ fn held() -> (Arc<LocalStore>, Hand) {
     let (began, writing) = channel();
     let (word, hears) = channel();
     let full = Arc::new(AtomicUsize::new(0));
-    let done = Arc::default();
-    let journal = Held { writing: began, word: hears, full: Arc::clone(&full), done: Arc::clone(&done) };
-    let store = LocalStore::start(journal, Snapshot::new(), HistoryLimits::default()).unwrap();
-    (store, Hand { writing, word, full, done })
+    let journal = Held { writing: began, word: hears, full: Arc::clone(&full) };
+    let store = LocalStore::start(journal, Snapshot::new(), HistoryLimits::default(), Failure::default()).unwrap();
+    (store, Hand { writing, word, full })
 }
 
 fn put(key: &str) -> Txn {
@@ -83,22 +68,6 @@ fn nobody_is_told_before_it_is_durable() {
     assert!(matches!(conflict.unwrap(), TxnResult::Conflict { rev: 2, .. }));
     assert_eq!(store.get("a").unwrap().1, 2);
     assert_eq!(block_on(watch.next()).unwrap().unwrap().rev, 2);
-}
-
-#[test]
-fn what_a_journal_has_left_to_do_is_done_while_nobody_waits() {
-    let (store, hand) = held();
-    let first = store.txn(put("first"));
-    hand.writing.recv().unwrap();
-    let second = store.txn(put("second"));
-    hand.word.send(Ok(())).unwrap();
-    hand.word.send(Ok(())).unwrap();
-    first.wait().unwrap();
-    second.wait().unwrap();
-    store.close();
-    let done = hand.done.lock().unwrap();
-    assert!(done.windows(2).any(|two| two == ["write", "write"]), "{done:?}");
-    assert_eq!(done.last(), Some(&"finish"));
 }
 
 #[test]
@@ -177,7 +146,7 @@ fn a_committer_that_dies_leaves_nobody_waiting() {
             panic!("on purpose")
         }
     }
-    let store = LocalStore::start(Panics, Snapshot::new(), HistoryLimits::default()).unwrap();
+    let store = LocalStore::start(Panics, Snapshot::new(), HistoryLimits::default(), Failure::default()).unwrap();
     let mut watch = store.watch("", 0);
     assert!(matches!(store.txn(put("a")).wait(), Err(StoreError::Unknown { .. })));
     assert!(block_on(watch.next()).is_none());

@@ -2,7 +2,7 @@
 //!
 //! Through sled a round waits for the disk twice, on threads that wake each other: for `sync_file_range`, which no
 //! power cut respects, and then for our `fdatasync`. So it is written here first, by the thread that commits, and waits
-//! once; sled gets it while nobody waits. A start gives sled whatever is here
+//! once; sled gets it on a thread of its own ([`super::behind`]). A start gives sled whatever is here
 //! (`what_sled_did_not_bring_to_the_disk_is_there_after_a_start`), all of it in order: each round says what its keys hold
 //! after it, so what sled has already changes nothing.
 //!
@@ -11,9 +11,10 @@
 //!                                                                  └ key's length | value's, or NONE | key | value
 //! ```
 //!
-//! The file is begun again, without being cleared, whenever everything in it is on the disk in sled's own. Revisions only
-//! grow, so what is left of an earlier time never goes on where a later round ended. Its place on the disk is taken
-//! before the first round: then the file system has nothing to write but the round itself.
+//! There are two files. When one is full the other is begun again, without being cleared: everything in it is on the disk
+//! in sled's own by then. Revisions only grow, so what is left of an earlier time never goes on where a later round ended.
+//! Their place on the disk is taken before the first round: then the file system has nothing to write but the round
+//! itself.
 
 use std::fs::{self, File};
 use std::io;
@@ -26,12 +27,12 @@ use sled::IVec;
 
 use super::{codec, layout};
 
-/// When it begins again, whoever waits. Until then sled writes less than a segment ([`super::SEGMENT`]): it does not come to
-/// write over one whose successor is not on the disk.
-const FULL: usize = 512 * 1024;
-/// What the file has from the beginning; a round that needs more gets it.
+/// When a file is full. Of so much sled writes less than a segment ([`super::SEGMENT`]): it does not come to write over one
+/// whose successor is not on the disk.
+pub(super) const FULL: usize = 512 * 1024;
+/// What a file has from the beginning; a round that needs more gets it.
 const TAKEN: usize = 2 * FULL;
-/// Memory that is kept for the text of a round while nobody waits.
+/// Memory that is kept for the text of a round when another file is begun.
 const TEXT: usize = 256 * 1024;
 /// Revisions and length.
 const NUMBERS: usize = 8 + 8 + 4;
@@ -40,8 +41,8 @@ const HEAD: usize = NUMBERS + SUM;
 /// The length of a value that is none: the key is removed.
 const NONE: u32 = u32::MAX;
 
-pub(super) fn path(dir: &Path) -> PathBuf {
-    layout::data(dir).join("ahead")
+pub(super) fn paths(dir: &Path) -> [PathBuf; 2] {
+    ["ahead.0", "ahead.1"].map(|name| layout::data(dir).join(name))
 }
 
 /// What a round does to sled's pairs.
@@ -167,58 +168,78 @@ pub(super) fn batch(rounds: impl IntoIterator<Item = Written>) -> ::sled::Batch 
     batch
 }
 
-/// The file, open for writing.
+/// The files, open for writing.
 pub(super) struct Ahead {
-    pub(super) file: File,
+    /// The one that is being written, and the other.
+    files: [File; 2],
     end: usize,
     /// The last round, as it was written: the next one is written into the same memory.
     text: Vec<u8>,
 }
 
 impl Ahead {
-    /// Opens it, and makes it if need be. Whatever is in it has to be sled's, and on the disk.
+    /// Opens them, and makes them if need be. Whatever is in them has to be sled's, and on the disk.
     pub(super) fn begin(dir: &Path) -> io::Result<Ahead> {
-        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path(dir))?;
-        if file.metadata()?.len() < TAKEN as u64 {
-            file.write_all_at(&vec![0; TAKEN], 0)?;
-            file.sync_all()?;
-            layout::sync_dir(&layout::data(dir))?;
-        }
-        Ok(Ahead { file, end: 0, text: Vec::new() })
+        let [first, second] = paths(dir);
+        let files = [open(&first)?, open(&second)?];
+        layout::sync_dir(&layout::data(dir))?;
+        Ok(Ahead { files, end: 0, text: Vec::new() })
+    }
+
+    /// The one that is being written.
+    pub(super) fn file(&self) -> &File {
+        &self.files[0]
     }
 
     /// Writes a round behind those that are there. It is on the disk when the file is synced.
     pub(super) fn append(&mut self, round: &Written) -> io::Result<()> {
         round.encode(&mut self.text);
-        self.file.write_all_at(&self.text, self.end as u64)?;
+        self.file().write_all_at(&self.text, self.end as u64)?;
         self.end += self.text.len();
         Ok(())
     }
 
-    /// Whether everything in it is sled's, and on the disk.
-    pub(super) fn is_empty(&self) -> bool {
-        self.end == 0
-    }
-
-    /// Whether it has to begin again.
+    /// Whether the other one has to be begun.
     pub(super) fn is_full(&self) -> bool {
         self.end >= FULL
     }
 
-    /// Begins again: everything in it is sled's, and on the disk.
-    pub(super) fn begin_again(&mut self) {
+    /// Begins the other one: everything in it is sled's, and on the disk.
+    pub(super) fn turn(&mut self) {
+        self.files.swap(0, 1);
         self.end = 0;
         self.text.shrink_to(TEXT);
     }
 }
 
-/// The rounds in the file, each from where the one before it ended.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.len() < TAKEN as u64 {
+        file.write_all_at(&vec![0; TAKEN], 0)?;
+        file.sync_all()?;
+    }
+    Ok(file)
+}
+
+/// The rounds in the files, each from where the one before it ended, up to the last.
 pub(super) fn read(dir: &Path) -> io::Result<Vec<Written>> {
-    let text = match fs::read(path(dir)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
-        read => read?,
-    };
-    Ok(rounds(&text))
+    let [first, second] = paths(dir);
+    let mut found = [read_one(&first)?, read_one(&second)?];
+    found.sort_by_key(|rounds| rounds.first().map(|round| round.from));
+    let [mut earlier, later] = found;
+    // Else those of the earlier file are of an earlier time: sled has them on the disk.
+    if !earlier.last().zip(later.first()).is_some_and(|(last, next)| last.to == next.from) {
+        earlier.clear();
+    }
+    earlier.extend(later);
+    Ok(earlier)
+}
+
+fn read_one(path: &Path) -> io::Result<Vec<Written>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(vec![]),
+        read => Ok(rounds(&read?)),
+    }
 }
 
 fn rounds(mut text: &[u8]) -> Vec<Written> {
@@ -249,7 +270,7 @@ mod tests {
         round
     }
 
-    fn in_file(dir: &Path) -> Vec<u64> {
+    fn in_files(dir: &Path) -> Vec<u64> {
         read(dir).unwrap().iter().map(|round| round.to).collect()
     }
 
@@ -268,21 +289,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_an_earlier_time_is_not_read_behind_a_later_round() {
+    fn what_is_left_of_an_earlier_time_is_not_read_beside_or_behind_later_rounds() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(layout::data(dir.path())).unwrap();
-        assert_eq!(in_file(dir.path()), [0; 0]);
+        assert_eq!(in_files(dir.path()), [0; 0]);
         let mut ahead = Ahead::begin(dir.path()).unwrap();
         (1..=4).for_each(|from| ahead.append(&round(from, b"x")).unwrap());
-        assert_eq!(in_file(dir.path()), [2, 3, 4, 5]);
+        assert_eq!(in_files(dir.path()), [2, 3, 4, 5]);
+        ahead.turn();
+        (5..=6).for_each(|from| ahead.append(&round(from, b"x")).unwrap());
+        assert_eq!(in_files(dir.path()), [2, 3, 4, 5, 6, 7], "both files");
         // Of the same length: what follows it is whole.
-        ahead.begin_again();
-        ahead.append(&round(5, b"y")).unwrap();
-        assert_eq!(in_file(dir.path()), [6]);
-        ahead.append(&round(6, &[1; TAKEN])).unwrap();
+        ahead.turn();
+        ahead.append(&round(7, b"y")).unwrap();
+        assert_eq!(in_files(dir.path()), [6, 7, 8]);
+        ahead.append(&round(8, &[1; TAKEN])).unwrap();
         assert!(ahead.is_full(), "one that is longer than the file");
-        assert_eq!(in_file(dir.path()), [6, 7]);
-        assert!(!Ahead::begin(dir.path()).unwrap().is_full());
-        assert_eq!(in_file(dir.path()), [6, 7], "nothing is lost before the next round");
+        assert_eq!(in_files(dir.path()), [6, 7, 8, 9]);
+
+        let mut ahead = Ahead::begin(dir.path()).unwrap();
+        assert!(!ahead.is_full());
+        assert_eq!(in_files(dir.path()), [6, 7, 8, 9], "nothing is lost before the next round");
+        ahead.append(&round(9, b"x")).unwrap();
+        assert_eq!(in_files(dir.path()), [10], "the other file ends before that");
     }
 }

@@ -11,7 +11,7 @@ use super::codec::{self, Meta};
 use super::error::OpenError;
 use super::lock::Lock;
 use super::told::Told;
-use super::{Disk, RealDisk, layout, open_sled};
+use super::{Base, Disk, RealDisk, layout, lock};
 use crate::store::Contents;
 use crate::store::engine::Snapshot;
 use crate::store::held::Held;
@@ -96,7 +96,7 @@ fn make(dir: &Path, contents: &Contents) -> Result<(), OpenError> {
     let _lock = Lock::take(dir)?;
     layout::begin_new(dir)?;
     let sled = |error| OpenError::from_sled(dir, error);
-    let (db, file) = open_sled(dir)?;
+    let base = Base::open(dir)?;
     let mut state = Snapshot::new();
     for records in contents.records.chunks(BATCH) {
         let mut batch = ::sled::Batch::default();
@@ -105,18 +105,20 @@ fn make(dir: &Path, contents: &Contents) -> Result<(), OpenError> {
             batch.insert(codec::record_key(&kv.key), held.text());
             state.put(Arc::clone(&kv.key), held);
         }
-        db.apply_batch(batch).map_err(sled)?;
+        base.db.apply_batch(batch).map_err(sled)?;
     }
     for (prefix, last) in &contents.logs {
-        db.insert(codec::counter_key(prefix), codec::encode_counter(*last)).map_err(sled)?;
+        base.db.insert(codec::counter_key(prefix), codec::encode_counter(*last)).map_err(sled)?;
     }
     state.revision = contents.revision;
-    db.insert(codec::META, Meta::of(&state).encode()).map_err(sled)?;
-    db.flush().map_err(sled)?;
-    RealDisk.sync(&file).and_then(|()| Told::begin(dir, contents.revision)).map_err(|e| OpenError::from_io(dir, e))?;
+    base.db.insert(codec::META, Meta::of(&state).encode()).map_err(sled)?;
+    base.sync(&RealDisk).map_err(sled)?;
+    Told::begin(dir, contents.revision).map_err(|source| OpenError::from_io(dir, source))?;
+    let Base { db, log } = base;
     drop(db);
+    lock::let_go(&log.0);
     // What sled wrote when it was closed.
-    RealDisk.sync(&file).map_err(|source| OpenError::from_io(dir, source))?;
+    RealDisk.sync(&log.0).map_err(|source| OpenError::from_io(dir, source))?;
     layout::finish_new(dir)
 }
 

@@ -6,7 +6,7 @@
 //! DIR/data/       mode 0700: sled's files, and
 //! DIR/data/format the format's number, outside sled so that it is known before sled touches anything
 //! DIR/data/told   the last revision that anybody may know of
-//! DIR/data/ahead  the rounds that sled may not have brought to the disk
+//! DIR/data/ahead.0, ahead.1  the rounds that sled may not have brought to the disk
 //! ```
 
 use std::fs::{self, DirBuilder, File};
@@ -130,7 +130,7 @@ pub(super) fn remove_partial_snapshots(dir: &Path) -> io::Result<()> {
 /// never came to the disk, and calls them clean: what a killed process wrote is brought there first, and then
 /// everything is read anew (`what_failed_to_come_to_the_disk_is_not_read_by_the_next_start`, tests/store).
 pub(super) fn forget_cached(dir: &Path) -> io::Result<()> {
-    for path in [log(dir), ahead::path(dir)] {
+    for path in ahead::paths(dir).into_iter().chain([log(dir)]) {
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,

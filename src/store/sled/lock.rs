@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -14,6 +15,11 @@ use super::error::OpenError;
 pub(super) const FILE: &str = "lock";
 /// A process number and a line's end fit.
 const TEXT_MAX: u64 = 16;
+
+/// How long sled's threads may hold its log after a close, and how often they are asked. They let go of it once what they
+/// are about is done: of a database that this very process has closed, a little after the close.
+const PATIENCE: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(1);
 
 /// Held until dropped, or until the process ends in whatever way.
 pub(super) struct Lock {
@@ -69,4 +75,18 @@ fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(TEXT_MAX).read_to_string(&mut text).ok()?;
     text.trim_end().parse().ok()
+}
+
+/// Waits until sled has let go of its log, which it locks as this file does: then it can be opened again, moved, or its
+/// file system be unmounted (`a_closed_store_has_let_go_of_its_files`). Who has not after so long is met by what comes next.
+pub(super) fn let_go(log: &File) {
+    let begin = Instant::now();
+    while let Err(Errno::WOULDBLOCK) = flock(log, FlockOperation::NonBlockingLockExclusive) {
+        if begin.elapsed() > PATIENCE {
+            return;
+        }
+        std::thread::sleep(RETRY);
+    }
+    // Closing it does the same.
+    let _ = flock(log, FlockOperation::Unlock);
 }

@@ -3,9 +3,10 @@
 //! | sled's trap | the rule here |
 //! | --- | --- |
 //! | `flush` wakes its threads, waits, and does not survive a power cut | a round is told when it is on the disk in a log of our own ([`ahead`]) |
-//! | the same, now and then | after it, `fdatasync` on the `db` file itself, before that log begins again |
-//! | `flush_async` hangs from seven callers on | never used: one thread writes, and flushes blocking |
+//! | the same, now and then | after it, `fdatasync` on the `db` file itself, before what was in that log is written over |
+//! | `flush_async` hangs from seven callers on | never used: one thread writes, and flushes blocking ([`behind`]) |
 //! | a kill while opening leaves `snap.X.generating`, and no open works again | such files are removed first ([`layout`]) |
+//! | its threads hold its files a little after the close | whoever closes waits for them ([`lock`]) |
 //! | subscribers block writers and deadlock when dropped | never used: watchers read the engine's history |
 //! | large pages go to files that are never synced | segments so large that no page is ([`SEGMENT`]) |
 //! | a full disk is an error for good, and the store does not open | writes are refused while there is still room |
@@ -26,6 +27,7 @@
 //! more, the totals do not fit the records and the store says so instead of opening with half a round.
 
 mod ahead;
+mod behind;
 mod codec;
 mod contain;
 mod error;
@@ -42,12 +44,13 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::engine::{HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
+use super::engine::{Failure, HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
 use super::{Change, Rounds};
 use crate::failpoint::failpoint;
 use ahead::{Ahead, Written};
+use behind::Behind;
 use codec::{Entry, Meta};
 use contain::contained;
 use lock::Lock;
@@ -66,11 +69,6 @@ const CACHE: u64 = 1024 * 1024 * 1024;
 /// inner nodes above 256, a few more can gather before that: 24 of the largest keys and values fit into 2 MiB, and so
 /// do 300 of the largest keys. (Measured against 512 KiB: the same speed, 12 MiB more memory.)
 const SEGMENT: usize = 8 * 1024 * 1024;
-
-/// How long sled's own lock may still be held after we have ours: its threads let go of a database that this very
-/// process has just closed a little after the close.
-const SLED_LOCK_PATIENCE: Duration = Duration::from_secs(5);
-const SLED_LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// How a store on disk is run.
 #[derive(Clone, Debug)]
@@ -93,11 +91,11 @@ impl Default for Options {
 ///
 /// Nobody else can open it until the store is closed or dropped, or the process has ended.
 pub fn open(dir: &Path, options: Options) -> Result<Arc<LocalStore>, OpenError> {
-    open_on(Box::new(RealDisk), dir, options)
+    open_on(Arc::new(RealDisk), dir, options)
 }
 
-/// What is asked of the disk below sled's file.
-trait Disk: Send {
+/// What is asked of the disk below the files.
+trait Disk: Send + Sync {
     /// How many bytes its file system has left.
     fn free(&self, file: &File) -> io::Result<u64>;
     /// Returns when the file's content survives a power cut.
@@ -117,7 +115,7 @@ impl Disk for RealDisk {
     }
 }
 
-fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<LocalStore>, OpenError> {
+fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<LocalStore>, OpenError> {
     layout::make_dir(dir)?;
     let lock = Lock::take(dir)?;
     let new = layout::is_new(dir)?;
@@ -130,18 +128,18 @@ fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Loca
         layout::forget_cached(dir).map_err(|source| OpenError::from_io(&layout::log(dir), source))?;
     }
     let noted = if new { None } else { told::read(dir).map_err(|source| OpenError::from_io(dir, source))? };
-    let (db, file, state) = {
+    let (base, state) = {
         let dir = dir.to_owned();
         contained(&dir.clone(), move || {
-            let (db, file) = open_sled(&dir)?;
+            let base = Base::open(&dir)?;
             if new {
                 let empty = Meta::of(&Snapshot::new()).encode();
-                db.insert(codec::META, empty).map_err(|error| OpenError::from_sled(&dir, error))?;
+                base.db.insert(codec::META, empty).map_err(|error| OpenError::from_sled(&dir, error))?;
                 failpoint!("store-unsynced");
             }
-            catch_up(&dir, &db)?;
-            let state = load(&dir, &db)?;
-            Ok((db, file, state))
+            catch_up(&dir, &base.db)?;
+            let state = load(&dir, &base.db)?;
+            Ok((base, state))
         })?
     };
     if let Some(noted) = noted.filter(|noted| *noted > state.revision) {
@@ -149,43 +147,58 @@ fn open_on(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<Arc<Loca
         return Err(OpenError::Damaged { dir: dir.into(), source: what.into() });
     }
     // What a killed process wrote may be readable and still not be on the disk: nobody reads it before it is.
-    sync(&db, &file, &*disk).map_err(|error| OpenError::from_sled(dir, error))?;
+    base.sync(&*disk).map_err(|error| OpenError::from_sled(dir, error))?;
     let begun = Told::begin(dir, state.revision).and_then(|told| Ok((told, Ahead::begin(dir)?)));
     let (told, ahead) = begun.map_err(|source| OpenError::from_io(dir, source))?;
     if new {
         layout::finish_new(dir)?;
     }
     let Options { reserve, history, rounds } = options;
-    let (revision, waiting) = (state.revision, Vec::new());
-    let journal =
-        Sled { db, file, disk, ahead, revision, waiting, told, reserve, rounds, dir: dir.into(), _lock: lock };
-    LocalStore::start(journal, state, history).map_err(|source| OpenError::from_io(dir, source))
+    let failure = Failure::default();
+    let io = |source| OpenError::from_io(dir, source);
+    let behind = Behind::start(base, Arc::clone(&disk), failure.clone()).map_err(io)?;
+    let revision = state.revision;
+    let journal = Sled { behind, disk, ahead, revision, told, reserve, rounds, dir: dir.into(), _lock: lock };
+    LocalStore::start(journal, state, history, failure).map_err(io)
 }
 
-fn open_sled(dir: &Path) -> Result<(::sled::Db, File), OpenError> {
-    let data = layout::data(dir);
-    let config = ::sled::Config::new().path(&data).cache_capacity(CACHE).segment_size(SEGMENT);
-    let begin = Instant::now();
-    let db = loop {
-        match config.open() {
-            Ok(db) => break db,
-            Err(::sled::Error::Io(e))
-                if e.to_string().contains("could not acquire lock") && begin.elapsed() < SLED_LOCK_PATIENCE =>
-            {
-                std::thread::sleep(SLED_LOCK_RETRY);
-            }
-            Err(error) => return Err(OpenError::from_sled(dir, error)),
-        }
-    };
-    let log = layout::log(dir);
-    let file = File::options().read(true).write(true).open(&log);
-    Ok((db, file.map_err(|source| OpenError::from_io(&log, source))?))
+/// sled's database. Dropped, it has let go of its files.
+struct Base {
+    db: ::sled::Db,
+    /// Dropped after it, since fields are dropped in this order.
+    log: Log,
+}
+
+/// sled's own log file, a second time, to sync it.
+struct Log(File);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        lock::let_go(&self.0);
+    }
+}
+
+impl Base {
+    fn open(dir: &Path) -> Result<Base, OpenError> {
+        let config = ::sled::Config::new().path(layout::data(dir)).cache_capacity(CACHE).segment_size(SEGMENT);
+        let db = config.open().map_err(|error| OpenError::from_sled(dir, error))?;
+        let log = layout::log(dir);
+        let file = File::options().read(true).write(true).open(&log);
+        Ok(Base { db, log: Log(file.map_err(|source| OpenError::from_io(&log, source))?) })
+    }
+
+    /// `flush` brings sled's buffers to the file, and then the file is brought to the disk.
+    fn sync(&self, disk: &dyn Disk) -> Result<(), ::sled::Error> {
+        self.db.flush()?;
+        failpoint!("store-flushed");
+        disk.sync(&self.log.0).map_err(::sled::Error::Io)
+    }
 }
 
 /// Gives sled the rounds that it may not have brought to the disk.
 fn catch_up(dir: &Path, db: &::sled::Db) -> Result<(), OpenError> {
     let sled = |error| OpenError::from_sled(dir, error);
-    let rounds = ahead::read(dir).map_err(|source| OpenError::from_io(&ahead::path(dir), source))?;
+    let rounds = ahead::read(dir).map_err(|source| OpenError::from_io(&layout::data(dir), source))?;
     let meta = db.get(codec::META).map_err(sled)?.map(|meta| codec::decode(codec::META, &meta));
     let (Some(first), Some(last), Some(Ok(Entry::Meta(held)))) = (rounds.first(), rounds.last(), meta) else {
         return Ok(());
@@ -221,15 +234,12 @@ fn load(dir: &Path, db: &::sled::Db) -> Result<Snapshot, OpenError> {
 }
 
 struct Sled {
-    db: ::sled::Db,
-    /// sled's own log file, a second time, to sync it.
-    file: File,
-    disk: Box<dyn Disk>,
+    /// sled, and what it has not got yet.
+    behind: Behind,
+    disk: Arc<dyn Disk>,
     ahead: Ahead,
     /// The revision that was last written.
     revision: u64,
-    /// The rounds that sled has not got yet.
-    waiting: Vec<Written>,
     told: Told,
     reserve: u64,
     rounds: Option<Arc<dyn Rounds>>,
@@ -240,7 +250,7 @@ struct Sled {
 
 impl Journal for Sled {
     fn ready(&mut self) -> Result<(), JournalError> {
-        let free = self.disk.free(&self.file)?;
+        let free = self.disk.free(self.ahead.file())?;
         if free >= self.reserve {
             return Ok(());
         }
@@ -257,36 +267,19 @@ impl Journal for Sled {
     fn write(&mut self, state: &Snapshot, round: &Round) -> Result<(), JournalError> {
         let began = Instant::now();
         if self.ahead.is_full() {
-            self.finish()?;
+            self.behind.turn()?;
+            self.ahead.turn();
         }
         let written = written(self.revision, state, round);
         self.ahead.append(&written)?;
         failpoint!("round-written");
-        self.disk.sync(&self.ahead.file)?;
+        self.disk.sync(self.ahead.file())?;
         failpoint!("round-synced");
         self.told.note(state.revision)?;
         self.revision = state.revision;
-        self.waiting.push(written);
+        self.behind.push(written);
         if let Some(rounds) = &self.rounds {
             rounds.written(round.batches.len(), began.elapsed());
-        }
-        Ok(())
-    }
-
-    fn settle(&mut self) -> Result<(), JournalError> {
-        if !self.waiting.is_empty() {
-            // With the room of what a burst leaves.
-            self.db.apply_batch(ahead::batch(std::mem::take(&mut self.waiting)))?;
-            failpoint!("round-applied");
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), JournalError> {
-        self.settle()?;
-        if !self.ahead.is_empty() {
-            sync(&self.db, &self.file, &*self.disk)?;
-            self.ahead.begin_again();
         }
         Ok(())
     }
@@ -307,11 +300,4 @@ fn written(from: u64, state: &Snapshot, round: &Round) -> Written {
     }
     written.set(codec::META, Some(Meta::of(state).encode().into()));
     written
-}
-
-/// `flush` brings sled's buffers to the file, and then the file is brought to the disk.
-fn sync(db: &::sled::Db, file: &File, disk: &dyn Disk) -> Result<(), ::sled::Error> {
-    db.flush()?;
-    failpoint!("store-flushed");
-    disk.sync(file).map_err(::sled::Error::Io)
 }

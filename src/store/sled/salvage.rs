@@ -16,7 +16,7 @@ use super::codec::{self, Entry, Meta};
 use super::contain::contained;
 use super::error::OpenError;
 use super::lock::Lock;
-use super::{SEGMENT, catch_up, layout, open_sled, told};
+use super::{Base, SEGMENT, catch_up, layout, told};
 use crate::store::engine::Snapshot;
 use crate::store::{Contents, Kv};
 
@@ -80,9 +80,9 @@ fn attempt(dir: &Path, how: As) -> Result<Salvage, OpenError> {
     copy(&layout::data(dir), &layout::data(scratch.path()), how)?;
     let path = scratch.path().to_owned();
     let read = contained(dir, move || {
-        let (db, _file) = open_sled(&path)?;
-        catch_up(&path, &db)?;
-        Ok(read(&db))
+        let base = Base::open(&path)?;
+        catch_up(&path, &base.db)?;
+        Ok(read(&base.db))
     });
     Ok(read.unwrap_or_else(|error| {
         let contents = Contents { revision: 1, records: vec![], logs: BTreeMap::new() };

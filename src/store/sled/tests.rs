@@ -1,4 +1,5 @@
 use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -12,12 +13,12 @@ fn put(key: &str, value: Vec<u8>) -> Txn {
     Txn { conds: vec![], ops: vec![Op::Put { key: key.into(), value: value.into() }] }
 }
 
-/// A disk with so much room, which loses everything that was not synced: what is in `synced` would be left of the
-/// store in `dir` by a power cut.
+/// A disk with so much room, which loses everything that was not synced.
 struct TestDisk {
-    free: Arc<AtomicU64>,
+    free: AtomicU64,
     dir: PathBuf,
-    synced: PathBuf,
+    /// Held while something comes to the disk.
+    syncing: Mutex<()>,
 }
 
 impl Disk for TestDisk {
@@ -26,17 +27,45 @@ impl Disk for TestDisk {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
-        if !self.synced.exists() {
+        let _syncing = self.syncing.lock().unwrap();
+        let (data, disk) = (self.store().join("data"), self.dir.join("synced/data"));
+        if !disk.exists() {
             // While it is opened nothing else is written.
-            return copy(&self.dir, &self.synced);
+            return copy(&data, &disk);
         }
         let synced = file.metadata()?.ino();
-        for name in ["db", "ahead"] {
-            if self.dir.join(name).metadata()?.ino() == synced {
-                std::fs::copy(self.dir.join(name), self.synced.join(name))?;
+        for name in ["db", "ahead.0", "ahead.1"] {
+            if data.join(name).metadata()?.ino() == synced {
+                std::fs::copy(data.join(name), disk.join(name))?;
             }
         }
         Ok(())
+    }
+}
+
+impl TestDisk {
+    fn new(dir: &Path, free: u64) -> Arc<TestDisk> {
+        Arc::new(TestDisk { free: free.into(), dir: dir.into(), syncing: Mutex::default() })
+    }
+
+    fn store(&self) -> PathBuf {
+        self.dir.join("store")
+    }
+
+    fn open(self: &Arc<Self>) -> Arc<LocalStore> {
+        open_on(Arc::clone(self) as Arc<dyn Disk>, &self.store(), Options::default()).unwrap()
+    }
+
+    /// What a power cut would leave of the store, opened.
+    fn left(&self) -> Arc<LocalStore> {
+        let left = self.dir.join("left");
+        let _ = std::fs::remove_dir_all(&left);
+        {
+            let _syncing = self.syncing.lock().unwrap();
+            copy(&self.dir.join("synced"), &left).unwrap();
+        }
+        std::fs::copy(self.store().join("data/format"), left.join("data/format")).unwrap();
+        open(&left, Options::default()).unwrap()
     }
 }
 
@@ -54,31 +83,16 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn test_disk(dir: &Path, free: u64) -> (Box<TestDisk>, Arc<AtomicU64>) {
-    let free = Arc::new(AtomicU64::new(free));
-    let disk = TestDisk { free: Arc::clone(&free), dir: dir.join("store/data"), synced: dir.join("synced/data") };
-    (Box::new(disk), free)
-}
-
-/// What a power cut would leave of a store, opened.
-fn left(dir: &Path) -> Arc<LocalStore> {
-    let left = dir.join("left");
-    copy(&dir.join("synced"), &left).unwrap();
-    std::fs::copy(dir.join("store/data/format"), left.join("data/format")).unwrap();
-    open(&left, Options::default()).unwrap()
-}
-
 #[test]
 fn what_is_answered_is_on_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let (disk, _) = test_disk(dir.path(), u64::MAX);
-    let store = open_on(disk, &dir.path().join("store"), Options::default()).unwrap();
-    // So much that the log ahead begins again now and then.
+    let disk = TestDisk::new(dir.path(), u64::MAX);
+    let store = disk.open();
+    // So much that the files of the log ahead take turns.
     for i in 0..100 {
         store.txn(put(&format!("k{}", i % 30), vec![i; 20_000])).wait().unwrap();
         if i % 9 == 0 {
-            assert_eq!(left(dir.path()).list("").unwrap(), store.list("").unwrap(), "after {i}");
-            std::fs::remove_dir_all(dir.path().join("left")).unwrap();
+            assert_eq!(disk.left().list("").unwrap(), store.list("").unwrap(), "after {i}");
         }
     }
 }
@@ -88,14 +102,14 @@ fn what_sled_did_not_bring_to_the_disk_is_there_after_a_start() {
     let append =
         |value: Vec<u8>| Txn { conds: vec![], ops: vec![Op::Append { prefix: "log/".into(), value: value.into() }] };
     let dir = tempfile::tempdir().unwrap();
-    let (disk, _) = test_disk(dir.path(), u64::MAX);
-    let store = open_on(disk, &dir.path().join("store"), Options::default()).unwrap();
+    let disk = TestDisk::new(dir.path(), u64::MAX);
+    let store = disk.open();
     for i in 0..10 {
         store.txn(put(&format!("k{}", i % 7), vec![i])).wait().unwrap();
         store.txn(put("k4", vec![i]).delete("k3")).wait().unwrap();
         store.txn(append(vec![i])).wait().unwrap();
     }
-    let found = left(dir.path());
+    let found = disk.left();
     assert_eq!(found.list("").unwrap(), store.list("").unwrap());
     found.txn(append(vec![])).wait().unwrap();
     assert!(found.get("log/00000000000000000011").unwrap().0.is_some(), "a number was given again");
@@ -104,23 +118,37 @@ fn what_sled_did_not_bring_to_the_disk_is_there_after_a_start() {
 #[test]
 fn an_orderly_close_leaves_nothing_ahead_of_sled() {
     let dir = tempfile::tempdir().unwrap();
-    let (disk, _) = test_disk(dir.path(), u64::MAX);
-    let store = open_on(disk, &dir.path().join("store"), Options::default()).unwrap();
+    let disk = TestDisk::new(dir.path(), u64::MAX);
+    let store = disk.open();
     store.txn(put("a", vec![1])).wait().unwrap();
     store.close();
-    let _ = std::fs::remove_file(dir.path().join("synced/data/ahead"));
-    assert_eq!(left(dir.path()).list("").unwrap(), store.list("").unwrap());
+    for path in ahead::paths(&dir.path().join("synced")) {
+        let _ = std::fs::remove_file(path);
+    }
+    assert_eq!(disk.left().list("").unwrap(), store.list("").unwrap());
+}
+
+#[test]
+fn a_closed_store_has_let_go_of_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    for i in 0..30 {
+        let store = open(dir.path(), Options::default()).unwrap();
+        store.txn(put("a", vec![i; 50_000])).wait().unwrap();
+        store.close();
+        let here = |link: PathBuf| std::fs::read_link(link).is_ok_and(|file| file.starts_with(dir.path()));
+        let held = std::fs::read_dir("/proc/self/fd").unwrap().filter(|fd| here(fd.as_ref().unwrap().path())).count();
+        assert_eq!(held, 0, "after {i}");
+    }
 }
 
 #[test]
 fn what_is_read_after_a_start_is_on_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store");
-    let store = open(&path, Options::default()).unwrap();
+    let disk = TestDisk::new(dir.path(), u64::MAX);
+    let store = open(&disk.store(), Options::default()).unwrap();
     store.txn(put("a", vec![1])).wait().unwrap();
     drop(store);
-    let (disk, _) = test_disk(dir.path(), u64::MAX);
-    let store = open_on(disk, &path, Options::default()).unwrap();
+    let store = disk.open();
     let left = open(&dir.path().join("synced"), Options::default()).unwrap();
     assert_eq!(left.list("").unwrap(), store.list("").unwrap());
 }
@@ -129,21 +157,21 @@ fn what_is_read_after_a_start_is_on_the_disk() {
 fn writes_are_refused_while_space_is_low_and_taken_again_after() {
     const MIB: u64 = 1024 * 1024;
     let dir = tempfile::tempdir().unwrap();
-    let (disk, free) = test_disk(dir.path(), 12 * MIB);
-    let store = open_on(disk, &dir.path().join("store"), Options::default()).unwrap();
+    let disk = TestDisk::new(dir.path(), 12 * MIB);
+    let store = disk.open();
 
     let Err(StoreError::Unavailable { reason }) = store.txn(put("a", vec![1])).wait() else { panic!("not refused") };
     assert!(reason.contains("12 MiB are free") && reason.contains("64 MiB"), "{reason}");
     assert_eq!(store.get("a").unwrap(), (None, 1));
 
-    free.store(64 * MIB, Ordering::SeqCst);
+    disk.free.store(64 * MIB, Ordering::SeqCst);
     assert_eq!(store.txn(put("a", vec![1])).wait().unwrap(), TxnResult::Committed(2));
 }
 
 /// A disk that takes its time: until the test has a word for it.
 struct SlowDisk {
     syncing: Sender<()>,
-    word: Receiver<io::Result<()>>,
+    word: Mutex<Receiver<io::Result<()>>>,
 }
 
 impl Disk for SlowDisk {
@@ -153,7 +181,7 @@ impl Disk for SlowDisk {
 
     fn sync(&self, _: &File) -> io::Result<()> {
         let _ = self.syncing.send(());
-        self.word.recv().unwrap_or(Ok(()))
+        self.word.lock().unwrap().recv().unwrap_or(Ok(()))
     }
 }
 
@@ -162,8 +190,8 @@ fn on_a_slow_disk_nothing_is_told_early_and_reading_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let ((syncing, begun), (word, hears)) = (channel(), channel());
     word.send(Ok(())).unwrap();
-    let disk = SlowDisk { syncing, word: hears };
-    let store = open_on(Box::new(disk), &dir.path().join("store"), Options::default()).unwrap();
+    let disk = SlowDisk { syncing, word: Mutex::new(hears) };
+    let store = open_on(Arc::new(disk), &dir.path().join("store"), Options::default()).unwrap();
     begun.recv().unwrap();
 
     word.send(Ok(())).unwrap();
@@ -184,6 +212,78 @@ fn on_a_slow_disk_nothing_is_told_early_and_reading_goes_on() {
     assert_eq!(told::read(&dir.path().join("store")).unwrap(), Some(102));
 }
 
+/// A disk that keeps sled waiting, and nobody else.
+struct SledWaits {
+    sled: PathBuf,
+    /// Of those who wait for sled's own log.
+    syncing: Sender<()>,
+    word: Mutex<Receiver<io::Result<()>>>,
+}
+
+impl Disk for SledWaits {
+    fn free(&self, _: &File) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        if file.metadata()?.ino() != self.sled.metadata()?.ino() {
+            return Ok(());
+        }
+        let _ = self.syncing.send(());
+        self.word.lock().unwrap().recv().unwrap_or(Ok(()))
+    }
+}
+
+fn sled_waits(dir: &Path) -> (Arc<LocalStore>, Receiver<()>, Sender<io::Result<()>>) {
+    let ((syncing, begun), (word, hears)) = (channel(), channel());
+    word.send(Ok(())).unwrap();
+    let disk = SledWaits { sled: layout::log(dir), syncing, word: Mutex::new(hears) };
+    let store = open_on(Arc::new(disk), dir, Options::default()).unwrap();
+    begun.recv().unwrap();
+    (store, begun, word)
+}
+
+#[test]
+fn only_who_fills_the_second_file_waits_for_sled() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, begun, word) = sled_waits(dir.path());
+    let large = || put("k", vec![7; 60_000]);
+    let in_both = 2 * ahead::FULL.div_ceil(60_000);
+    for _ in 0..in_both {
+        store.txn(large()).wait().unwrap();
+    }
+    begun.recv().unwrap();
+    let mut waits = store.txn(large());
+    for _ in 0..1000 {
+        assert!((&mut waits).now_or_never().is_none(), "the files have no end");
+        assert_eq!(store.list("").unwrap().1, 1 + in_both as u64);
+    }
+    assert_eq!(ahead::read(dir.path()).unwrap().len(), in_both, "what sled has not on the disk is written over");
+    word.send(Ok(())).unwrap();
+    waits.wait().unwrap();
+    drop(word);
+    store.close();
+    assert_eq!(open(dir.path(), Options::default()).unwrap().get("k").unwrap().1, 2 + in_both as u64);
+}
+
+#[test]
+fn what_keeps_sled_from_the_disk_ends_writing_although_nobody_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, begun, word) = sled_waits(dir.path());
+    for _ in 0..=ahead::FULL.div_ceil(60_000) {
+        store.txn(put("k", vec![7; 60_000])).wait().unwrap();
+    }
+    begun.recv().unwrap();
+    let told = store.get("k").unwrap();
+    word.send(Err(io::Error::from_raw_os_error(5))).unwrap();
+    assert!(futures::executor::block_on(store.failed()).contains("os error 5"));
+    let Err(StoreError::Unavailable { reason }) = store.txn(put("k", vec![1])).wait() else { panic!("it was done") };
+    assert!(reason.contains("os error 5"), "{reason}");
+    assert_eq!(store.get("k").unwrap(), told);
+    drop(store);
+    assert_eq!(open(dir.path(), Options::default()).unwrap().get("k").unwrap(), told);
+}
+
 #[test]
 fn a_disk_that_gives_an_error_ends_writing_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
@@ -191,20 +291,16 @@ fn a_disk_that_gives_an_error_ends_writing_and_says_so() {
     for result in [Ok(()), Ok(()), Err(io::Error::from_raw_os_error(5))] {
         word.send(result).unwrap();
     }
-    let disk = SlowDisk { syncing, word: hears };
+    let disk = SlowDisk { syncing, word: Mutex::new(hears) };
     let path = dir.path().join("store");
-    let store = open_on(Box::new(disk), &path, Options::default()).unwrap();
+    let store = open_on(Arc::new(disk), &path, Options::default()).unwrap();
     store.txn(put("a", vec![1])).wait().unwrap();
-    // Unavailable, if it is met by what is done while nobody comes.
-    let Err(StoreError::Unknown { reason } | StoreError::Unavailable { reason }) = store.txn(put("a", vec![2])).wait()
-    else {
-        panic!("it was done");
-    };
+    let Err(StoreError::Unknown { reason }) = store.txn(put("a", vec![2])).wait() else { panic!("it was done") };
     assert!(reason.contains("os error 5"), "{reason}");
     assert!(matches!(store.txn(put("a", vec![3])).wait(), Err(StoreError::Unavailable { .. })));
     assert!(futures::executor::block_on(store.failed()).contains("os error 5"));
     assert_eq!(store.get("a").unwrap().1, 2);
-    drop(store);
+    drop((word, store));
     // What was told is there, and what was not known to be done is or is not.
     let (kv, revision) = open(&path, Options::default()).unwrap().get("a").unwrap();
     assert!(matches!((&*kv.unwrap().value, revision), ([1], 2) | ([2], 3)));
@@ -240,11 +336,9 @@ fn records_that_do_not_fit_the_totals_are_damage() {
         store.txn(put("a", vec![1])).wait().unwrap();
         store.txn(put("b", vec![2])).wait().unwrap();
         drop(store);
-        let (db, _file) = open_sled(&dir).unwrap();
-        tamper(&db);
-        drop((db, _file));
-        // It would mend it.
-        std::fs::remove_file(ahead::path(&dir)).unwrap();
+        tamper(&Base::open(&dir).unwrap().db);
+        // They would mend it.
+        ahead::paths(&dir).map(|path| std::fs::remove_file(path).unwrap());
         assert!(matches!(open(&dir, Options::default()), Err(OpenError::Damaged { .. })));
     }
 }
@@ -260,7 +354,8 @@ fn the_copy_that_a_damaged_store_is_read_from_is_nobody_elses() {
 fn sled_and_the_state_share_what_a_record_takes() {
     let dir = tempfile::tempdir().unwrap();
     layout::make_dir(&layout::data(dir.path())).unwrap();
-    let (db, _file) = open_sled(dir.path()).unwrap();
+    let base = Base::open(dir.path()).unwrap();
+    let db = &base.db;
     let at = |held: &[u8]| held.as_ptr();
     let in_sled = |key| at(&db.get(codec::record_key(key)).unwrap().unwrap());
     let (mut state, mut round) = (Snapshot::new(), Round::default());
@@ -273,7 +368,7 @@ fn sled_and_the_state_share_what_a_record_takes() {
     db.apply_batch(ahead::batch([written(1, &state, &round)])).unwrap();
     let shared = ["a", "b"].map(in_sled);
     assert_eq!(["a", "b"].map(|key| at(&state.get(key).unwrap().value.text)), shared);
-    let state = load(dir.path(), &db).unwrap();
+    let state = load(dir.path(), db).unwrap();
     assert_eq!(["a", "b"].map(|key| at(&state.get(key).unwrap().value.text)), shared);
     // Whoever reads it has no copy either.
     let value = state.get("a").unwrap().value;
