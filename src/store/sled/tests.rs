@@ -338,7 +338,7 @@ fn records_that_do_not_fit_the_totals_are_damage() {
         drop(store);
         tamper(&Base::open(&dir).unwrap().db);
         // They would mend it.
-        ahead::paths(&dir).map(|path| std::fs::remove_file(path).unwrap());
+        ahead::paths(&dir).iter().for_each(|path| std::fs::remove_file(path).unwrap());
         assert!(matches!(open(&dir, Options::default()), Err(OpenError::Damaged { .. })));
     }
 }
