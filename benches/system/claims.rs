@@ -50,7 +50,9 @@ pub(crate) fn claim(table: &mut Table, _: &Bare) -> Result<()> {
     table.row(row.note(format!("{bytes} bytes appended and synced, in the same directory")));
     table.row(Row::new(format!("warm claim of {MEMBERS} members (in process)")).times(&one));
     table.check("p50", one.p50(), 2.0, write.p50(), "one flushed write");
-    table.check_above("p99", one.p99(), 5.0, write.p50(), "one flushed write (p50)", work.p99());
+    // A claim is both.
+    let least = work.p99().max(write.p99());
+    table.check_above("p99", one.p99(), 5.0, write.p50(), "one flushed write (p50)", least);
 
     let row = Row::new(format!("{TOGETHER} warm claims at once, until the last")).times(&all).rate(TOGETHER, all.p50());
     table.row(row.note(format!("of {TIMES} times")));

@@ -89,7 +89,7 @@ impl Table {
         self.verdict(compared(what, is, factor, of, of_what), is <= of.mul_f64(factor));
     }
 
-    /// The same, on a machine where work for the processor alone takes `least` as seldom: a limit below that tells of the
+    /// The same, on a machine where what it consists of takes `least` as seldom by itself: a limit below that tells of the
     /// machine, and nobody is judged by it.
     pub(crate) fn check_above(
         &mut self,
@@ -105,10 +105,7 @@ impl Table {
         }
         self.unjudged += 1;
         println!("    ?    {}", compared(what, is, factor, of, of_what));
-        println!(
-            "         not judged: {} of it are this machine's, which takes the processor away that long",
-            time(least)
-        );
+        println!("         not judged: what it consists of takes this machine {} as seldom", time(least));
     }
 
     /// Compares a number with its limit.
