@@ -130,15 +130,31 @@ fn an_orderly_close_leaves_nothing_ahead_of_sled() {
 
 #[test]
 fn a_closed_store_has_let_go_of_its_files() {
-    use rustix::fs::{FlockOperation, flock};
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
     let dir = tempfile::tempdir().unwrap();
-    for i in 0..100 {
-        let store = open(dir.path(), Options::default()).unwrap();
-        store.txn(put("a", vec![i; 50_000])).wait().unwrap();
-        store.close();
-        let free = flock(File::open(layout::log(dir.path())).unwrap(), FlockOperation::NonBlockingLockExclusive);
-        assert!(free.is_ok(), "sled still has it, after {i}");
+    let store = open(dir.path(), Options::default()).unwrap();
+    let log = layout::log(dir.path());
+    let holding = || {
+        let numbers = std::fs::read_dir("/proc/self/fd").unwrap().map(|fd| fd.unwrap().path());
+        let held = numbers.filter(|fd| std::fs::read_link(fd).is_ok_and(|file| file == log));
+        held.map(|fd| fd.file_name().unwrap().to_str().unwrap().parse().unwrap()).collect::<Vec<_>>()
+    };
+    // One of sled's threads that is late: it holds the same open files.
+    let process = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let copied = |number| pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).unwrap();
+    let late: Vec<_> = holding().into_iter().map(copied).collect();
+    let before = holding().len();
+    let closing = std::thread::spawn(move || store.close());
+    while holding().len() == before {
+        std::thread::yield_now();
     }
+    for _ in 0..1000 {
+        std::thread::yield_now();
+        assert!(!closing.is_finished(), "it is closed, and sled has its log");
+    }
+    drop(late);
+    closing.join().unwrap();
+    rustix::fs::flock(File::open(log).unwrap(), rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
 }
 
 #[test]
