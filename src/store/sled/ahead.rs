@@ -228,7 +228,7 @@ pub(super) fn read(dir: &Path) -> io::Result<Vec<Written>> {
     found.sort_by_key(|rounds| rounds.first().map(|round| round.from));
     let [mut earlier, later] = found;
     // Else those of the earlier file are of an earlier time: sled has them on the disk.
-    if !earlier.last().zip(later.first()).is_some_and(|(last, next)| last.to == next.from) {
+    if earlier.last().zip(later.first()).is_none_or(|(last, next)| last.to != next.from) {
         earlier.clear();
     }
     earlier.extend(later);
