@@ -104,8 +104,8 @@ fn a_store_that_cannot_be_opened_keeps_the_server_from_starting_and_machines_unt
     let log = bench.dir.path().join("state/store/data/db");
     let whole = std::fs::read(&log).unwrap();
     std::fs::write(&log, &whole[..whole.len() / 2]).unwrap();
-    // It may hold all that is missing then.
-    std::fs::remove_file(log.with_file_name("ahead")).unwrap();
+    // They may hold all that is missing then.
+    ["ahead.0", "ahead.1"].iter().for_each(|name| std::fs::remove_file(log.with_file_name(name)).unwrap());
     let refused = bench.server.start_background();
     assert!(matches!(refused, Err(ServerError::Serve(ServeError::Store(OpenError::Damaged { .. })))), "{refused:?}");
     assert_eq!((world.domains().len(), world.forwards(), calls.map(|call| world.calls(call))), before);

@@ -117,7 +117,11 @@ pub(super) fn inflict(data: &Path, file: prop::sample::Index, damage: &Damage) -
     let mut bytes = fs::read(path).unwrap();
     let unused = [0; 4096];
     let pages = bytes.chunks(unused.len()).enumerate().filter(|(_, page)| !unused.starts_with(page));
-    let used: Vec<usize> = pages.flat_map(|(n, page)| n * unused.len()..n * unused.len() + page.len()).collect();
+    let mut used: Vec<usize> = pages.flat_map(|(n, page)| n * unused.len()..n * unused.len() + page.len()).collect();
+    if used.is_empty() {
+        // One that was not begun yet.
+        used.extend(0..bytes.len());
+    }
     match damage {
         Damage::Flip { at, bits } => bytes[*at.get(&used)] ^= bits,
         Damage::Scribble { at, with } => {
