@@ -71,8 +71,8 @@ const CACHE: u64 = 1024 * 1024 * 1024;
 const SEGMENT: usize = 8 * 1024 * 1024;
 
 /// How often sled looks after its file by itself, in milliseconds: it writes what is left in its buffers, gives segments free
-/// and syncs the file. Nobody waits for any of it, but whoever waits for the disk meanwhile waits longer; with its default of
-/// 500 one claim in a hundred did.
+/// and syncs the file. Nobody waits for any of it, but whoever waits for the disk meanwhile waits longer. (sled's default is
+/// 500.)
 const UPKEEP: u64 = 5_000;
 
 /// How a store on disk is run.
