@@ -15,8 +15,8 @@ const ROUND_TXNS: usize = 1024;
 /// Bytes in one round, passed by its last transaction at most.
 const ROUND_BYTES: usize = 1024 * 1024;
 
-/// Nobody waits when nobody came for so long: longer than the clients of a burst are apart.
-const QUIET: Duration = Duration::from_millis(2);
+/// Nobody waits when nobody came for so long: longer than the clients of a burst are apart, who need the processor.
+pub(in crate::store) const QUIET: Duration = Duration::from_millis(2);
 
 /// Revisions that come one right after the other before what they put an end to is let go of although somebody waits: about
 /// a megabyte.

@@ -47,6 +47,7 @@ pub use memory::{memory, memory_with};
 pub use published::HistoryLimits;
 
 pub(super) use apply::{Round, Snapshot};
+pub(super) use committer::QUIET;
 
 /// Transactions that may wait for the committer; beyond that a caller is told so instead of filling memory.
 const QUEUE: usize = 8192;

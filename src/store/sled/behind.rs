@@ -16,15 +16,11 @@ use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use super::ahead::{self, Written};
 use super::{Base, Disk};
 use crate::failpoint::failpoint;
-use crate::store::engine::{Failure, JournalError};
-
-/// Nobody waits when nobody came for so long: longer than the clients of a burst are apart, who need the processor.
-const QUIET: Duration = Duration::from_millis(2);
+use crate::store::engine::{Failure, JournalError, QUIET};
 
 /// What sled has not got, or not on the disk. Dropped, all of it is, and sled has let go of its files.
 pub(super) struct Behind {

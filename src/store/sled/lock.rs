@@ -78,7 +78,8 @@ fn holder(file: &mut File) -> Option<u32> {
 }
 
 /// Waits until sled has let go of its log, which it locks as this file does: then it can be opened again, moved, or its
-/// file system be unmounted (`a_closed_store_has_let_go_of_its_files`). Who has not after so long is met by what comes next.
+/// file system be unmounted (`a_closed_store_has_let_go_of_its_files`, `who_opens_waits_for_an_opening_that_failed`). Who has
+/// not after so long is met by what comes next.
 pub(super) fn let_go(log: &File) {
     let begin = Instant::now();
     while let Err(Errno::WOULDBLOCK) = flock(log, FlockOperation::NonBlockingLockExclusive) {

@@ -6,7 +6,7 @@
 //! | the same, now and then | after it, `fdatasync` on the `db` file itself, before what was in that log is written over |
 //! | `flush_async` hangs from seven callers on | never used: one thread writes, and flushes blocking ([`behind`]) |
 //! | a kill while opening leaves `snap.X.generating`, and no open works again | such files are removed first ([`layout`]) |
-//! | its threads hold its files a little after the close | whoever closes waits for them ([`lock`]) |
+//! | its threads hold its files a little after the close | whoever closes waits for them, and whoever opens after an opening that failed ([`lock`]) |
 //! | subscribers block writers and deadlock when dropped | never used: watchers read the engine's history |
 //! | large pages go to files that are never synced | segments so large that no page is ([`SEGMENT`]) |
 //! | a full disk is an error for good, and the store does not open | writes are refused while there is still room |
@@ -187,8 +187,12 @@ impl Base {
     fn open(dir: &Path) -> Result<Base, OpenError> {
         let config = ::sled::Config::new().path(layout::data(dir)).cache_capacity(CACHE).segment_size(SEGMENT);
         let config = config.flush_every_ms(Some(UPKEEP));
-        let db = config.open().map_err(|error| OpenError::from_sled(dir, error))?;
         let log = layout::log(dir);
+        // An opening that failed may have it still.
+        if let Ok(log) = File::open(&log) {
+            lock::let_go(&log);
+        }
+        let db = config.open().map_err(|error| OpenError::from_sled(dir, error))?;
         let file = File::options().read(true).write(true).open(&log);
         Ok(Base { db, log: Log(file.map_err(|source| OpenError::from_io(&log, source))?) })
     }

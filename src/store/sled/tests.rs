@@ -158,6 +158,23 @@ fn a_closed_store_has_let_go_of_its_files() {
 }
 
 #[test]
+fn who_opens_waits_for_an_opening_that_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path(), Options::default()).unwrap());
+    // As sled's threads have it.
+    let late = File::open(layout::log(dir.path())).unwrap();
+    rustix::fs::flock(&late, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    let path = dir.path().to_owned();
+    let opening = std::thread::spawn(move || open(&path, Options::default()).map(drop));
+    for _ in 0..1000 {
+        std::thread::yield_now();
+        assert!(!opening.is_finished(), "it did not wait");
+    }
+    drop(late);
+    opening.join().unwrap().unwrap();
+}
+
+#[test]
 fn what_is_read_after_a_start_is_on_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::new(dir.path(), u64::MAX);
@@ -186,6 +203,8 @@ fn writes_are_refused_while_space_is_low_and_taken_again_after() {
 
 /// A disk that takes its time: until the test has a word for it.
 struct SlowDisk {
+    /// For this file, or for all.
+    only: Option<PathBuf>,
     syncing: Sender<()>,
     word: Mutex<Receiver<io::Result<()>>>,
 }
@@ -195,21 +214,31 @@ impl Disk for SlowDisk {
         Ok(u64::MAX)
     }
 
-    fn sync(&self, _: &File) -> io::Result<()> {
+    fn sync(&self, file: &File) -> io::Result<()> {
+        if let Some(only) = &self.only
+            && file.metadata()?.ino() != only.metadata()?.ino()
+        {
+            return Ok(());
+        }
         let _ = self.syncing.send(());
         self.word.lock().unwrap().recv().unwrap_or(Ok(()))
     }
 }
 
+/// A store on it, who hears of what is waited for, and who has the word.
+fn slow(dir: &Path, only: Option<PathBuf>) -> (Arc<LocalStore>, Receiver<()>, Sender<io::Result<()>>) {
+    let ((syncing, begun), (word, hears)) = (channel(), channel());
+    word.send(Ok(())).unwrap();
+    let disk = SlowDisk { only, syncing, word: Mutex::new(hears) };
+    let store = open_on(Arc::new(disk), dir, Options::default()).unwrap();
+    begun.recv().unwrap();
+    (store, begun, word)
+}
+
 #[test]
 fn on_a_slow_disk_nothing_is_told_early_and_reading_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let ((syncing, begun), (word, hears)) = (channel(), channel());
-    word.send(Ok(())).unwrap();
-    let disk = SlowDisk { syncing, word: Mutex::new(hears) };
-    let store = open_on(Arc::new(disk), &dir.path().join("store"), Options::default()).unwrap();
-    begun.recv().unwrap();
-
+    let (store, begun, word) = slow(&dir.path().join("store"), None);
     word.send(Ok(())).unwrap();
     store.txn(put("a", vec![1])).wait().unwrap();
     begun.recv().unwrap();
@@ -228,41 +257,10 @@ fn on_a_slow_disk_nothing_is_told_early_and_reading_goes_on() {
     assert_eq!(told::read(&dir.path().join("store")).unwrap(), Some(102));
 }
 
-/// A disk that keeps sled waiting, and nobody else.
-struct SledWaits {
-    sled: PathBuf,
-    /// Of those who wait for sled's own log.
-    syncing: Sender<()>,
-    word: Mutex<Receiver<io::Result<()>>>,
-}
-
-impl Disk for SledWaits {
-    fn free(&self, _: &File) -> io::Result<u64> {
-        Ok(u64::MAX)
-    }
-
-    fn sync(&self, file: &File) -> io::Result<()> {
-        if file.metadata()?.ino() != self.sled.metadata()?.ino() {
-            return Ok(());
-        }
-        let _ = self.syncing.send(());
-        self.word.lock().unwrap().recv().unwrap_or(Ok(()))
-    }
-}
-
-fn sled_waits(dir: &Path) -> (Arc<LocalStore>, Receiver<()>, Sender<io::Result<()>>) {
-    let ((syncing, begun), (word, hears)) = (channel(), channel());
-    word.send(Ok(())).unwrap();
-    let disk = SledWaits { sled: layout::log(dir), syncing, word: Mutex::new(hears) };
-    let store = open_on(Arc::new(disk), dir, Options::default()).unwrap();
-    begun.recv().unwrap();
-    (store, begun, word)
-}
-
 #[test]
 fn only_who_fills_the_second_file_waits_for_sled() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, begun, word) = sled_waits(dir.path());
+    let (store, begun, word) = slow(dir.path(), Some(layout::log(dir.path())));
     let large = || put("k", vec![7; 60_000]);
     let in_both = 2 * ahead::FULL.div_ceil(60_000);
     for _ in 0..in_both {
@@ -286,7 +284,7 @@ fn only_who_fills_the_second_file_waits_for_sled() {
 #[test]
 fn what_keeps_sled_from_the_disk_ends_writing_although_nobody_writes() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, begun, word) = sled_waits(dir.path());
+    let (store, begun, word) = slow(dir.path(), Some(layout::log(dir.path())));
     for _ in 0..=ahead::FULL.div_ceil(60_000) {
         store.txn(put("k", vec![7; 60_000])).wait().unwrap();
     }
@@ -304,13 +302,11 @@ fn what_keeps_sled_from_the_disk_ends_writing_although_nobody_writes() {
 #[test]
 fn a_disk_that_gives_an_error_ends_writing_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let ((syncing, _begun), (word, hears)) = (channel(), channel());
-    for result in [Ok(()), Ok(()), Err(io::Error::from_raw_os_error(5))] {
+    let path = dir.path().join("store");
+    let (store, _begun, word) = slow(&path, None);
+    for result in [Ok(()), Err(io::Error::from_raw_os_error(5))] {
         word.send(result).unwrap();
     }
-    let disk = SlowDisk { syncing, word: Mutex::new(hears) };
-    let path = dir.path().join("store");
-    let store = open_on(Arc::new(disk), &path, Options::default()).unwrap();
     store.txn(put("a", vec![1])).wait().unwrap();
     let Err(StoreError::Unknown { reason }) = store.txn(put("a", vec![2])).wait() else { panic!("it was done") };
     assert!(reason.contains("os error 5"), "{reason}");
