@@ -161,12 +161,16 @@ fn a_closed_store_has_let_go_of_its_files() {
 fn who_opens_waits_for_an_opening_that_failed() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), Options::default()).unwrap());
+    let begin = Instant::now();
+    drop(open(dir.path(), Options::default()).unwrap());
+    let usual = begin.elapsed();
     // As sled's threads have it.
     let late = File::open(layout::log(dir.path())).unwrap();
     rustix::fs::flock(&late, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     let path = dir.path().to_owned();
+    let begin = Instant::now();
     let opening = std::thread::spawn(move || open(&path, Options::default()).map(drop));
-    for _ in 0..1000 {
+    while begin.elapsed() < 2 * usual {
         std::thread::yield_now();
         assert!(!opening.is_finished(), "it did not wait");
     }
@@ -201,12 +205,15 @@ fn writes_are_refused_while_space_is_low_and_taken_again_after() {
     assert_eq!(store.txn(put("a", vec![1])).wait().unwrap(), TxnResult::Committed(2));
 }
 
+/// What a disk does in the end.
+type Word = fn() -> io::Result<()>;
+
 /// A disk that takes its time: until the test has a word for it.
 struct SlowDisk {
     /// For this file, or for all.
     only: Option<PathBuf>,
     syncing: Sender<()>,
-    word: Mutex<Receiver<io::Result<()>>>,
+    word: Mutex<Receiver<Word>>,
 }
 
 impl Disk for SlowDisk {
@@ -221,14 +228,15 @@ impl Disk for SlowDisk {
             return Ok(());
         }
         let _ = self.syncing.send(());
-        self.word.lock().unwrap().recv().unwrap_or(Ok(()))
+        let word = self.word.lock().unwrap().recv();
+        word.map_or(Ok(()), |word| word())
     }
 }
 
 /// A store on it, who hears of what is waited for, and who has the word.
-fn slow(dir: &Path, only: Option<PathBuf>) -> (Arc<LocalStore>, Receiver<()>, Sender<io::Result<()>>) {
-    let ((syncing, begun), (word, hears)) = (channel(), channel());
-    word.send(Ok(())).unwrap();
+fn slow(dir: &Path, only: Option<PathBuf>) -> (Arc<LocalStore>, Receiver<()>, Sender<Word>) {
+    let ((syncing, begun), (word, hears)) = (channel(), channel::<Word>());
+    word.send(|| Ok(())).unwrap();
     let disk = SlowDisk { only, syncing, word: Mutex::new(hears) };
     let store = open_on(Arc::new(disk), dir, Options::default()).unwrap();
     begun.recv().unwrap();
@@ -239,7 +247,7 @@ fn slow(dir: &Path, only: Option<PathBuf>) -> (Arc<LocalStore>, Receiver<()>, Se
 fn on_a_slow_disk_nothing_is_told_early_and_reading_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let (store, begun, word) = slow(&dir.path().join("store"), None);
-    word.send(Ok(())).unwrap();
+    word.send(|| Ok(())).unwrap();
     store.txn(put("a", vec![1])).wait().unwrap();
     begun.recv().unwrap();
     let mut watch = store.watch("", 0);
@@ -274,7 +282,7 @@ fn only_who_fills_the_second_file_waits_for_sled() {
         assert_eq!(store.list("").unwrap().1, 1 + in_both as u64);
     }
     assert_eq!(ahead::read(dir.path()).unwrap().len(), in_both, "what sled has not on the disk is written over");
-    word.send(Ok(())).unwrap();
+    word.send(|| Ok(())).unwrap();
     waits.wait().unwrap();
     drop(word);
     store.close();
@@ -283,20 +291,26 @@ fn only_who_fills_the_second_file_waits_for_sled() {
 
 #[test]
 fn what_keeps_sled_from_the_disk_ends_writing_although_nobody_writes() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, begun, word) = slow(dir.path(), Some(layout::log(dir.path())));
-    for _ in 0..=ahead::FULL.div_ceil(60_000) {
-        store.txn(put("k", vec![7; 60_000])).wait().unwrap();
+    let ends: [(Word, &str); 2] =
+        [(|| Err(io::Error::from_raw_os_error(5)), "os error 5"), (|| panic!("on purpose"), "sled panicked")];
+    for (end, says) in ends {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, begun, word) = slow(dir.path(), Some(layout::log(dir.path())));
+        for _ in 0..=ahead::FULL.div_ceil(60_000) {
+            store.txn(put("k", vec![7; 60_000])).wait().unwrap();
+        }
+        begun.recv().unwrap();
+        let told = store.get("k").unwrap();
+        word.send(end).unwrap();
+        assert!(futures::executor::block_on(store.failed()).contains(says));
+        let Err(StoreError::Unavailable { reason }) = store.txn(put("k", vec![1])).wait() else {
+            panic!("it was done")
+        };
+        assert!(reason.contains(says), "{reason}");
+        assert_eq!(store.get("k").unwrap(), told);
+        drop(store);
+        assert_eq!(open(dir.path(), Options::default()).unwrap().get("k").unwrap(), told);
     }
-    begun.recv().unwrap();
-    let told = store.get("k").unwrap();
-    word.send(Err(io::Error::from_raw_os_error(5))).unwrap();
-    assert!(futures::executor::block_on(store.failed()).contains("os error 5"));
-    let Err(StoreError::Unavailable { reason }) = store.txn(put("k", vec![1])).wait() else { panic!("it was done") };
-    assert!(reason.contains("os error 5"), "{reason}");
-    assert_eq!(store.get("k").unwrap(), told);
-    drop(store);
-    assert_eq!(open(dir.path(), Options::default()).unwrap().get("k").unwrap(), told);
 }
 
 #[test]
@@ -304,9 +318,8 @@ fn a_disk_that_gives_an_error_ends_writing_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let (store, _begun, word) = slow(&path, None);
-    for result in [Ok(()), Err(io::Error::from_raw_os_error(5))] {
-        word.send(result).unwrap();
-    }
+    word.send(|| Ok(())).unwrap();
+    word.send(|| Err(io::Error::from_raw_os_error(5))).unwrap();
     store.txn(put("a", vec![1])).wait().unwrap();
     let Err(StoreError::Unknown { reason }) = store.txn(put("a", vec![2])).wait() else { panic!("it was done") };
     assert!(reason.contains("os error 5"), "{reason}");
