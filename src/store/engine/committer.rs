@@ -58,10 +58,7 @@ pub(super) fn run(
         if let Err(error) = room {
             refuse(round, &StoreError::Unavailable { reason: chain(&*error) });
         } else {
-            match commit(round, &mut journal, published, told) {
-                Ok(over) => past.extend(over),
-                Err(error) => failure.end(&*error),
-            }
+            past.extend(commit(round, &mut journal, published, told, failure));
             if past.iter().map(|past: &Past| past.revisions).sum::<usize>() > PAST {
                 past.clear();
             }
@@ -107,7 +104,8 @@ fn commit(
     journal: &mut impl Journal,
     published: &Published,
     told: &watch::Sender<u64>,
-) -> Result<Option<Past>, JournalError> {
+    failure: &Failure,
+) -> Option<Past> {
     let mut state = Snapshot::clone(&published.snapshot());
     let mut round = Round::default();
     let mut answers = Vec::with_capacity(requests.len());
@@ -116,20 +114,20 @@ fn commit(
     }
     if round.batches.is_empty() {
         answers.into_iter().for_each(|(waiter, result)| answer(waiter, result));
-        return Ok(None);
+        return None;
     }
     if let Err(error) = journal.write(&state, &round) {
-        let reason = chain(&*error);
+        let reason = failure.end(&*error);
         for (waiter, result) in answers {
             answer(waiter, result.and_then(|_| Err(StoreError::Unknown { reason: reason.clone() })));
         }
-        return Err(error);
+        return None;
     }
     let revision = state.revision;
     let past = published.publish(state, round);
     answers.into_iter().for_each(|(waiter, result)| answer(waiter, result));
     told.send_replace(revision);
-    Ok(Some(past))
+    Some(past)
 }
 
 fn answer(waiter: oneshot::Sender<Result<TxnResult, StoreError>>, result: Result<TxnResult, StoreError>) {

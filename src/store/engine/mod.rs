@@ -76,15 +76,20 @@ impl Default for Failure {
 }
 
 impl Failure {
-    /// The store takes no more writes. Of several reasons the first is told.
-    pub(super) fn end(&self, error: &(dyn Error + 'static)) {
-        let error = chain(error);
-        tracing::error!(%error, "the store could not write and takes no more writes");
+    /// The store takes no more writes. Of several reasons the first is told: what comes after it follows from it
+    /// (`who_waits_for_sled_is_told_what_kept_it_from_the_disk`).
+    pub(super) fn end(&self, error: &(dyn Error + 'static)) -> String {
+        let mut first = chain(error);
         self.0.send_if_modified(|reason| {
-            let first = reason.is_none();
-            reason.get_or_insert(error);
-            first
+            if let Some(reason) = reason {
+                first.clone_from(reason);
+                return false;
+            }
+            tracing::error!(error = first, "the store could not write and takes no more writes");
+            *reason = Some(first.clone());
+            true
         });
+        first
     }
 
     /// What a write is told that comes after.

@@ -314,6 +314,23 @@ fn what_keeps_sled_from_the_disk_ends_writing_although_nobody_writes() {
 }
 
 #[test]
+fn who_waits_for_sled_is_told_what_kept_it_from_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, begun, word) = slow(dir.path(), Some(layout::log(dir.path())));
+    let large = || put("k", vec![7; 60_000]);
+    for _ in 0..2 * ahead::FULL.div_ceil(60_000) {
+        store.txn(large()).wait().unwrap();
+    }
+    begun.recv().unwrap();
+    let waits = store.txn(large());
+    word.send(|| Err(io::Error::from_raw_os_error(28))).unwrap();
+    let Err(StoreError::Unknown { reason } | StoreError::Unavailable { reason }) = waits.wait() else {
+        panic!("it was done")
+    };
+    assert!(reason.contains("No space"), "{reason}");
+}
+
+#[test]
 fn a_disk_that_gives_an_error_ends_writing_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
