@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anweddol::api::Granted;
+use anweddol::api::{Api, Granted};
 use anweddol::store::{Change, Store, records};
 use futures::StreamExt;
 use futures::future::try_join_all;
 use secrecy::ExposeSecret;
+use tokio::sync::watch;
 
 use crate::Result;
 use crate::bare::{self, Bare, Work};
@@ -88,24 +89,28 @@ async fn grant(world: &World) -> Result<(Granted, Duration)> {
     Ok((granted, begin.elapsed()))
 }
 
-/// How long each of them took, and all of them together.
+/// How long each of them took, and all of them together. Clients are connected before they ask: what it takes to begin a
+/// task for each is no part of it, as it is none of one claim's time.
 fn at_once(world: &World, count: usize) -> Result<(Sample, Duration)> {
-    let (begin, api) = (Instant::now(), Arc::clone(&world.api));
+    let (api, (go, went)) = (Arc::clone(&world.api), watch::channel(None));
     // A task: this thread would be a third one on their cores, woken by each of them.
     let all = world.runtime.spawn(async move {
-        let tasks = (0..count).map(|_| {
-            let api = Arc::clone(&api);
-            tokio::spawn(async move {
-                api.create(&client()).await?;
-                Result::Ok(begin.elapsed())
-            })
-        });
+        let tasks: Vec<_> = (0..count).map(|_| tokio::spawn(asks(Arc::clone(&api), went.clone()))).collect();
+        tokio::time::sleep(bare::PAUSE).await;
+        go.send_replace(Some(Instant::now()));
         try_join_all(tasks).await
     });
     let all = world.runtime.block_on(all)??;
     let times = all.into_iter().collect::<Result<Vec<Duration>>>()?;
     let last = times.iter().copied().max().unwrap_or_default();
     Ok((Sample::of(times), last))
+}
+
+/// How long after the word a client has its container.
+async fn asks(api: Arc<Api>, mut went: watch::Receiver<Option<Instant>>) -> Result<Duration> {
+    let begin = went.wait_for(Option::is_some).await?.ok_or("no beginning")?;
+    api.create(&client()).await?;
+    Ok(begin.elapsed())
 }
 
 async fn sustained(world: &World) -> Result<(usize, Duration)> {
