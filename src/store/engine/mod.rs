@@ -76,7 +76,7 @@ impl Default for Failure {
 }
 
 impl Failure {
-    /// The store takes no more writes. Of several reasons the first is told: what comes after it follows from it
+    /// The store takes no more writes. Returns why: of several reasons the first, since what comes after it follows from it
     /// (`who_waits_for_sled_is_told_what_kept_it_from_the_disk`).
     pub(super) fn end(&self, error: &(dyn Error + 'static)) -> String {
         let mut first = chain(error);

@@ -322,7 +322,11 @@ fn who_waits_for_sled_is_told_what_kept_it_from_the_disk() {
         store.txn(large()).wait().unwrap();
     }
     begun.recv().unwrap();
-    let waits = store.txn(large());
+    let mut waits = store.txn(large());
+    for _ in 0..1000 {
+        std::thread::yield_now();
+        assert!((&mut waits).now_or_never().is_none(), "it does not wait for sled");
+    }
     word.send(|| Err(io::Error::from_raw_os_error(28))).unwrap();
     let Err(StoreError::Unknown { reason } | StoreError::Unavailable { reason }) = waits.wait() else {
         panic!("it was done")
