@@ -115,15 +115,14 @@ impl Events {
     }
 
     /// Those that are meant, in a namespace or in all of them.
-    pub fn list(&self, face: Face, namespace: Option<&str>, filter: &Filter) -> Result<Listed, RecordError> {
+    pub fn list(&self, face: Face, namespace: Option<String>, filter: Filter) -> Result<Listed, RecordError> {
         let (kvs, revision) = self.store.list(BOTH)?;
-        let mut known = HashMap::new();
-        let mut items = Vec::new();
-        for kv in &kvs {
-            let event = shown(&*self.store, &mut known, kv)?.map(|event| face.of_core(event));
-            items.extend(event.filter(|event| within(event, namespace) && filter.takes(event)));
-        }
-        Ok(Listed { items, revision })
+        let (store, mut known) = (Arc::clone(&self.store), HashMap::new());
+        let item = move |kv: Kv| {
+            let event = shown(&*store, &mut known, &kv)?.map(|event| face.of_core(event));
+            Ok(event.filter(|event| within(event, namespace.as_deref()) && filter.takes(event)))
+        };
+        Ok(Listed { items: Box::new(kvs.into_iter().map(item)), revision })
     }
 
     /// Those that are meant, as they happen. That the log forgets old ones is no change.
@@ -325,7 +324,7 @@ mod tests {
         // The first is of an earlier object of the same name.
         store.txn(Txn::default().write(&pool()).tell(&[about(50), about(100)])).await.unwrap();
         let events = Events::new(Arc::clone(&store));
-        let listed = events.list(Face::Core, Some("red"), &Filter::default()).unwrap().items;
+        let listed = events.list(Face::Core, Some("red".into()), Filter::default()).unwrap().all().unwrap();
         assert_eq!(listed.len(), 2);
         assert_eq!(
             (&listed[0]["involvedObject"]["uid"], &listed[0]["reason"]),
@@ -337,9 +336,9 @@ mod tests {
             Face::Core.selectable(),
         );
         let filter = Filter { fields: fields.unwrap(), ..Filter::default() };
-        let its = events.list(Face::Core, None, &filter).unwrap().items;
+        let its = events.list(Face::Core, None, filter).unwrap().all().unwrap();
         assert_eq!(its, listed[1..]);
-        let other = events.list(Face::Events, None, &Filter::default()).unwrap().items;
+        let other = events.list(Face::Events, None, Filter::default()).unwrap().all().unwrap();
         assert_eq!((&other[1]["note"], &other[1]["regarding"]["name"]), (&json!("made"), &json!("a")));
         assert_eq!(events.get(Face::Core, "red", its[0]["metadata"]["name"].as_str().unwrap()).unwrap(), its[0]);
         assert!(events.get(Face::Core, "blue", "a.2").is_err() && events.get(Face::Core, "red", "b.2").is_err());
@@ -352,7 +351,7 @@ mod tests {
         let store: Arc<dyn Store> = memory();
         let events = Events::new(Arc::clone(&store));
         let plain = Plain::new(Arc::clone(&store), Arc::new(|| at(100)), Sealer::fresh());
-        let revision = events.list(Face::Core, None, &Filter::default()).unwrap().revision;
+        let revision = events.list(Face::Core, None, Filter::default()).unwrap().revision;
         let mut watch = events.watch(Face::Core, None, Filter::default(), revision);
         store.txn(Txn::default().tell(&[about(100)])).await.unwrap();
         let told = Face::Events.to_core(json!({

@@ -15,7 +15,7 @@ use super::objects::{Deletion, ObjectError};
 use super::plain::{Plain, PlainError, PlainKind, PlainRef, Preconditions};
 use crate::manifest::selector::Filter;
 use crate::model::{DEFAULT_NAMESPACE, Kind, ObjectRef};
-use crate::store::records::{self, REGISTRY};
+use crate::store::records::{self, REGISTRY, RecordError};
 use crate::store::{Batch, Change, StoreError, Txn};
 
 /// Keeps namespaces so, until cancelled.
@@ -46,6 +46,8 @@ enum KeepError {
     Object(#[from] ObjectError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 impl Namespaces {
@@ -78,7 +80,7 @@ impl Namespaces {
         for name in &used {
             self.make(name).await?;
         }
-        for record in self.plain.list(PlainKind::Namespace, None, &Filter::default())?.items {
+        for record in self.plain.list(PlainKind::Namespace, None, Filter::default())?.all()? {
             self.end(record["metadata"]["name"].as_str().unwrap_or_default()).await?;
         }
         Ok(())
@@ -129,11 +131,10 @@ impl Namespaces {
         let mut left = false;
         // Claims first: what they hold goes with them.
         for kind in [Kind::ContainerClaim, Kind::ContainerPool, Kind::Container] {
-            for object in self.objects.list(kind, Some(name), &Filter::default())?.items {
-                let Some(object_name) = object["metadata"]["name"].as_str() else { continue };
-                let reference = ObjectRef { kind, namespace: name.into(), name: object_name.into() };
+            for (object, deleting) in self.objects.names(kind, name)? {
+                let reference = ObjectRef { kind, namespace: name.into(), name: object };
                 left = true;
-                if object["metadata"]["deletionTimestamp"].is_null() {
+                if !deleting {
                     match self.objects.delete(&reference, &Deletion::default()).await {
                         Ok(_) | Err(ObjectError::NotFound { .. }) => {}
                         Err(error) => return Err(error.into()),
@@ -142,7 +143,7 @@ impl Namespaces {
             }
         }
         for kind in PlainKind::ALL.into_iter().filter(|kind| kind.namespaced()) {
-            for object in self.plain.list(kind, Some(name), &Filter::default())?.items {
+            for object in self.plain.list(kind, Some(name), Filter::default())?.all()? {
                 let Some(object_name) = object["metadata"]["name"].as_str() else { continue };
                 let reference = PlainRef { kind, namespace: name.into(), name: object_name.into() };
                 match self.plain.delete(&reference, &Preconditions::default(), false).await {

@@ -92,10 +92,11 @@ impl Plain {
     }
 
     /// Those of a kind that are meant, in a namespace or in all of them.
-    pub fn list(&self, kind: PlainKind, namespace: Option<&str>, filter: &Filter) -> Result<Listed, PlainError> {
+    pub fn list(&self, kind: PlainKind, namespace: Option<&str>, filter: Filter) -> Result<Listed, PlainError> {
         let (kvs, revision) = self.store.list(&kind.prefix(namespace))?;
-        let items = kvs.iter().map(|kv| self.view(kind, kv)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Listed { items: items.into_iter().filter(|item| filter.takes(item)).collect(), revision })
+        let sealer = Arc::clone(&self.sealer);
+        let shown = move |kv: Kv| Ok(Some(view(&sealer, kind, &kv)?).filter(|value| filter.takes(value)));
+        Ok(Listed { items: Box::new(kvs.into_iter().map(shown)), revision })
     }
 
     /// Every change of them after a revision.

@@ -119,6 +119,15 @@ impl Index {
         Ok(claims.chain(pools).chain(self.containers.behind(key)?))
     }
 
+    /// All objects of a kind below a key, in the order of their keys: what a list of the store would say of them, without
+    /// reading each of them again.
+    pub(crate) fn below<'a, T: Indexed>(
+        &'a self,
+        prefix: &'a str,
+    ) -> Result<impl Iterator<Item = &'a Shared<T>> + use<'a, T>, RecordError> {
+        T::shelf(self).below(prefix)
+    }
+
     /// How many objects there are.
     pub fn count(&self) -> usize {
         self.claims.all.len() + self.pools.all.len() + self.containers.all.len()
@@ -147,8 +156,32 @@ impl Index {
     }
 }
 
+/// A kind whose objects are all here.
+pub(crate) trait Indexed: Placed {
+    /// Where.
+    fn shelf(index: &Index) -> &Shelf<Self>;
+}
+
+impl Indexed for Container {
+    fn shelf(index: &Index) -> &Shelf<Self> {
+        &index.containers
+    }
+}
+
+impl Indexed for ContainerClaim {
+    fn shelf(index: &Index) -> &Shelf<Self> {
+        &index.claims
+    }
+}
+
+impl Indexed for ContainerPool {
+    fn shelf(index: &Index) -> &Shelf<Self> {
+        &index.pools
+    }
+}
+
 /// What stands in a row before or in a pool.
-trait Placed: Object {
+pub(crate) trait Placed: Object {
     /// Its place in the row.
     type Place<'a>: Ord;
 
@@ -263,7 +296,7 @@ impl<T> Clone for InRow<T> {
 
 /// All objects of a kind.
 #[derive(Clone)]
-struct Shelf<T: Placed> {
+pub(crate) struct Shelf<T: Placed> {
     /// By their keys in the store.
     all: OrdMap<Arc<str>, Shared<T>>,
     /// By `namespace/pool`, in the order of their places.
@@ -282,6 +315,12 @@ impl<T: Placed> Shelf<T> {
     fn all(&self) -> Result<impl Iterator<Item = &Shared<T>>, RecordError> {
         self.readable(|_| true)?;
         Ok(self.all.values())
+    }
+
+    fn below<'a>(&'a self, prefix: &'a str) -> Result<impl Iterator<Item = &'a Shared<T>> + use<'a, T>, RecordError> {
+        self.readable(|key| key.starts_with(prefix))?;
+        let from = self.all.range::<_, str>((Bound::Included(prefix), Bound::Unbounded));
+        Ok(from.take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, read)| read))
     }
 
     fn behind<'a>(&'a self, key: &'a str) -> Result<impl Iterator<Item = &'a Arc<str>> + use<'a, T>, RecordError> {

@@ -33,6 +33,7 @@ mod value;
 #[cfg(test)]
 pub(crate) use engine::{Content, Copies};
 pub use engine::{HistoryLimits, LocalStore, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, memory, memory_with};
+pub(crate) use index::Indexed;
 pub use index::{AccessTokens, Index, Shared};
 pub use records::RecordError;
 pub use sled::{Aside, OpenError, Options, Replacement, Salvage, install, open, salvage};

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,6 +34,7 @@ use uuid::Uuid;
 use crate::common::PATIENCE;
 
 const POOL: &str = "default";
+const PORTS: RangeInclusive<u16> = 10_000..=10_511;
 
 fn client() -> Client {
     Client { ip: Ipv4Addr::LOCALHOST.into(), id: "1234567".into() }
@@ -97,12 +99,7 @@ impl Running {
         let forwarder: Arc<dyn Forwarder> = Arc::new(FakeForwarder::new(Arc::clone(&world)));
         let free = Arc::clone(&forwarder);
         let sealer = Sealer::from_file(&dir.path().join("seal.key")).unwrap();
-        let births = Arc::new(Births::new(
-            sealer,
-            Digests::default(),
-            10_000..=10_031,
-            Arc::new(move |port| free.is_free(port)),
-        ));
+        let births = Arc::new(Births::new(sealer, Digests::default(), PORTS, Arc::new(move |port| free.is_free(port))));
         let operator = Arc::new(Operator {
             store: Arc::clone(&store),
             hypervisor: Arc::new(FakeHypervisor::new(Arc::clone(&world))),
@@ -279,6 +276,24 @@ async fn what_no_hint_tells_of_is_found_by_the_look_at_everything() {
     running.until_empty(2).await;
 }
 
+/// The next one is always due before it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_takes_longer_than_its_time_comes_to_the_last_one_too() {
+    const MEMBERS: u32 = 200;
+    let shell = |world: &Arc<FakeWorld>| Arc::new(FakeShell::new(Arc::clone(world))) as Arc<dyn Shell>;
+    let warm = |spec: &mut PoolSpec, _: &mut Options| spec.replicas = MEMBERS;
+    let running = Running::with(MEMBERS, warm, shell, Arc::new(Timestamp::now), Duration::from_millis(1));
+    let ready = || {
+        let ready = running.containers().into_iter().filter(|c| c.status.phase == Phase::Ready);
+        let uuids: Vec<Uuid> = ready.map(|c| c.uuid()).collect();
+        (uuids.len() == MEMBERS as usize).then_some(uuids)
+    };
+    let last = until("a full pool", ready).await.into_iter().max().unwrap();
+    running.world.set_wakes(Wakes::Lost);
+    running.world.kill(last);
+    until("its end", || running.containers().iter().all(|c| c.uuid() != last).then_some(())).await;
+}
+
 /// A member that is cut off, whose domain runs on: nothing tells of it but that it does not answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_stops_answering_is_replaced_before_anybody_gets_it() {
@@ -418,9 +433,9 @@ async fn a_machine_that_ends_while_it_boots_is_not_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_free_port_a_create_is_unavailable_and_the_range_is_told() {
     let running = Running::start(2, |_, _| {});
-    (10_000..=10_031).for_each(|port| running.world.take_port(port));
+    PORTS.for_each(|port| running.world.take_port(port));
     let error = running.api.create(&client()).await.unwrap_err();
-    assert!(matches!(error, ApiError::Birth(BirthError::NoFreePort { first: 10_000, last: 10_031 })), "{error}");
+    assert!(matches!(error, ApiError::Birth(BirthError::NoFreePort { first: 10_000, last: 10_511 })), "{error}");
 
     let mut events = running.bus.listen();
     let verbs = ApiVerbs::new(Arc::clone(&running.api), Arc::clone(&running.bus) as _, None, "1".into());

@@ -41,7 +41,7 @@ use crate::store::Store;
 
 pub use delete::{Deleted, Deletion, Propagation};
 pub use error::{Cause, ObjectError};
-pub use read::{Changes, Listed, WatchEvent};
+pub use read::{Changes, Items, Listed, WatchEvent};
 pub use request::{FieldValidation, Outcome, Request, Subresource, Terms, Verb, Written};
 
 /// Objects of all kinds, to read and to write.

@@ -8,21 +8,36 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::view;
+use super::view::{self, Shown};
 use super::{ObjectError, Objects};
 use crate::manifest::keep::Present;
 use crate::manifest::selector::Filter;
 use crate::model::{Container, ContainerClaim, ContainerPool, Event, EventKind, Kind, MANAGED_BY, Object, ObjectRef};
 use crate::store::records::{self, EVENTS, REGISTRY, RecordError};
-use crate::store::{Batch, Change, Kv, Store, StoreError, Txn};
+use crate::store::{Batch, Change, Index, Indexed, Kv, Shared, Store, StoreError, Txn};
+
+/// Objects as they are shown, each made when it is asked for: there are thousands, and each is thirty times as large as
+/// what it is made of. One that is not selected is `None`, so that whoever goes through them can pause there too.
+pub type Items = Box<dyn Iterator<Item = Result<Option<Value>, RecordError>> + Send>;
 
 /// Objects, and the revision of the store they are of.
-#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Listed {
     /// In the order of their names.
-    pub items: Vec<Value>,
+    pub items: Items,
     /// To watch from.
     pub revision: u64,
+}
+
+impl Listed {
+    /// Of a few that are there already.
+    pub fn of(items: Vec<Value>, revision: u64) -> Self {
+        Listed { items: Box::new(items.into_iter().map(|item| Ok(Some(item)))), revision }
+    }
+
+    /// All that are selected, at once: for a few.
+    pub fn all(self) -> Result<Vec<Value>, RecordError> {
+        self.items.filter_map(Result::transpose).collect()
+    }
 }
 
 /// A change, as Kubernetes tells it.
@@ -111,17 +126,36 @@ impl Objects {
         Ok(viewer(object.kind)(&kv)?)
     }
 
-    /// The selected objects of a kind, in a namespace or in all of them.
-    pub fn list(&self, kind: Kind, namespace: Option<&str>, filter: &Filter) -> Result<Listed, ObjectError> {
-        let (kvs, revision) = self.store.list(&prefix(kind, namespace))?;
-        let mut items = Vec::new();
-        for kv in &kvs {
-            let value = viewer(kind)(kv)?;
-            if filter.takes(&value) {
-                items.push(value);
-            }
+    /// The selected objects of a kind, in a namespace or in all of them: as they are now, whenever they are looked at.
+    pub fn list(&self, kind: Kind, namespace: Option<&str>, filter: Filter) -> Result<Listed, ObjectError> {
+        fn items<T: Shown + Indexed>(index: &Index, prefix: &str, filter: Filter) -> Result<Items, RecordError> {
+            let all: Vec<Shared<T>> = index.below(prefix)?.cloned().collect();
+            Ok(Box::new(
+                all.into_iter().map(move |read| Ok(Some(view::view(&read)).filter(|value| filter.takes(value)))),
+            ))
         }
-        Ok(Listed { items, revision })
+        let (index, prefix) = (self.store.index()?, prefix(kind, namespace));
+        let items = match kind {
+            Kind::Container => items::<Container>(&index, &prefix, filter),
+            Kind::ContainerPool => items::<ContainerPool>(&index, &prefix, filter),
+            Kind::ContainerClaim => items::<ContainerClaim>(&index, &prefix, filter),
+        };
+        Ok(Listed { items: items?, revision: index.revision() })
+    }
+
+    /// The names of a kind's objects in a namespace, and whether their end is wished for.
+    pub fn names(&self, kind: Kind, namespace: &str) -> Result<Vec<(String, bool)>, ObjectError> {
+        fn names<T: Indexed>(index: &Index, prefix: &str) -> Result<Vec<(String, bool)>, RecordError> {
+            let metas = index.below::<T>(prefix)?.map(|read| read.object.meta());
+            Ok(metas.map(|meta| (meta.name.to_string(), meta.deleting())).collect())
+        }
+        let (index, prefix) = (self.store.index()?, prefix(kind, Some(namespace)));
+        let names = match kind {
+            Kind::Container => names::<Container>(&index, &prefix),
+            Kind::ContainerPool => names::<ContainerPool>(&index, &prefix),
+            Kind::ContainerClaim => names::<ContainerClaim>(&index, &prefix),
+        };
+        Ok(names?)
     }
 
     /// Every change of the selected objects of a kind after a revision. A revision that is forgotten, or that the
@@ -136,8 +170,8 @@ impl Objects {
     /// Events from this number on, as many as asked for, and the revision to watch from.
     pub fn events(&self, from: u64, most: usize) -> Result<Listed, ObjectError> {
         let (kvs, revision) = self.store.list(EVENTS)?;
-        let later = kvs.iter().filter(|kv| view::event_number(&kv.key) >= from);
-        let items = later.take(most).map(view::view_event).collect::<Result<_, _>>()?;
+        let later = kvs.into_iter().filter(move |kv| view::event_number(&kv.key) >= from);
+        let items = Box::new(later.take(most).map(|kv| view::view_event(&kv).map(Some)));
         Ok(Listed { items, revision })
     }
 

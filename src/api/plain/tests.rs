@@ -80,7 +80,7 @@ async fn of_events_the_newest_stay_and_of_others_there_is_an_end() {
     for number in 0..=PlainKind::Event.most() {
         plain.create(PlainKind::Event, "default", named(format!("e{number}")), false).await.unwrap();
     }
-    let listed = plain.list(PlainKind::Event, None, &Filter::default()).unwrap().items;
+    let listed = plain.list(PlainKind::Event, None, Filter::default()).unwrap().all().unwrap();
     assert_eq!(listed.len(), PlainKind::Event.most());
     assert!(listed.iter().all(|event| event["metadata"]["name"] != "e0"));
     for number in 0..PlainKind::Lease.most() {
@@ -145,7 +145,7 @@ async fn nothing_of_a_secret_is_kept_as_it_came_and_all_of_it_is_told() {
         };
         assert_eq!(told, seen);
     }
-    assert_eq!(over(store, sealer).list(PlainKind::Secret, None, &Filter::default()).unwrap().items, [edited]);
+    assert_eq!(over(store, sealer).list(PlainKind::Secret, None, Filter::default()).unwrap().all().unwrap(), [edited]);
 }
 
 #[tokio::test]

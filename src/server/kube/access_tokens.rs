@@ -67,7 +67,7 @@ impl Kube {
             value["status"]["containers"] = listed.containers.into();
             value
         };
-        Ok(Objects { items: self.access_tokens.list()?.iter().map(shown).collect(), revision: 0 })
+        Ok(Objects::of(self.access_tokens.list()?.iter().map(shown).collect(), 0))
     }
 
     pub(super) async fn write_access_token(&self, call: &Call, body: Body) -> Answer {

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use serde_json::Value;
 
 use super::limits::Place;
 use super::negotiate::{self, Form};
@@ -14,7 +13,7 @@ use super::table::Telling;
 use super::target::{Part, Resource};
 use super::watch::Watch;
 use super::{Answer, Call, Kube, told};
-use crate::api::objects::{Changes, Listed};
+use crate::api::objects::{Changes, Items, Listed};
 use crate::api::plain::PlainRef;
 use crate::manifest::crd;
 use crate::manifest::selector::Filter;
@@ -73,12 +72,12 @@ impl Kube {
         Ok(told(StatusCode::OK, telling.one(object, (self.clock)())))
     }
 
-    pub(super) fn listed(&self, call: &Call, filter: &Filter) -> Result<Listed, Status> {
+    pub(super) fn listed(&self, call: &Call, filter: Filter) -> Result<Listed, Status> {
         let namespace = call.objects.namespace.as_deref();
         match call.objects.resource {
             Resource::Ours(kind) => Ok(self.objects.list(kind, namespace, filter)?),
             Resource::Plain(kind) => Ok(self.plain.list(kind, namespace, filter)?),
-            Resource::Events(face) => self.events.list(face, namespace, filter).map_err(|error| Status::from(&error)),
+            Resource::Events(face) => Ok(self.events.list(face, namespace.map(str::to_owned), filter)?),
             Resource::Log => Ok(self.objects.events(call.query.from, MOST_EVENTS)?),
             Resource::Tokens => self.tokens(),
             Resource::AccessTokens => self.access_tokens(),
@@ -99,10 +98,9 @@ impl Kube {
         }
     }
 
-    pub(super) fn list(&self, call: &Call) -> Answer {
+    pub(super) async fn list(&self, call: &Call) -> Answer {
         let telling = call.telling()?;
-        let filter = call.filter()?;
-        let Listed { items, revision } = self.listed(call, &filter)?;
+        let Listed { items, revision } = self.listed(call, call.filter()?)?;
         match (call.query.revision, call.query.revision_match.as_deref()) {
             // Another life of the store: whoever asks for it has an old picture.
             (Some(asked), _) if asked > revision => {
@@ -118,13 +116,32 @@ impl Kube {
             }
             _ => {}
         }
-        Ok(Json(telling.list(items, revision, (self.clock)())).into_response())
+        let now = (self.clock)();
+        let mut list = telling.list(revision);
+        for item in items {
+            pause().await;
+            if let Some(object) = item? {
+                list.add(&telling.item(object, now));
+            }
+        }
+        Ok(([(CONTENT_TYPE, "application/json")], list.end()).into_response())
+    }
+
+    /// The names of what is selected, and as of which revision.
+    pub(super) async fn names(&self, call: &Call) -> Result<(Vec<String>, u64), Status> {
+        let Listed { items, revision } = self.listed(call, call.filter()?)?;
+        let mut names = Vec::new();
+        for item in items {
+            pause().await;
+            names.extend(item?.and_then(|object| object["metadata"]["name"].as_str().map(str::to_owned)));
+        }
+        Ok((names, revision))
     }
 
     /// Without a revision, or from 0 on, a watch begins with what is there.
     pub(super) fn watch(&self, call: &Call, place: Place) -> Answer {
         let (telling, filter) = (call.telling()?, call.filter()?);
-        let begin = |first: Vec<Value>, mark: Option<u64>, changes: Changes| {
+        let begin = |first: Items, mark: Option<u64>, changes: Changes| {
             let (clock, cancel) = (Arc::clone(&self.clock), self.cancel.clone());
             let timeout = call.query.timeout;
             Watch { telling, first, mark, changes, timeout, clock, cancel, place: Some(place) }.answer()
@@ -135,15 +152,25 @@ impl Kube {
             None => after.is_none(),
         };
         if let Some(after) = after.filter(|_| !initial) {
-            return Ok(begin(vec![], None, self.changes(call, filter, after)?));
+            return Ok(begin(nothing(), None, self.changes(call, filter, after)?));
         }
-        let Listed { items, revision } = self.listed(call, &filter)?;
+        let Listed { items, revision } = self.listed(call, filter.clone())?;
         if let Some(after) = after.filter(|after| *after > revision) {
             // It tells so itself: of a revision that is not there yet.
-            return Ok(begin(vec![], None, self.changes(call, filter, after)?));
+            return Ok(begin(nothing(), None, self.changes(call, filter, after)?));
         }
         let mark = call.query.initial.filter(|initial| *initial).map(|_| revision);
-        let items = if initial { items } else { vec![] };
+        let items = if initial { items } else { nothing() };
         Ok(begin(items, mark, self.changes(call, filter, revision)?))
     }
+}
+
+fn nothing() -> Items {
+    Box::new(std::iter::empty())
+}
+
+/// Lets everybody else have their turn, now and then: to make thousands of objects takes as long as to serve hundreds of
+/// connections (`a_long_list_lets_others_have_their_turn`).
+pub(super) async fn pause() {
+    tokio::task::coop::consume_budget().await;
 }

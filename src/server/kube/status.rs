@@ -148,6 +148,12 @@ impl From<&RecordError> for Status {
     }
 }
 
+impl From<RecordError> for Status {
+    fn from(error: RecordError) -> Self {
+        Status::from(&error)
+    }
+}
+
 impl From<ObjectError> for Status {
     fn from(error: ObjectError) -> Self {
         let (code, reason) = error.status();

@@ -77,27 +77,29 @@ impl Telling {
         match self.form {
             Form::Whole | Form::Discovery(_) => object,
             Form::Metadata => metadata(&object),
-            Form::Table(_) => {
-                let version = object["metadata"]["resourceVersion"].clone();
-                self.table(&[object], version, true, now)
-            }
+            Form::Table(_) => self.line(object, true, now),
         }
     }
 
-    /// A list of them, as of a revision.
-    pub(super) fn list(&self, items: Vec<Value>, revision: u64, now: Timestamp) -> Value {
+    /// A list of objects as of a revision, without them.
+    pub(super) fn list(&self, revision: u64) -> List {
         let version = Value::from(revision.to_string());
-        let head = |kind: &str, version_of: &str, items: Vec<Value>| {
-            json!({
-                "kind": kind, "apiVersion": version_of, "metadata": { "resourceVersion": version.clone() }, "items": items,
-            })
-        };
-        match self.form {
+        let head = |kind: &str, version_of: &str| json!({ "kind": kind, "apiVersion": version_of, "metadata": { "resourceVersion": version }, "items": [] });
+        List::of(&match self.form {
             Form::Whole | Form::Discovery(_) => {
-                head(&format!("{}List", self.resource.kind()), &self.resource.api_version(), items)
+                head(&format!("{}List", self.resource.kind()), &self.resource.api_version())
             }
-            Form::Metadata => head("PartialObjectMetadataList", "meta.k8s.io/v1", items.iter().map(metadata).collect()),
-            Form::Table(_) => self.table(&items, version.clone(), true, now),
+            Form::Metadata => head("PartialObjectMetadataList", "meta.k8s.io/v1"),
+            Form::Table(api_version) => self.table(api_version, version, true, vec![]),
+        })
+    }
+
+    /// An object in a list.
+    pub(super) fn item(&self, object: Value, now: Timestamp) -> Value {
+        match self.form {
+            Form::Whole | Form::Discovery(_) => object,
+            Form::Metadata => metadata(&object),
+            Form::Table(_) => self.row(object, now),
         }
     }
 
@@ -105,9 +107,9 @@ impl Telling {
     pub(super) fn line(&self, object: Value, first: bool, now: Timestamp) -> Value {
         match self.form {
             Form::Whole | Form::Discovery(_) | Form::Metadata => self.one(object, now),
-            Form::Table(_) => {
+            Form::Table(api_version) => {
                 let version = object["metadata"]["resourceVersion"].clone();
-                self.table(&[object], version, first, now)
+                self.table(api_version, version, first, vec![self.row(object, now)])
             }
         }
     }
@@ -132,8 +134,17 @@ impl Telling {
         }
     }
 
-    fn table(&self, objects: &[Value], version: Value, named: bool, now: Timestamp) -> Value {
-        let Form::Table(api_version) = self.form else { return Value::Null };
+    fn row(&self, object: Value, now: Timestamp) -> Value {
+        let mut made = json!({ "cells": row(self.resource, &object, now) });
+        match self.include {
+            Include::None => {}
+            Include::Metadata => made["object"] = metadata(&object),
+            Include::Object => made["object"] = object,
+        }
+        made
+    }
+
+    fn table(&self, api_version: &str, version: Value, named: bool, rows: Vec<Value>) -> Value {
         let column = |column: &Column| {
             json!({
                 "name": column.title,
@@ -147,24 +158,47 @@ impl Telling {
             true => heads(self.resource).iter().map(column).collect(),
             false => Value::Null,
         };
-        let row = |object: &Value| {
-            let mut made = json!({ "cells": row(self.resource, object, now) });
-            match self.include {
-                Include::None => {}
-                Include::Metadata => made["object"] = metadata(object),
-                Include::Object => made["object"] = object.clone(),
-            }
-            made
-        };
         json!({
             "kind": "Table",
             "apiVersion": api_version,
             "metadata": { "resourceVersion": version },
             "columnDefinitions": columns,
-            "rows": objects.iter().map(row).collect::<Vec<_>>(),
+            "rows": rows,
         })
     }
 }
+
+/// The text of a list, which objects are added to one by one: all of them at once would take ten times as much memory.
+pub(super) struct List {
+    text: Vec<u8>,
+    objects: usize,
+}
+
+impl List {
+    /// Of what stands around the objects: their own list is empty, and comes last.
+    fn of(around: &Value) -> List {
+        let mut text = around.to_string().into_bytes();
+        debug_assert!(text.ends_with(END), "{around}");
+        text.truncate(text.len() - END.len());
+        List { text, objects: 0 }
+    }
+
+    pub(super) fn add(&mut self, object: &Value) {
+        if self.objects > 0 {
+            self.text.push(b',');
+        }
+        self.objects += 1;
+        serde_json::to_writer(&mut self.text, object).expect("a value serialises");
+    }
+
+    pub(super) fn end(mut self) -> Vec<u8> {
+        self.text.extend(END);
+        self.text
+    }
+}
+
+/// Of a list's text.
+const END: &[u8] = b"]}";
 
 fn metadata(object: &Value) -> Value {
     json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"] })
@@ -189,7 +223,10 @@ mod tests {
     #[test]
     fn a_table_has_columns_rows_and_the_metadata_of_each() {
         let now = Timestamp::from_second(100).unwrap();
-        let table = telling(Form::Table("meta.k8s.io/v1")).list(vec![pool("a"), pool("b")], 9, now);
+        let telling_rows = telling(Form::Table("meta.k8s.io/v1"));
+        let mut list = telling_rows.list(9);
+        [pool("a"), pool("b")].into_iter().for_each(|pool| list.add(&telling_rows.item(pool, now)));
+        let table: Value = serde_json::from_slice(&list.end()).unwrap();
         assert_eq!((&table["kind"], &table["metadata"]["resourceVersion"]), (&json!("Table"), &json!("9")));
         let (columns, rows) = (table["columnDefinitions"].as_array().unwrap(), table["rows"].as_array().unwrap());
         assert_eq!((&columns[0]["format"], &columns[1]["name"], rows.len()), (&json!("name"), &json!("Ready"), 2));

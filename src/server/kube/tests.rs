@@ -1,5 +1,7 @@
 //! What clients send, as it was recorded, against the API without a socket: what they need of each answer.
 
+mod many;
+
 use std::sync::Mutex;
 
 use axum::http::header::{ACCEPT, WARNING};

@@ -37,8 +37,7 @@ struct Spec {
 
 impl Kube {
     pub(super) fn tokens(&self) -> Result<Listed, Status> {
-        let items = self.access.list()?.iter().map(shown).collect();
-        Ok(Listed { items, revision: 0 })
+        Ok(Listed::of(self.access.list()?.iter().map(shown).collect(), 0))
     }
 
     /// Makes one. Its text is told here, and nowhere else.

@@ -6,15 +6,16 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use futures::future::Either;
+use futures::future::{Either, ready};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::limits::Place;
+use super::read::pause;
 use super::status::Status;
 use super::table::Telling;
-use crate::api::objects::{Changes, WatchEvent};
+use crate::api::objects::{Changes, Items, WatchEvent};
 use crate::plan::clock::Clock;
 
 /// How long a watch lives whose client does not say.
@@ -25,7 +26,7 @@ pub(super) struct Watch {
     /// How objects are told.
     pub(super) telling: Telling,
     /// What is there already.
-    pub(super) first: Vec<Value>,
+    pub(super) first: Items,
     /// Says that this was all, as of a revision.
     pub(super) mark: Option<u64>,
     /// What comes.
@@ -47,7 +48,7 @@ impl Watch {
     /// the store remembers gets `410 Expired` (`a_watch_that_nobody_reads_holds_up_nothing_and_ends_with_expired`).
     pub(super) fn answer(self) -> Response {
         let Watch { telling, first, mark, changes, timeout, clock, cancel, place } = self;
-        let first = first.into_iter().map(|object| Ok(WatchEvent::Added(object)));
+        let first = first.map(|item| item.transpose().map(|object| object.map(WatchEvent::Added)));
         let (now, mut named) = (clock, false);
         let mark = stream::iter(mark.map(|revision| line("BOOKMARK", &telling.bookmark(revision))));
         let mut told = move |change| {
@@ -65,9 +66,19 @@ impl Watch {
         };
         // The mark stands between the two, and is no change: it is told by itself.
         let marked = stream::iter(first).map(Either::Left).chain(mark.map(Either::Right));
-        let all = marked.chain(changes.map(Either::Left)).map(move |next| match next {
-            Either::Left(change) => told(change),
-            Either::Right(line) => line,
+        let all = marked.chain(changes.map(|change| Either::Left(Some(change))));
+        let lines = all.scan(false, move |failed, next| {
+            let line = (!*failed).then(|| match next {
+                Either::Left(change) => {
+                    *failed = matches!(change, Some(Err(_)));
+                    change.map(&mut told)
+                }
+                Either::Right(line) => Some(line),
+            });
+            async {
+                pause().await;
+                line
+            }
         });
         let life = timeout.map_or(LIFE, Duration::from_secs);
         let end = async move {
@@ -76,7 +87,7 @@ impl Watch {
                 () = tokio::time::sleep(life) => {}
             }
         };
-        let body = Body::from_stream(all.take_until(Box::pin(end)).map(Ok::<_, Infallible>));
+        let body = Body::from_stream(lines.filter_map(ready).take_until(Box::pin(end)).map(Ok::<_, Infallible>));
         ([(CONTENT_TYPE, "application/json")], body).into_response()
     }
 }

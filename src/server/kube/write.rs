@@ -18,7 +18,7 @@ use crate::api::access::Verb;
 use crate::api::namespaces::namespace;
 use crate::api::objects::{Deleted, Deletion, Outcome, Request, Subresource, Terms, Verb as Write, Written};
 use crate::api::plain::{Edit, PlainError, PlainKind, PlainRef, Preconditions};
-use crate::model::{API_VERSION, Kind};
+use crate::model::{API_VERSION, Kind, ObjectRef};
 
 /// Tells in a word what a write came to, for our own command line.
 const OUTCOME: &str = "anweddol-outcome";
@@ -28,7 +28,7 @@ impl Kube {
     pub(super) async fn objects(&self, call: Call, body: Body, place: Place) -> Answer {
         match (call.verb, call.objects.resource) {
             (Verb::Watch, _) => return self.watch(&call, place),
-            (Verb::List, _) => return self.list(&call),
+            (Verb::List, _) => return self.list(&call).await,
             (Verb::Get, _) => return self.get(&call),
             _ => {}
         }
@@ -134,11 +134,10 @@ impl Kube {
     /// Deletes what is selected, one by one, and tells what that was.
     async fn delete_all(&self, kind: Kind, call: &Call, body: Body) -> Result<Wrote, Status> {
         let options = call.deletion(body).await?;
-        let listed = self.listed(call, &call.filter()?)?;
+        let (names, revision) = self.names(call).await?;
         let mut deleted = Vec::new();
-        for item in listed.items {
-            let mut object = call.ours(kind);
-            object.name = item["metadata"]["name"].as_str().unwrap_or_default().into();
+        for name in names {
+            let object = ObjectRef { name, ..call.ours(kind) };
             let deletion = Deletion::from_options(&object, &options)?;
             let deletion = Deletion { dry_run: deletion.dry_run || call.query.dry_run, ..deletion };
             match self.objects.delete(&object, &deletion).await {
@@ -147,7 +146,7 @@ impl Kube {
                 Err(error) => return Err(error.into()),
             }
         }
-        let head = json!({ "resourceVersion": listed.revision.to_string() });
+        let head = json!({ "resourceVersion": revision.to_string() });
         let list =
             json!({ "kind": format!("{kind}List"), "apiVersion": API_VERSION, "metadata": head, "items": deleted });
         Ok(Wrote::done(list))
@@ -213,10 +212,9 @@ impl Kube {
             }
             Verb::DeleteCollection => {
                 let options = call.deletion(body).await?;
-                let listed = self.listed(call, &call.filter()?)?;
+                let (names, revision) = self.names(call).await?;
                 let mut deleted = Vec::new();
-                for item in listed.items {
-                    let name = item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                for name in names {
                     let object = PlainRef { name, ..object.clone() };
                     match self.delete_plain(&object, &options, dry_run).await {
                         Ok(gone) => deleted.push(gone),
@@ -224,7 +222,7 @@ impl Kube {
                         Err(error) => return Err(error.into()),
                     }
                 }
-                let head = json!({ "resourceVersion": listed.revision.to_string() });
+                let head = json!({ "resourceVersion": revision.to_string() });
                 let name = format!("{}List", kind.kind());
                 let list =
                     json!({ "kind": name, "apiVersion": kind.api_version(), "metadata": head, "items": deleted });
