@@ -29,7 +29,7 @@ impl Shown for ContainerPool {
 
 impl Shown for Container {
     fn spec_shown(&self) -> Value {
-        json!({ "template": json(&self.spec.template) })
+        fields([("template", json(&self.spec.template))])
     }
 
     fn status_shown(&self) -> Value {
@@ -74,13 +74,18 @@ pub(super) fn view<T: Shown>(read: &Versioned<T>) -> Value {
         _ => Map::new(),
     };
     metadata.insert("resourceVersion".into(), read.rev.to_string().into());
-    json!({
-        "apiVersion": API_VERSION,
-        "kind": T::KIND.to_string(),
-        "metadata": metadata,
-        "spec": object.spec_shown(),
-        "status": object.status_shown(),
-    })
+    fields([
+        ("apiVersion", API_VERSION.into()),
+        ("kind", T::KIND.to_string().into()),
+        ("metadata", metadata.into()),
+        ("spec", object.spec_shown()),
+        ("status", object.status_shown()),
+    ])
+}
+
+/// What `json!` would make of them, which copies every value that it is given.
+fn fields<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// A record as it is shown.

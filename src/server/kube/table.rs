@@ -76,7 +76,7 @@ impl Telling {
     pub(super) fn one(&self, object: Value, now: Timestamp) -> Value {
         match self.form {
             Form::Whole | Form::Discovery(_) => object,
-            Form::Metadata => metadata(&object),
+            Form::Metadata => metadata(object),
             Form::Table(_) => self.line(object, true, now),
         }
     }
@@ -98,7 +98,7 @@ impl Telling {
     pub(super) fn item(&self, object: Value, now: Timestamp) -> Value {
         match self.form {
             Form::Whole | Form::Discovery(_) => object,
-            Form::Metadata => metadata(&object),
+            Form::Metadata => metadata(object),
             Form::Table(_) => self.row(object, now),
         }
     }
@@ -138,7 +138,7 @@ impl Telling {
         let mut made = json!({ "cells": row(self.resource, &object, now) });
         match self.include {
             Include::None => {}
-            Include::Metadata => made["object"] = metadata(&object),
+            Include::Metadata => made["object"] = metadata(object),
             Include::Object => made["object"] = object,
         }
         made
@@ -200,8 +200,10 @@ impl List {
 /// Of a list's text.
 const END: &[u8] = b"]}";
 
-fn metadata(object: &Value) -> Value {
-    json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"] })
+fn metadata(mut object: Value) -> Value {
+    let mut partial = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1" });
+    partial["metadata"] = object["metadata"].take();
+    partial
 }
 
 #[cfg(test)]
@@ -231,7 +233,7 @@ mod tests {
         let (columns, rows) = (table["columnDefinitions"].as_array().unwrap(), table["rows"].as_array().unwrap());
         assert_eq!((&columns[0]["format"], &columns[1]["name"], rows.len()), (&json!("name"), &json!("Ready"), 2));
         assert_eq!(rows[1]["cells"].as_array().unwrap().len(), columns.len());
-        assert_eq!(rows[1]["object"], metadata(&pool("b")));
+        assert_eq!(rows[1]["object"], metadata(pool("b")));
         for resource in Resource::published() {
             let telling = Telling { resource, form: Form::Table("meta.k8s.io/v1"), include: Include::None };
             let table = telling.one(json!({}), now);
