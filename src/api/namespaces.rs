@@ -4,6 +4,7 @@
 //! the wire: what is written into one that is not there makes it. Its deletion deletes what is in it, and its record
 //! goes last. All of it is found again from the records after any crash.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -18,9 +19,12 @@ use crate::model::{DEFAULT_NAMESPACE, Kind, ObjectRef};
 use crate::store::records::{self, REGISTRY, RecordError};
 use crate::store::{Batch, Change, StoreError, Txn};
 
+/// Below it: their records.
+const RECORDS: &str = "plain/namespaces/";
+
 /// Keeps namespaces so, until cancelled.
 pub async fn keep(plain: Arc<Plain>, objects: Arc<Objects>, cancel: CancellationToken) {
-    let keeper = Namespaces { plain, objects };
+    let mut keeper = Namespaces::new(plain, objects);
     tokio::select! {
         () = cancel.cancelled() => {}
         () = keeper.run() => {}
@@ -35,6 +39,9 @@ pub fn namespace(name: &str) -> PlainRef {
 struct Namespaces {
     plain: Arc<Plain>,
     objects: Arc<Objects>,
+    /// Those that are there, and whose end nobody wished for: nothing is to be done for what comes and goes in them. A
+    /// change of such a record comes after it was read, so it takes the namespace out of here again.
+    open: HashSet<String>,
 }
 
 /// Why a namespace is not kept now; it is tried again with the next change.
@@ -51,8 +58,13 @@ enum KeepError {
 }
 
 impl Namespaces {
-    async fn run(&self) {
+    fn new(plain: Arc<Plain>, objects: Arc<Objects>) -> Self {
+        Namespaces { plain, objects, open: HashSet::new() }
+    }
+
+    async fn run(&mut self) {
         loop {
+            self.open.clear();
             // Watched before looked at: what changes in between is seen twice rather than never.
             let mut batches = self.plain.store().watch("", 0);
             if let Err(error) = self.all().await {
@@ -70,7 +82,7 @@ impl Namespaces {
     }
 
     /// Looks at every namespace that has a record or an object.
-    async fn all(&self) -> Result<(), KeepError> {
+    async fn all(&mut self) -> Result<(), KeepError> {
         self.make(DEFAULT_NAMESPACE).await?;
         let keys = self.plain.store().list(REGISTRY)?.0;
         let mut used: Vec<String> =
@@ -86,20 +98,23 @@ impl Namespaces {
         Ok(())
     }
 
-    async fn changed(&self, batch: &Batch) {
+    async fn changed(&mut self, batch: &Batch) {
         for change in &batch.changes {
             let done = match (change, records::parse_key(change.key())) {
+                (_, Some(object)) if self.open.contains(&object.namespace) => Ok(()),
                 (Change::Put { prev: None, .. }, Some(object)) => {
                     let made = self.make(&object.namespace).await;
                     if made.is_ok() { self.end(&object.namespace).await } else { made }
                 }
                 (Change::Put { prev: Some(_), .. }, Some(_)) => Ok(()),
                 (Change::Delete { .. }, Some(object)) => self.end(&object.namespace).await,
-                (Change::Put { kv, .. }, None) => match kv.key.strip_prefix("plain/namespaces/") {
-                    Some(name) => self.end(name).await,
+                (change, None) => match change.key().strip_prefix(RECORDS) {
+                    Some(name) => {
+                        self.open.remove(name);
+                        self.end(name).await
+                    }
                     None => Ok(()),
                 },
-                (Change::Delete { .. }, None) => Ok(()),
             };
             if let Err(error) = done {
                 tracing::warn!(error = crate::error_chain(&error), "namespaces");
@@ -122,10 +137,14 @@ impl Namespaces {
     }
 
     /// Takes a namespace further towards its end, if that was wished for.
-    async fn end(&self, name: &str) -> Result<(), KeepError> {
+    async fn end(&mut self, name: &str) -> Result<(), KeepError> {
         match self.plain.get(&namespace(name)) {
             Ok(record) if !record["metadata"]["deletionTimestamp"].is_null() => {}
-            Ok(_) | Err(PlainError::NotFound(_)) => return Ok(()),
+            Ok(_) => {
+                self.open.insert(name.into());
+                return Ok(());
+            }
+            Err(PlainError::NotFound(_)) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
         let mut left = false;
@@ -154,8 +173,72 @@ impl Namespaces {
         }
         // What went just now tells of itself, and this is called again.
         if !left {
-            self.plain.store().txn(Txn::default().delete(&format!("plain/namespaces/{name}"))).await?;
+            self.plain.store().txn(Txn::default().delete(&format!("{RECORDS}{name}"))).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::api::{Births, Digests, Sealer};
+    use crate::model::{ClaimSpec, ClaimStatus, ContainerClaim, Object, ObjectMeta, Origin};
+    use crate::plan::clock::Clock;
+    use crate::store::records::decoded;
+    use crate::store::{Store, Watch, memory};
+
+    fn claim(name: &str) -> ContainerClaim {
+        let metadata = ObjectMeta::new("red", name, Uuid::new_v4(), Timestamp::UNIX_EPOCH);
+        ContainerClaim { metadata, spec: ClaimSpec::of("a", Origin::Object), status: ClaimStatus::default() }
+    }
+
+    fn keeper(store: &Arc<dyn Store>) -> Namespaces {
+        let clock: Clock = Arc::new(|| Timestamp::UNIX_EPOCH);
+        let births =
+            Births::new(Arc::into_inner(Sealer::fresh()).unwrap(), Digests::default(), 1..=1, Arc::new(|_| true));
+        let objects = Objects::new(Arc::clone(store), Arc::new(births), Arc::clone(&clock));
+        let plain = Plain::new(Arc::clone(store), clock, Sealer::fresh());
+        Namespaces::new(Arc::new(plain), Arc::new(objects))
+    }
+
+    /// Lets the keeper see all that changed; how many records it read for that.
+    fn seen(keeper: &mut Namespaces, changes: &mut Watch) -> usize {
+        let mut read = 0;
+        while let Some(Some(batch)) = futures::FutureExt::now_or_never(changes.next()) {
+            read += decoded(|| block_on(keeper.changed(&batch.unwrap())));
+        }
+        read
+    }
+
+    #[test]
+    fn what_comes_and_goes_in_a_namespace_that_stays_reads_no_record_and_one_that_ends_is_seen() {
+        let store: Arc<dyn Store> = memory();
+        let (mut keeper, mut changes) = (keeper(&store), store.watch("", 0));
+        let write = |txn: Txn| drop(block_on(store.txn(txn)).unwrap());
+        write(Txn::default().write(&claim("first")));
+        assert!(seen(&mut keeper, &mut changes) > 0);
+        let red = namespace("red");
+        assert!(keeper.plain.get(&red).is_ok(), "what is written into it makes it");
+
+        write(Txn::default().write(&claim("second")));
+        write(Txn::default().remove(&claim("second")));
+        assert_eq!(seen(&mut keeper, &mut changes), 0);
+
+        block_on(keeper.plain.delete(&red, &Preconditions::default(), false)).unwrap();
+        seen(&mut keeper, &mut changes);
+        let ends = records::get::<ContainerClaim>(&*store, "red", "first").unwrap();
+        assert!(ends.is_none_or(|read| read.object.meta().deleting()), "its end is that of what is in it");
+        write(Txn::default().remove(&claim("first")));
+        seen(&mut keeper, &mut changes);
+        assert!(matches!(keeper.plain.get(&red), Err(PlainError::NotFound(_))));
+
+        write(Txn::default().write(&claim("third")));
+        seen(&mut keeper, &mut changes);
+        assert!(keeper.plain.get(&red).is_ok(), "it was made anew");
     }
 }
