@@ -445,7 +445,7 @@ async fn without_a_free_port_a_create_is_unavailable_and_the_range_is_told() {
     assert_eq!((answer.response.success, answer.response.message.as_str()), (false, "Unavailable"));
     let event = events.recv().await.unwrap();
     assert_eq!(event.kind, EventKind::RuntimeError);
-    assert!(event.message.contains("10000-10031") && event.message.contains("port_forwarding.range"), "{event:?}");
+    assert!(event.message.contains("10000-10511") && event.message.contains("port_forwarding.range"), "{event:?}");
     running.until_empty(2).await;
 }
 
