@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anweddol::guest::ShellError;
 use anweddol::guest::ssh::EndpointShell;
 use anweddol::wire::{CREATE, Generation, Request};
 use rustix::process::{Pid, Signal, kill_process};
+use secrecy::SecretString;
 
 use crate::common::ask::{Grant, ask, ask_until, create, create_parallel, destroy, destroy_request};
 use crate::common::ask::{grant, runtime, stat, until_available};
@@ -190,14 +191,18 @@ fn a_guest_that_is_shut_down_from_inside_ends_its_container() {
     let granted = grant(&create(daemon.address));
     // It ends before it can say that it did. A guest that is emulated on a busy host may take the command and not get
     // to it while somebody waits; then it is told again.
+    let (told, password) = (Instant::now(), SecretString::from(granted.password.clone()));
+    let mut said = Vec::new();
     while host.machine(&granted.uuid).is_some() {
-        runtime().block_on(async {
-            let password = granted.password.clone().into();
-            let login = EndpointShell::connect_as(at(&granted), &granted.username, &password, Duration::from_secs(10));
-            if let Ok(mut session) = login.await {
-                session.execute("sudo -n poweroff -f", Duration::from_secs(5)).await.ok();
-            }
-        });
+        assert!(told.elapsed() < 2 * PATIENCE, "it runs on: {said:#?}");
+        let login = EndpointShell::connect_as(at(&granted), &granted.username, &password, Duration::from_secs(10));
+        let off = async { login.await?.execute("sudo -n poweroff -f", Duration::from_secs(5)).await };
+        said.push((told.elapsed(), runtime().block_on(async { tokio::time::timeout(PATIENCE, off).await })));
+        let ended = || host.machine(&granted.uuid).is_none();
+        let pause = Instant::now();
+        while !ended() && pause.elapsed() < Duration::from_secs(2) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
     daemon.log.event_about("DESTROYED_CONTAINER", &granted.uuid);
     until_available(daemon.address, 6);

@@ -16,8 +16,8 @@ use crate::model::{Container, ContainerClaim, ContainerPool, Event, EventKind, K
 use crate::store::records::{self, EVENTS, REGISTRY, RecordError};
 use crate::store::{Batch, Change, Index, Indexed, Kv, Shared, Store, StoreError, Txn};
 
-/// Objects as they are shown, each made when it is asked for: there are thousands, and each is thirty times as large as
-/// what it is made of. One that is not selected is `None`, so that whoever goes through them can pause there too.
+/// Objects as they are shown, each made when it is asked for: there are thousands, and as trees of JSON they take more
+/// memory than the records. One that is not selected is `None`, so that whoever goes through them can pause there too.
 pub type Items = Box<dyn Iterator<Item = Result<Option<Value>, RecordError>> + Send>;
 
 /// Objects, and the revision of the store they are of.
