@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::*;
 use crate::api::access::{Grant, Role};
 use crate::api::{Births, Digests, Sealer, namespaces};
-use crate::store::{HistoryLimits, memory_with};
+use crate::store::{HistoryLimits, Op, Txn, memory_with};
 
 const TABLE: &str =
     "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
@@ -341,6 +341,22 @@ async fn a_watch_that_nobody_reads_holds_up_nothing_and_ends_with_expired() {
         last = next;
     }
     assert_eq!((last.0.as_str(), &last.1["reason"]), ("ERROR", &json!("Expired")));
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_fails_a_list_as_a_whole_and_is_the_last_line_of_a_watch() {
+    let bench = Bench::new();
+    let lease = |name: &str, text: &str| Op::Put { key: format!("plain/leases/default/{name}"), value: text.into() };
+    let ops = vec![lease("a", "{"), lease("b", r#"{"metadata":{"name":"b"}}"#)];
+    bench.store.txn(Txn { ops, ..Txn::default() }).await.unwrap();
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let list = bench.get(leases).await;
+    assert_eq!((list.code, &list.body["kind"]), (500, &json!("Status")), "{}", list.text);
+    let mut lines = bench.watch(&format!("{leases}?watch=1"), "application/json").await;
+    let (kind, status) = lines.next().await.unwrap();
+    assert_eq!((kind.as_str(), &status["code"]), ("ERROR", &json!(500)), "{status}");
+    assert!(status["message"].as_str().unwrap().contains("plain/leases/default/a"), "{status}");
+    assert_eq!(lines.next().await, None);
 }
 
 #[tokio::test]

@@ -42,7 +42,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// What is there first, then the changes; ends by time, when the daemon stops, or with a line that says why.
+    /// What is there first, then the changes; ends by time, when the daemon stops, or with a line that says why
+    /// (`a_record_that_cannot_be_read_fails_a_list_as_a_whole_and_is_the_last_line_of_a_watch`).
     ///
     /// A reader holds up nobody and costs no memory: lines are made as it takes them, and one that is slower than what
     /// the store remembers gets `410 Expired` (`a_watch_that_nobody_reads_holds_up_nothing_and_ends_with_expired`).
