@@ -84,7 +84,13 @@ impl Reader<'_> {
             }
         }
         // Each of its values was read already.
-        let config: Config = serde_json::from_value(Value::Object(std::mem::take(&mut self.good))).ok()?;
+        let config: Config = match serde_json::from_value(Value::Object(std::mem::take(&mut self.good))) {
+            Ok(config) => config,
+            Err(error) => {
+                self.problems.push(Problem::whole(self.file, error.to_string()));
+                return None;
+            }
+        };
         let mut faults = Faults::default();
         config.faults(&mut faults);
         let tree = manifest::json(&config);
@@ -113,10 +119,13 @@ impl Reader<'_> {
     /// Reads one value by itself.
     fn value(&mut self, path: &[&str], value: &Value) {
         let alone = path.iter().rev().fold(value.clone(), |inside, name| json!({ *name: inside }));
-        match serde_yaml::from_str::<Config>(&manifest::yaml(&alone)) {
+        // YAML's reader says where within the value; it takes what is left empty for a text, and the other one does not.
+        let said = serde_yaml::from_str::<Config>(&manifest::yaml(&alone))
+            .map_err(|error| apart(&error).0)
+            .and_then(|_| serde_json::from_value::<Config>(alone).map_err(|error| format!("within it, {error}")));
+        match said {
             Ok(_) => put(&mut self.good, path, value),
-            Err(error) => {
-                let (said, ..) = apart(&error);
+            Err(said) => {
                 let key = path.join(".");
                 let right = keys::find(&key).map_or("another value", |key| key.value);
                 // A value within the key's is named with its own path.

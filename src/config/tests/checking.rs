@@ -229,6 +229,11 @@ const ROWS: &[(&str, &str)] = &[
         "observe:\n  otlp_endpoint: 127.0.0.1:4317",
         "c.yaml:2:3: observe.otlp_endpoint is '127.0.0.1:4317': write the coll",
     ),
+    (
+        "container: {image: {kernel: {path: , initrd: /i}}}",
+        "c.yaml:1:13: container.image is {\"kernel\":{\"path\":null,\"initrd\":\"/i\"}}: within it, invalid type: null, expected path \
+         string; write a map with one of iso, kernel and disk",
+    ),
     // No configuration at all.
     ("events:\n  keep: 200\n  keep: 300", "c.yaml:3:3: events: the key 'keep' stands here twice: leave one of the two"),
     ("server:\n  client_timeout: 2\nserver:\n  local_api: true", "c.yaml:3:1: the key 'server' stands here twice"),
