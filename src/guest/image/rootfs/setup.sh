@@ -74,19 +74,18 @@ mv /etc/new/group /etc/new/passwd /etc/new/shadow /etc
 rm -f /usr/local/bin/sudo
 
 # Whoever else came in as endpoint while its password was the well-known one has to leave: all of its processes but our own line.
+# What is root's, which is nearly all there is, is seen without reading anything: `read` takes a system call for each letter.
 ours=" "
-process=$$
-while [ "$process" -gt 1 ]; do
+process=$PPID
+until [ -O "/proc/$process" ]; do
     ours="$ours$process "
     while read -r key value; do
         if [ "$key" = PPid: ]; then process=$value; break; fi
     done < "/proc/$process/status"
 done
-# Those of the kernel alone are fifty, and older than `/etc/rc`; numbers that small are not given a second time.
-read -r oldest < /run/rc.pid
 for directory in /proc/[0-9]*; do
     process=${directory#/proc/}
-    [ "$process" -gt "$oldest" ] || continue
+    if [ -O "$directory" ]; then continue; fi
     case "$ours" in *" $process "*) continue ;; esac
     while read -r key value rest; do
         if [ "$key" = Uid: ]; then
