@@ -77,6 +77,7 @@ impl Cluster {
         command
             .env_clear()
             .env("HOME", self.dir.path())
+            .env("TMPDIR", self.dir.path())
             .env("PATH", "/usr/bin:/bin")
             .env("KUBECONFIG", self.kubeconfig(user));
         command.args(args).stdin(Stdio::null());
