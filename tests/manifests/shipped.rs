@@ -33,6 +33,15 @@ fn every_manifest_that_ships_is_good() {
 }
 
 #[test]
+fn nothing_at_all_is_not_good() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.yaml"), "# nothing yet\n").unwrap();
+    let output = finish(program(["validate"]).arg(dir.path()));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr(&output), "error: there is no manifest in what was given\n");
+}
+
+#[test]
 fn what_is_wrong_is_said_without_any_daemon() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();

@@ -10,6 +10,9 @@ use crate::cli::Result;
 use crate::keeper::files;
 use crate::manifest::{self, Located, MAX_SIZE, Problem, Read, duplicates};
 
+/// Of files that are empty, or comments alone.
+const NOTHING: &str = "there is no manifest in what was given";
+
 #[derive(Args)]
 pub(in crate::cli) struct ValidateArgs {
     /// Files, directories (their *.yaml, *.yml and *.json), or '-' for standard input
@@ -27,6 +30,9 @@ pub(in crate::cli) fn validate(args: ValidateArgs) -> Result<ExitCode> {
     if !read.problems.is_empty() {
         tell(&read.problems);
         return Ok(ExitCode::from(1));
+    }
+    if read.manifests.is_empty() {
+        return Err(NOTHING.into());
     }
     let files: std::collections::BTreeSet<_> = read.manifests.iter().map(|located| &located.place.file).collect();
     println!("good: {} objects in {} files", read.manifests.len(), files.len());
@@ -81,7 +87,7 @@ pub(super) fn good(names: &[PathBuf]) -> Result<Vec<Located>> {
         .into());
     }
     if manifests.is_empty() {
-        return Err("there is no manifest in what was given".into());
+        return Err(NOTHING.into());
     }
     Ok(manifests)
 }
