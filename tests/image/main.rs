@@ -169,6 +169,12 @@ fn the_set_up_script_takes_no_bad_argument_and_the_endpoint_may_do_nothing_else(
         assert!(bystander.execute("true", PATIENCE).await.is_err(), "another endpoint session outlived the set-up");
     });
     let password = "secret".into();
-    let user = EndpointShell::connect_as(machine.second, "user_12345", &password, PATIENCE);
-    assert!(runtime.block_on(user).is_ok());
+    runtime.block_on(async {
+        let login = EndpointShell::connect_as(machine.second, "user_12345", &password, PATIENCE);
+        let mut user = login.await.unwrap();
+        // Nor is it given a second time, whoever was on the way to that.
+        let output = user.execute("sudo /bin/anweddol_container_setup.sh user_54321 other 22", PATIENCE).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.exit == Exit::Status(2) && said.contains("set up already"), "{:?}: {said}", output.exit);
+    });
 }

@@ -10,6 +10,8 @@ fail() {
     exit "$2"
 }
 
+# Gone as soon as the machine is somebody's. Who was on the way here as endpoint, and stood still meanwhile, comes too late.
+[ -e /usr/local/bin/sudo ] || fail 'this machine is set up already' 2
 [ $# -eq 3 ] || fail 'usage: anweddol_container_setup.sh USER PASSWORD PORT' 2
 user=$1 password=$2 port=$3
 case "$user" in
@@ -70,11 +72,13 @@ fi
 # From here on it is the user's.
 mv /etc/new/group /etc/new/passwd /etc/new/shadow /etc
 
-# From here on endpoint may do nothing at all. Before its processes go: one that escaped could give the machine to another user.
+# From here on endpoint may do nothing at all, nor may this script. Before its processes go: one that escaped could give the
+# machine to another user.
 rm -f /usr/local/bin/sudo
 
 # Whoever else came in as endpoint while its password was the well-known one has to leave: all of its processes but our own line.
-# What is root's, which is nearly all there is, is seen without reading anything: `read` takes a system call for each letter.
+# What runs as root, which is nearly all there is, is seen without reading anything (`read` takes a system call for each letter).
+# If endpoint started it, it is its `sudo`, which leads to this script's first refusal, or the real one, which grants it nothing.
 ours=" "
 process=$PPID
 until [ -O "/proc/$process" ]; do
