@@ -83,7 +83,7 @@ impl Reader<'_> {
                 return None;
             }
         }
-        // Each of its values was read already.
+        // Each of its values was read already; should they not go together all the same, that is said.
         let config: Config = match serde_json::from_value(Value::Object(std::mem::take(&mut self.good))) {
             Ok(config) => config,
             Err(error) => {
