@@ -414,6 +414,8 @@ async fn who_is_denied_is_closed_unread_and_who_asks_too_often_is_refused() {
     assert_eq!((status, &said["message"]), (200, &"Refused request (Too many requests)".into()));
     let denied = serde_json::from_str(r#"{"deny": ["127.0.0.0/8"]}"#).unwrap();
     gate.change(denied, rates("{}"));
+    // A client may have its answer before it is told that it was delivered.
+    site.log.until("delivered").await;
     let before = site.log.said();
     assert_eq!(rest(site.send("GET /stat HTTP/1.1\r\nHost: a\r\n\r\n").await).await, "");
     assert_eq!(site.log.said(), before);
