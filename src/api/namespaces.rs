@@ -4,18 +4,19 @@
 //! the wire: what is written into one that is not there makes it. Its deletion deletes what is in it, and its record
 //! goes last. All of it is found again from the records after any crash.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Objects;
 use super::objects::{Deletion, ObjectError};
 use super::plain::{Plain, PlainError, PlainKind, PlainRef, Preconditions};
-use crate::manifest::selector::Filter;
 use crate::model::{DEFAULT_NAMESPACE, Kind, ObjectRef};
+use crate::plan::backoff;
 use crate::store::records::{self, REGISTRY, RecordError};
 use crate::store::{Batch, Change, StoreError, Txn};
 
@@ -42,9 +43,15 @@ struct Namespaces {
     /// Those that are there, and whose end nobody wished for: nothing is to be done for what comes and goes in them. A
     /// change of such a record comes after it was read, so it takes the namespace out of here again.
     open: HashSet<String>,
+    /// Those that could not be taken further, and whether they have to be there: they are tried again, whether anything
+    /// changes or not.
+    failed: BTreeMap<String, bool>,
+    /// How often in a row something of that failed, and when it is tried again.
+    failures: u32,
+    again: Instant,
 }
 
-/// Why a namespace is not kept now; it is tried again with the next change.
+/// Why a namespace is not kept now.
 #[derive(Debug, thiserror::Error)]
 enum KeepError {
     #[error(transparent)]
@@ -59,7 +66,8 @@ enum KeepError {
 
 impl Namespaces {
     fn new(plain: Arc<Plain>, objects: Arc<Objects>) -> Self {
-        Namespaces { plain, objects, open: HashSet::new() }
+        let (open, failed) = (HashSet::new(), BTreeMap::new());
+        Namespaces { plain, objects, open, failed, failures: 0, again: Instant::now() }
     }
 
     async fn run(&mut self) {
@@ -71,54 +79,78 @@ impl Namespaces {
                 tracing::warn!(error = crate::error_chain(&error), "namespaces");
             }
             loop {
-                match batches.next().await {
-                    Some(Ok(batch)) => self.changed(&batch).await,
-                    // Fallen behind: everything is looked at again.
-                    Some(Err(StoreError::Compacted { .. })) => break,
-                    Some(Err(_)) | None => return,
+                tokio::select! {
+                    batch = batches.next() => match batch {
+                        Some(Ok(batch)) => self.changed(&batch).await,
+                        // Fallen behind: everything is looked at again.
+                        Some(Err(StoreError::Compacted { .. })) => break,
+                        Some(Err(_)) | None => return,
+                    },
+                    () = tokio::time::sleep_until(self.again), if !self.failed.is_empty() => self.once_more().await,
                 }
             }
         }
     }
 
     /// Looks at every namespace that has a record or an object.
-    async fn all(&mut self) -> Result<(), KeepError> {
-        self.make(DEFAULT_NAMESPACE).await?;
+    async fn all(&mut self) -> Result<(), StoreError> {
         let keys = self.plain.store().list(REGISTRY)?.0;
-        let mut used: Vec<String> =
+        let mut used: BTreeSet<String> =
             keys.iter().filter_map(|kv| records::parse_key(&kv.key)).map(|object| object.namespace).collect();
-        used.sort();
-        used.dedup();
+        used.insert(DEFAULT_NAMESPACE.into());
         for name in &used {
-            self.make(name).await?;
+            self.look(name, true).await;
         }
-        for record in self.plain.list(PlainKind::Namespace, None, Filter::default())?.all()? {
-            self.end(record["metadata"]["name"].as_str().unwrap_or_default()).await?;
+        for kv in self.plain.store().list(RECORDS)?.0 {
+            self.look(kv.key.strip_prefix(RECORDS).unwrap_or_default(), false).await;
         }
         Ok(())
     }
 
     async fn changed(&mut self, batch: &Batch) {
         for change in &batch.changes {
-            let done = match (change, records::parse_key(change.key())) {
-                (_, Some(object)) if self.open.contains(&object.namespace) => Ok(()),
-                (Change::Put { prev: None, .. }, Some(object)) => {
-                    let made = self.make(&object.namespace).await;
-                    if made.is_ok() { self.end(&object.namespace).await } else { made }
-                }
-                (Change::Put { prev: Some(_), .. }, Some(_)) => Ok(()),
-                (Change::Delete { .. }, Some(object)) => self.end(&object.namespace).await,
-                (change, None) => match change.key().strip_prefix(RECORDS) {
-                    Some(name) => {
+            match (change, records::parse_key(change.key())) {
+                (_, Some(object)) if self.open.contains(&object.namespace) => {}
+                (Change::Put { prev: None, .. }, Some(object)) => self.look(&object.namespace, true).await,
+                (Change::Put { prev: Some(_), .. }, Some(_)) => {}
+                (Change::Delete { .. }, Some(object)) => self.look(&object.namespace, false).await,
+                (change, None) => {
+                    if let Some(name) = change.key().strip_prefix(RECORDS) {
                         self.open.remove(name);
-                        self.end(name).await
+                        self.look(name, false).await;
                     }
-                    None => Ok(()),
-                },
-            };
-            if let Err(error) = done {
-                tracing::warn!(error = crate::error_chain(&error), "namespaces");
+                }
             }
+        }
+    }
+
+    /// Keeps one as it should be. What fails is tried again later: a store that takes no writes goes on by itself, and by
+    /// then nothing may change any more that would tell of it (`an_end_that_failed_goes_on_by_itself`).
+    async fn look(&mut self, name: &str, used: bool) {
+        let made = if used { self.make(name).await } else { Ok(()) };
+        let kept = match made {
+            Ok(()) => self.end(name).await,
+            Err(error) => Err(error),
+        };
+        match kept {
+            Ok(()) => drop(self.failed.remove(name)),
+            Err(error) => {
+                tracing::warn!(namespace = name, error = crate::error_chain(&error), "namespaces");
+                if self.failed.is_empty() {
+                    self.failures += 1;
+                    self.again = Instant::now() + backoff::after(self.failures).unsigned_abs();
+                }
+                self.failed.insert(name.into(), used);
+            }
+        }
+    }
+
+    async fn once_more(&mut self) {
+        for (name, used) in std::mem::take(&mut self.failed) {
+            self.look(&name, used).await;
+        }
+        if self.failed.is_empty() {
+            self.failures = 0;
         }
     }
 
@@ -162,8 +194,10 @@ impl Namespaces {
             }
         }
         for kind in PlainKind::ALL.into_iter().filter(|kind| kind.namespaced()) {
-            for object in self.plain.list(kind, Some(name), Filter::default())?.all()? {
-                let Some(object_name) = object["metadata"]["name"].as_str() else { continue };
+            let prefix = kind.prefix(Some(name));
+            // By their names: one that nobody can read goes, too.
+            for kv in self.plain.store().list(&prefix)?.0 {
+                let object_name = kv.key.strip_prefix(&prefix).unwrap_or_default();
                 let reference = PlainRef { kind, namespace: name.into(), name: object_name.into() };
                 match self.plain.delete(&reference, &Preconditions::default(), false).await {
                     Ok(_) | Err(PlainError::NotFound(_)) => {}
@@ -190,6 +224,7 @@ mod tests {
     use crate::model::{ClaimSpec, ClaimStatus, ContainerClaim, Object, ObjectMeta, Origin};
     use crate::plan::clock::Clock;
     use crate::store::records::decoded;
+    use crate::store::refusing::Refusing;
     use crate::store::{Store, Watch, memory};
 
     fn claim(name: &str) -> ContainerClaim {
@@ -206,11 +241,14 @@ mod tests {
         Namespaces::new(Arc::new(plain), Arc::new(objects))
     }
 
-    /// Lets the keeper see all that changed; how many records it read for that.
-    fn seen(keeper: &mut Namespaces, changes: &mut Watch) -> usize {
+    /// Lets the keeper see all that changed after a revision; how many records it read for that.
+    fn seen(keeper: &mut Namespaces, changes: &mut Watch, last: &mut u64) -> usize {
         let mut read = 0;
-        while let Some(Some(batch)) = futures::FutureExt::now_or_never(changes.next()) {
-            read += decoded(|| block_on(keeper.changed(&batch.unwrap())));
+        // Who wrote is answered before who watches is told: what is there by now is waited for.
+        while *last < keeper.plain.store().list("").unwrap().1 {
+            let batch = block_on(changes.next()).unwrap().unwrap();
+            read += decoded(|| block_on(keeper.changed(&batch)));
+            *last = batch.rev;
         }
         read
     }
@@ -218,27 +256,51 @@ mod tests {
     #[test]
     fn what_comes_and_goes_in_a_namespace_that_stays_reads_no_record_and_one_that_ends_is_seen() {
         let store: Arc<dyn Store> = memory();
-        let (mut keeper, mut changes) = (keeper(&store), store.watch("", 0));
+        let (mut keeper, mut changes, mut last) = (keeper(&store), store.watch("", 0), 0);
         let write = |txn: Txn| drop(block_on(store.txn(txn)).unwrap());
         write(Txn::default().write(&claim("first")));
-        assert!(seen(&mut keeper, &mut changes) > 0);
+        assert!(seen(&mut keeper, &mut changes, &mut last) > 0);
         let red = namespace("red");
         assert!(keeper.plain.get(&red).is_ok(), "what is written into it makes it");
 
         write(Txn::default().write(&claim("second")));
         write(Txn::default().remove(&claim("second")));
-        assert_eq!(seen(&mut keeper, &mut changes), 0);
+        assert_eq!(seen(&mut keeper, &mut changes, &mut last), 0);
 
         block_on(keeper.plain.delete(&red, &Preconditions::default(), false)).unwrap();
-        seen(&mut keeper, &mut changes);
+        seen(&mut keeper, &mut changes, &mut last);
         let ends = records::get::<ContainerClaim>(&*store, "red", "first").unwrap();
         assert!(ends.is_none_or(|read| read.object.meta().deleting()), "its end is that of what is in it");
         write(Txn::default().remove(&claim("first")));
-        seen(&mut keeper, &mut changes);
+        seen(&mut keeper, &mut changes, &mut last);
         assert!(matches!(keeper.plain.get(&red), Err(PlainError::NotFound(_))));
 
         write(Txn::default().write(&claim("third")));
-        seen(&mut keeper, &mut changes);
+        seen(&mut keeper, &mut changes, &mut last);
         assert!(keeper.plain.get(&red).is_ok(), "it was made anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_failed_goes_on_by_itself() {
+        let store = Arc::new(Refusing::over(memory()));
+        let dynamic: Arc<dyn Store> = Arc::clone(&store) as _;
+        dynamic.txn(Txn::default().write(&claim("first")).write(&claim("second"))).await.unwrap();
+        let mut keeper = keeper(&dynamic);
+        let plain = Arc::clone(&keeper.plain);
+        let red = namespace("red");
+        plain.create(PlainKind::Namespace, "", json!({ "metadata": { "name": "red" } }), false).await.unwrap();
+        plain.delete(&red, &Preconditions::default(), false).await.unwrap();
+        store.refuse(9);
+        let gone = async {
+            let mut changes = dynamic.watch(RECORDS, 0);
+            while plain.get(&red).is_ok() {
+                changes.next().await;
+            }
+        };
+        tokio::select! {
+            () = keeper.run() => panic!("it ended"),
+            () = gone => {}
+        }
+        assert_eq!(store.refused(), 9);
     }
 }

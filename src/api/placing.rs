@@ -35,7 +35,10 @@ pub(crate) enum Found {
     /// No member, but one can be made for it.
     Room,
     /// Nothing.
-    Full,
+    Full {
+        /// A member that may be dead was passed over.
+        doubtful: bool,
+    },
 }
 
 /// What places are found in.
@@ -65,7 +68,7 @@ impl Places<'_> {
         let asking = Asking { ahead, reviewed, doubtful: &doubtful };
         let free = members(&index, pool)?.filter(|read| !kept.contains(read.object.uuid()));
         let (member, ready) = match placement::place(pool, free.map(|read| (&read.object, read)), asking) {
-            Placement::Full => return Ok(Found::Full),
+            Placement::Full => return Ok(Found::Full { doubtful: !doubtful.is_empty() }),
             Placement::Cold => return Ok(Found::Room),
             Placement::Warm(member) => (member, true),
             Placement::Rising(member) => (member, false),

@@ -139,6 +139,7 @@ impl Plain {
         if let Some(oldest) = there.iter().min_by_key(|kv| kv.create_rev).filter(|_| there.len() >= kind.most()) {
             txn = txn.delete(&oldest.key);
         }
+        let txn = txn.leaving_room(&*self.store)?;
         if dry_run {
             return match self.store.get(&key)?.0 {
                 Some(_) => Err(PlainError::Exists(object)),
@@ -179,10 +180,14 @@ impl Plain {
                 after["status"] = before["status"].clone();
             }
             let after_shown = shown(object.kind, after.clone(), kv.mod_rev);
-            if dry_run || after_shown == before {
+            if after_shown == before {
                 return Ok(after_shown);
             }
             let txn = self.put(Txn::default().key_unchanged(&kv), object.kind, &key, &after);
+            let txn = txn.leaving_room(&*self.store)?;
+            if dry_run {
+                return Ok(after_shown);
+            }
             match self.store.txn(txn).await? {
                 TxnResult::Committed(rev) => return Ok(shown(object.kind, after, rev)),
                 TxnResult::Conflict { .. } => {}
@@ -205,8 +210,10 @@ impl Plain {
         loop {
             let kv = self.store.get(&key)?.0.ok_or_else(|| PlainError::NotFound(object.clone()))?;
             let mut last = match self.view(object.kind, &kv) {
-                // What nobody can open any more can still be cleared away, but not if it has to be a certain one.
-                Err(RecordError::Unopened { .. }) => shown(object.kind, tidied(object)?, kv.mod_rev),
+                // What nobody can open or read any more can still be cleared away, but not if it has to be a certain one.
+                Err(RecordError::Unopened { .. } | RecordError::Unreadable { .. }) => {
+                    shown(object.kind, tidied(object)?, kv.mod_rev)
+                }
                 read => read?,
             };
             for (field, wanted) in [("uid", &conditions.uid), ("resourceVersion", &conditions.resource_version)] {
@@ -273,6 +280,9 @@ fn name_of(body: &Value) -> Result<String, PlainError> {
 /// What of the metadata clients may write, and what the object's path says.
 fn tidy<'a>(object: &'a mut Value, of: &PlainRef) -> Result<&'a mut Map<String, Value>, PlainError> {
     let invalid = |field, message: &str| PlainError::Invalid { field, message: message.into() };
+    if patch::depth(object) > patch::MAX_DEPTH {
+        return Err(invalid("", &format!("it nests deeper than {} levels", patch::MAX_DEPTH)));
+    }
     let fields = object.as_object_mut().ok_or_else(|| invalid("", "write a map"))?;
     fields.retain(|name, _| name != "kind" && name != "apiVersion");
     // What is written as text is kept, and read, as what it is.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
@@ -15,6 +16,7 @@ use crate::host::{Host, Unlimited};
 use crate::model::*;
 use crate::plan::admission::Capacity;
 use crate::store::records::{self, REGISTRY};
+use crate::store::refusing::Refusing;
 use crate::store::{Commit, Index, Kv, Store, StoreError, Txn, TxnResult, Watch};
 
 const NS: &str = DEFAULT_NAMESPACE;
@@ -190,6 +192,27 @@ async fn a_client_that_goes_away_takes_its_wish_with_it() {
     while !bench.containers()[0].metadata.deleting() {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_taken_back_as_soon_as_the_store_takes_writes_again() {
+    let bench = bench(1, 10_000..=10_009, any);
+    let store = Arc::new(Refusing::over(Arc::clone(&bench.store)));
+    let api = bench.api_over(Arc::clone(&store) as _, Arc::new(Unlimited));
+    let mut changes = bench.store.watch(REGISTRY, 0);
+    let (client, waits) = (client(), async {
+        while bench.containers().is_empty() {
+            changes.next().await;
+        }
+    });
+    tokio::select! {
+        _ = api.create(&client) => panic!("nobody boots it"),
+        () = waits => store.refuse(2),
+    }
+    while !bench.containers()[0].metadata.deleting() {
+        changes.next().await;
+    }
+    assert_eq!(store.refused(), 2);
 }
 
 #[tokio::test]

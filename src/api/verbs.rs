@@ -16,6 +16,7 @@ use super::wishes::WishError;
 use super::{Doubts, ExtendError, LoginError, QuotaError, SealError, authentic, claims};
 use crate::metrics::Metrics;
 use crate::model::{Container, ContainerClaim, Object, ObjectRef};
+use crate::plan::backoff;
 use crate::plan::clock::Clock;
 use crate::plan::placement;
 use crate::store::records::{self, RecordError};
@@ -186,6 +187,27 @@ impl Api {
     pub(crate) async fn withdraw(&self, claim: &ContainerClaim) -> Result<(), ApiError> {
         let now = (self.clock)();
         Ok(claims::withdraw(&*self.store, &self.namespace, &claim.metadata.name, now).await?)
+    }
+
+    /// Takes something back that nobody knows of: again and again as long as the store takes no writes. That ends by
+    /// itself, and the machine would stay nobody's
+    /// (`what_nobody_waits_for_is_taken_back_as_soon_as_the_store_takes_writes_again`). With the store it ends, too: the next
+    /// start takes back what this one did not.
+    pub(crate) async fn insist<F>(&self, what: &str, of: &str, mut again: impl FnMut() -> F)
+    where
+        F: Future<Output = Result<(), ApiError>>,
+    {
+        // Nobody writes it: it tells only the end of the store.
+        let mut open = self.store.watch(records::INSTANCE, 0);
+        for failures in 1.. {
+            let Err(error) = again().await else { return };
+            tracing::warn!(of, error = crate::error_chain(&error), "{what}");
+            let full = matches!(error, ApiError::Record(RecordError::Store(StoreError::Unavailable { .. })));
+            let wait = backoff::after(failures).unsigned_abs();
+            if !full || tokio::time::timeout(wait, open.next()).await.is_ok_and(|change| change.is_none()) {
+                return;
+            }
+        }
     }
 
     /// Statistics of this run.

@@ -199,10 +199,8 @@ impl Assembly {
             tokio::spawn(health::serve(listener, Arc::clone(&health), Arc::new(exposition), quit.clone()));
         }
         let doctor = Arc::new(operator.inventory(Some(self.state.clone())));
-        let recovering = Arc::clone(&operator);
-        tokio::task::spawn_blocking(move || recovering.recover(run)).await??;
         let queue = Queue::new();
-        let passes = tokio::spawn(operator::run_on(queue.clone(), operator, operator::RESYNC));
+        let passes = operator::begin(queue.clone(), operator, operator::RESYNC, run).await?;
         let (stop, writers) = (CancellationToken::new(), TaskTracker::new());
         let contact = https.as_ref().map(Https::contact);
         let server = contact.as_ref().map(|contact| contact.server.clone());

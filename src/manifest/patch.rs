@@ -11,8 +11,8 @@ pub const MAX_OPERATIONS: usize = 1000;
 /// The most that the `copy` operations of one patch may copy, in bytes: each can double what the last one made.
 const MAX_COPIED: usize = 3 * MAX_SIZE;
 
-/// The deepest document that a patch may make: as deep as one that is parsed. What walks a document recurses.
-const MAX_DEPTH: usize = 128;
+/// The deepest object that is kept. A parser takes 127 levels, of the lists, changes and lines as well that it is a part of.
+pub const MAX_DEPTH: usize = 100;
 
 /// Why a patch changes nothing.
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +93,8 @@ pub fn json(document: &Value, patch: &Value) -> Result<Value, PatchError> {
     Ok(document)
 }
 
-/// How deep a value nests; of one that is no deeper than [`MAX_DEPTH`] itself.
-fn depth(value: &Value) -> usize {
+/// How deep a value nests; of one that a parser or [`json`] made, which is never deep enough to exhaust a stack.
+pub fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
         Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),

@@ -51,7 +51,7 @@ impl Boots {
         self.widened.notify_one();
     }
 
-    /// Waits for another limit; whose turn it is then.
+    /// Waits for another limit, or for another count; whose turn it is then.
     pub(super) async fn changed(&self) -> Vec<ObjectRef> {
         self.widened.notified().await;
         self.lock().next()
@@ -89,7 +89,8 @@ impl Boots {
         vec![]
     }
 
-    /// These are all containers there are. A place that was taken and is not recorded yet stays taken.
+    /// These are all containers there are. A place that was taken and is not recorded yet stays taken. They may be ahead of
+    /// what [`Boots::note`] was told: a place that is free by now is told of to nobody else (`a_new_count_wakes_those_whose_turn_it_is_then`).
     pub(super) fn reset<'a>(&self, all: impl IntoIterator<Item = &'a Container>) {
         let mut line = self.lock();
         let taken = std::mem::take(&mut *line);
@@ -107,6 +108,7 @@ impl Boots {
                 Phase::Ready | Phase::Bound | Phase::Failed | Phase::Terminating => {}
             }
         }
+        self.widened.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Line> {
@@ -225,6 +227,17 @@ mod tests {
         assert_eq!(names(boots.note(&booting, true)), ["1"]);
         boots.reset([&all[1]]);
         assert!(boots.take(all[1].uuid()), "the other one is gone");
+    }
+
+    #[tokio::test]
+    async fn a_new_count_wakes_those_whose_turn_it_is_then() {
+        let (boots, all) = line(1, 2);
+        boots.changed().await;
+        assert!(boots.take(all[0].uuid()));
+        let ready = container(0, false, Phase::Ready);
+        boots.reset([&ready, &all[1]]);
+        assert_eq!(boots.note(&ready, false), [], "it was counted already");
+        assert_eq!(names(boots.changed().await), ["1"]);
     }
 
     #[tokio::test]

@@ -78,17 +78,16 @@ impl Operator {
             at_most.into_iter().chain(left).min().map_or(Requeue::OnChange, Requeue::After)
         };
         let place = match places.find(&pool.object, claim, true, false, now)? {
-            Found::Member(place) => Ok(Some(place)),
-            Found::Room => places.make(&pool, claim, &[], now).map(Some),
-            Found::Full => Ok(None),
+            Found::Member(place) => Ok(place),
+            Found::Room => places.make(&pool, claim, &[], now),
+            Found::Full { doubtful } => {
+                let held = claim::held(&claim.status, "Queued", "the pool is full", now);
+                // A doubt that is settled by now changed no record.
+                return self.save_claim(read, held, look(doubtful.then_some(DOUBT)));
+            }
         };
         match place {
-            Ok(Some(Place { txn, .. })) => self.commit_claim(txn.unchanged(read), Requeue::OnChange),
-            Ok(None) => {
-                let held = claim::held(&claim.status, "Queued", "the pool is full", now);
-                let doubt = (!self.doubts.all().is_empty()).then_some(DOUBT);
-                self.save_claim(read, held, look(doubt))
-            }
+            Ok(Place { txn, .. }) => self.commit_claim(txn.unchanged(read), Requeue::OnChange),
             Err(error) => {
                 let held = claim::held(&claim.status, "NoMachine", &crate::error_chain(&error), now);
                 self.save_claim(read, held, look(Some(RETRY)))

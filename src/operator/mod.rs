@@ -77,7 +77,8 @@ pub use crate::plan::clock::Clock;
 pub use boots::Boots;
 pub use inventory::Inventory;
 pub use probe::Probes;
-pub use run::{RESYNC, run, run_on};
+pub use recover::begin;
+pub use run::{RESYNC, run};
 
 /// Everything a pass works with. All of it is behind traits; only `daemon` knows what is.
 pub struct Operator {

@@ -4,51 +4,64 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::model::{Object, ObjectMeta, ObjectRef};
+use crate::model::{Object, ObjectMeta, ObjectRef, OwnerReference};
 use crate::plan::owners::owner_ref;
 
 /// The objects of each owner, by its UID.
 #[derive(Default)]
 pub(super) struct Owned {
     dependents: HashMap<String, BTreeSet<ObjectRef>>,
-    known: HashMap<ObjectRef, Vec<String>>,
+    known: HashMap<ObjectRef, Vec<Named>>,
+}
+
+/// An owner as it is named: its UID, and what it is if that is one of ours.
+type Named = (String, Option<ObjectRef>);
+
+fn named(object: &ObjectRef, meta: &ObjectMeta) -> Vec<Named> {
+    let named = |owner: &OwnerReference| (owner.uid.clone(), owner_ref(&object.namespace, owner));
+    meta.owner_references.iter().map(named).collect()
 }
 
 impl Owned {
     /// Takes note of an object that is there.
     pub(super) fn add(&mut self, object: &impl Object) {
-        self.set(&object.object_ref(), object.meta().owner_references.iter().map(|owner| owner.uid.clone()).collect());
+        let reference = object.object_ref();
+        let owners = named(&reference, object.meta());
+        self.set(&reference, owners);
     }
 
     /// Takes note of an object as it is now, or was before it went, and says whom that wakes: the dependents of an object
-    /// whose end is wished for or has come, and the owners of one that is gone.
+    /// whose end is wished for or has come, and the owners of one that is gone or names them no more.
     pub(super) fn note(&mut self, object: &ObjectRef, meta: &ObjectMeta, member: bool, gone: bool) -> Vec<ObjectRef> {
-        let owners = meta.owner_references.iter();
-        self.set(object, owners.clone().filter(|_| !gone && !member).map(|owner| owner.uid.clone()).collect());
-        let ending = gone || meta.deleting();
-        let dependents = self.dependents.get(&meta.uid.to_string()).filter(|_| ending);
-        let owners = owners.filter(|_| gone).filter_map(|owner| owner_ref(&object.namespace, owner));
-        dependents.into_iter().flatten().cloned().chain(owners).collect()
+        let owners = named(object, meta);
+        let kept = if gone || member { vec![] } else { owners.clone() };
+        let before = self.set(object, kept);
+        let left = if gone { owners } else { before.into_iter().filter(|owner| !owners.contains(owner)).collect() };
+        let dependents = self.dependents.get(&meta.uid.to_string()).filter(|_| gone || meta.deleting());
+        dependents.into_iter().flatten().cloned().chain(left.into_iter().filter_map(|(_, owner)| owner)).collect()
     }
 
-    fn set(&mut self, object: &ObjectRef, owners: Vec<String>) {
+    /// The owners that it had before, if those are others.
+    fn set(&mut self, object: &ObjectRef, owners: Vec<Named>) -> Vec<Named> {
         if self.known.get(object).map_or(owners.is_empty(), |known| *known == owners) {
-            return;
+            return vec![];
         }
-        for owner in self.known.remove(object).into_iter().flatten() {
-            if let Some(dependents) = self.dependents.get_mut(&owner) {
+        let before = self.known.remove(object).unwrap_or_default();
+        for (owner, _) in &before {
+            if let Some(dependents) = self.dependents.get_mut(owner) {
                 dependents.remove(object);
                 if dependents.is_empty() {
-                    self.dependents.remove(&owner);
+                    self.dependents.remove(owner);
                 }
             }
         }
-        for owner in &owners {
+        for (owner, _) in &owners {
             self.dependents.entry(owner.clone()).or_default().insert(object.clone());
         }
         if !owners.is_empty() {
             self.known.insert(object.clone(), owners);
         }
+        before
     }
 }
 
@@ -58,7 +71,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{API_VERSION, ClaimSpec, ClaimStatus, ContainerClaim, Origin, OwnerReference};
+    use crate::model::{API_VERSION, ClaimSpec, ClaimStatus, ContainerClaim, Origin};
 
     fn claim(name: &str, owner: Option<&ContainerClaim>) -> ContainerClaim {
         let mut metadata = ObjectMeta::new("default", name, Uuid::new_v4(), Timestamp::UNIX_EPOCH);
@@ -89,11 +102,12 @@ mod tests {
         owner.metadata.end(Timestamp::UNIX_EPOCH);
         assert_eq!(note(&owner, false), [dependent.object_ref()]);
         assert_eq!(note(&owner, true), [dependent.object_ref()]);
-        // Whoever names it no more is not woken.
+        // Whoever names it no more is not woken, but wakes it: it may have waited for that.
         let freed = ContainerClaim {
             metadata: ObjectMeta { owner_references: vec![].into(), ..dependent.metadata.clone() },
             ..dependent.clone()
         };
+        assert_eq!(note(&freed, false), [owner.object_ref()]);
         assert_eq!(note(&freed, false), []);
         assert_eq!(note(&owner, true), []);
         assert_eq!(note(&dependent, true), [owner.object_ref()]);

@@ -51,7 +51,7 @@ pub async fn run(operator: Arc<Operator>, resync: Duration) {
 }
 
 /// The same on a queue that others hold too, to see whether it turns.
-pub async fn run_on(queue: Queue<ObjectRef>, operator: Arc<Operator>, resync: Duration) {
+pub(super) async fn run_on(queue: Queue<ObjectRef>, operator: Arc<Operator>, resync: Duration) {
     let cancel = operator.quit.clone();
     let asked = queue.clone();
     operator.metrics.queue(Box::new(move || {

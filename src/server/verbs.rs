@@ -128,11 +128,7 @@ impl ApiVerbs {
     fn answer(&self, granted: &Granted) -> Answer {
         let (api, uuid) = (Arc::clone(&self.api), granted.uuid);
         let undelivered = Box::new(move || {
-            tokio::spawn(async move {
-                if let Err(error) = api.revoke(uuid).await {
-                    tracing::warn!(container = %uuid, error = crate::error_chain(&error), "revoke");
-                }
-            });
+            tokio::spawn(async move { api.insist("revoke", &uuid.to_string(), || api.revoke(uuid)).await });
         });
         let api = Arc::clone(&self.api);
         let delivered = Box::new(move || {

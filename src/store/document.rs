@@ -115,8 +115,9 @@ pub fn write(contents: &Contents, exported: String, losses: Vec<String>) -> Stri
     line(&mut text, &Header { document, version: VERSION, revision, instance, exported, losses });
     for kv in &contents.records {
         let json = serde_json::from_slice::<Value>(&kv.value).ok();
-        // Only what comes out as it went in.
+        // Only what comes out as it went in, of its line, too: that nests one deeper.
         let json = json.filter(|value| *value.to_string().as_bytes() == *kv.value);
+        let json = json.filter(|value| serde_json::from_str::<[Value; 1]>(&format!("[{value}]")).is_ok());
         let base64 = json.is_none().then(|| BASE64.encode(&*kv.value));
         let (key, created, modified) = (kv.key.to_string(), kv.create_rev, kv.mod_rev);
         line(&mut text, &Record { key, created, modified, json, base64 });
@@ -206,6 +207,7 @@ mod tests {
             Just(b"{\"b\":1,\"a\":[1.50,1e3,{}]}".to_vec()),
             Just(b"{\"b\":\"line\\nend\",\"a\":2}".to_vec()),
             Just(br#"{ "spaced": true }"#.to_vec()),
+            (120..130_usize).prop_map(|deep| ["[".repeat(deep), "]".repeat(deep)].concat().into_bytes()),
             "\"[a-z]{0,9}\"".prop_map(String::into_bytes),
         ];
         let record = (value, 1..50u64, 0..50u64);

@@ -27,12 +27,14 @@ mod engine;
 mod held;
 mod index;
 pub mod records;
+#[cfg(test)]
+pub(crate) mod refusing;
 mod sled;
 mod value;
 
 #[cfg(test)]
 pub(crate) use engine::{Content, Copies};
-pub use engine::{HistoryLimits, LocalStore, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, memory, memory_with};
+pub use engine::{HistoryLimits, LocalStore, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, MAX_WISH, memory, memory_with};
 pub(crate) use index::Indexed;
 pub use index::{AccessTokens, Index, Shared};
 pub use records::RecordError;

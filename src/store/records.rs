@@ -22,7 +22,7 @@ use sled::IVec;
 use uuid::Uuid;
 
 use super::held::HEAD;
-use super::{Cond, Kv, Op, Store, StoreError, Txn, TxnResult, Value};
+use super::{Cond, Kv, MAX_WISH, Op, Store, StoreError, Txn, TxnResult, Value};
 use crate::model::{Container, Credentials, DEFAULT_NAMESPACE, Event, Kind, Object, ObjectRef};
 use crate::plan::clock::Anchor;
 
@@ -245,6 +245,20 @@ impl Txn {
         );
         self.ops.push(Op::Put { key: key_of(&*object), value: Value::made_from(text, object) });
         self
+    }
+
+    /// Refuses a record so large that what the daemon adds to it later would not fit: a client's record must never be in the
+    /// way of its own end. One that is no longer than what it replaces is taken (`what_a_client_writes_leaves_room_for_its_end`).
+    pub fn leaving_room(self, store: &dyn Store) -> Result<Self, StoreError> {
+        for op in &self.ops {
+            let Op::Put { key, value } = op else { continue };
+            let longer = || Ok::<_, StoreError>(store.get(key)?.0.is_none_or(|kv| value.len() > kv.value.len()));
+            if value.len() > MAX_WISH && longer()? {
+                let reason = format!("{} bytes for '{key}', at most {MAX_WISH} are taken", value.len());
+                return Err(StoreError::Invalid { reason });
+            }
+        }
+        Ok(self)
     }
 
     /// Removes a key.

@@ -105,6 +105,7 @@ impl Objects {
                     (Outcome::Configured, changed, txn)
                 }
             };
+            let txn = txn.leaving_room(&*self.store)?;
             let rev = match terms.dry_run {
                 true => rev,
                 false => match self.store.txn(txn).await? {

@@ -73,7 +73,7 @@ impl PlainKind {
         }
     }
 
-    pub(super) fn prefix(self, namespace: Option<&str>) -> String {
+    pub(in crate::api) fn prefix(self, namespace: Option<&str>) -> String {
         let root = match self {
             PlainKind::Namespace => "plain/namespaces/",
             PlainKind::Lease => "plain/leases/",

@@ -2,6 +2,7 @@ use futures::StreamExt;
 
 use super::*;
 use crate::api::objects::WatchEvent;
+use crate::manifest::patch::MAX_DEPTH;
 use crate::store::memory;
 
 fn plain() -> Plain {
@@ -185,4 +186,29 @@ async fn a_secret_of_another_key_or_place_is_not_told_and_can_be_deleted() {
     assert!(matches!(other.delete(&secret("a"), &certain, false).await, Err(PlainError::Conflict(_))));
     other.delete(&secret("a"), &Preconditions::default(), false).await.unwrap();
     assert!(store.get(&secret("a").key()).unwrap().0.is_none());
+}
+
+#[tokio::test]
+async fn what_nests_deeper_than_others_can_read_is_refused_and_what_cannot_be_read_can_be_deleted() {
+    let store: Arc<dyn Store> = memory();
+    let plain = over(Arc::clone(&store), Sealer::fresh());
+    let nested = |levels: usize| (0..levels).fold(json!({}), |inner, _| json!({ "a": inner }));
+    // The object is a level itself, and so is the innermost map.
+    let body = |levels: usize| json!({ "metadata": { "name": "a" }, "spec": nested(levels - 2) });
+    let refused = |written: Result<Value, PlainError>| matches!(written, Err(PlainError::Invalid { field: "", .. }));
+    assert!(refused(plain.create(PlainKind::Lease, "default", body(MAX_DEPTH + 1), false).await));
+    plain.create(PlainKind::Lease, "default", body(MAX_DEPTH), false).await.unwrap();
+    let deeper = Edit::Merge(json!({ "spec": nested(MAX_DEPTH - 1) }));
+    assert!(refused(plain.edit(&lease("a"), &deeper, false).await));
+    let path = format!("/spec{}", "/a".repeat(MAX_DEPTH - 1));
+    let patch = Edit::Patch(json!([{ "op": "add", "path": path, "value": {} }]));
+    assert!(plain.edit(&lease("a"), &patch, false).await.is_err());
+
+    let mut deep = Txn::default();
+    let text = ["{\"a\":".repeat(200), "0".into(), "}".repeat(200)].concat();
+    deep.ops.push(crate::store::Op::Put { key: lease("b").key(), value: text.into_bytes().into() });
+    store.txn(deep).await.unwrap();
+    assert!(matches!(plain.get(&lease("b")), Err(PlainError::Record(RecordError::Unreadable { .. }))));
+    plain.delete(&lease("b"), &Preconditions::default(), false).await.unwrap();
+    assert!(store.get(&lease("b").key()).unwrap().0.is_none());
 }

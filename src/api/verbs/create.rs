@@ -131,7 +131,7 @@ impl Api {
                     continue;
                 }
                 Found::Room => self.make(&pool, claim, &gates).await?,
-                Found::Full => {
+                Found::Full { .. } => {
                     let (pool, spec) = (name.clone(), &pool.object.spec);
                     let full = ApiError::Full { pool: pool.clone(), limit: spec.max_containers };
                     return Err(if spec.paused { ApiError::Paused { pool } } else { full });
@@ -298,11 +298,11 @@ impl Drop for Wish {
         // Without a runtime the daemon is on its way out, and the next start withdraws what nobody waits for.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
+                let name = &claim.metadata.name;
                 // The claim itself may still be in the committer's queue; behind an empty transaction it is not.
-                let written = async { api.store.txn(Txn::default()).await.map_err(ApiError::from) };
-                if let Err(error) = written.and_then(|_| api.withdraw(&claim)).await {
-                    tracing::warn!(claim = claim.metadata.name, error = crate::error_chain(&error), "withdraw");
-                }
+                let withdraw =
+                    || api.store.txn(Txn::default()).map_err(ApiError::from).and_then(|_| api.withdraw(&claim));
+                api.insist("withdraw", name, withdraw).await;
             });
         }
     }

@@ -40,7 +40,7 @@ use published::Published;
 
 #[cfg(test)]
 pub(crate) use apply::Snapshot as Content;
-pub use check::{MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE};
+pub use check::{MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, MAX_WISH};
 #[cfg(test)]
 pub(crate) use copies::Copies;
 pub use memory::{memory, memory_with};

@@ -110,10 +110,10 @@ fn make(dir: &Path, contents: &Contents) -> Result<(), OpenError> {
     for (prefix, last) in &contents.logs {
         base.db.insert(codec::counter_key(prefix), codec::encode_counter(*last)).map_err(sled)?;
     }
-    state.revision = contents.revision;
+    state.revision = contents.revision.max(untold(jiff::Timestamp::now()));
     base.db.insert(codec::META, Meta::of(&state).encode()).map_err(sled)?;
     base.sync(&RealDisk).map_err(sled)?;
-    Told::begin(dir, contents.revision).map_err(|source| OpenError::from_io(dir, source))?;
+    Told::begin(dir, state.revision).map_err(|source| OpenError::from_io(dir, source))?;
     let Base { db, log } = base;
     drop(db);
     lock::let_go(&log.0);
@@ -122,10 +122,20 @@ fn make(dir: &Path, contents: &Contents) -> Result<(), OpenError> {
     layout::finish_new(dir)
 }
 
+/// A revision that no store can have told by now: nobody commits 10,000 times in each second. After what was written down
+/// came others, and nobody knows how many. Who saw one of those must not find another content under its number, but hear that
+/// it is past (`what_was_told_after_a_document_is_past_when_it_is_installed`).
+fn untold(now: jiff::Timestamp) -> u64 {
+    u64::try_from(now.as_second()).unwrap_or(0).saturating_mul(10_000)
+}
+
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
+    use futures::executor::block_on;
+
     use super::*;
-    use crate::store::{Options, Store, Txn, memory, open};
+    use crate::store::{Options, Store, StoreError, Txn, memory, open};
 
     fn write(store: &dyn Store, key: &str) {
         store.txn(Txn::default().put(key, &1)).wait().unwrap();
@@ -183,5 +193,23 @@ mod tests {
         assert!(filled(&dir, &aside).is_err(), "what is aside already is replaced");
         assert_eq!(keys(&dir), ["old"]);
         assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 2, "something is left");
+    }
+
+    #[test]
+    fn what_was_told_after_a_document_is_past_when_it_is_installed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("store");
+        let store = open(&dir, Options::default()).unwrap();
+        write(&*store, "seen");
+        let contents = Contents::of(&*store).unwrap();
+        write(&*store, "seen later");
+        let told = store.list("").unwrap().1;
+        drop(store);
+        install(&dir, &contents, &Aside::As("aside".into())).unwrap();
+        let store = open(&dir, Options::default()).unwrap();
+        write(&*store, "another");
+        assert!(store.list("").unwrap().1 > told + 1_000_000, "its revision is told for the second time");
+        let watched = block_on(store.watch("", told).next()).unwrap();
+        assert!(matches!(watched, Err(StoreError::Compacted { .. })));
     }
 }

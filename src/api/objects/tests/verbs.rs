@@ -6,6 +6,7 @@ use super::*;
 use crate::manifest::FaultKind;
 use crate::manifest::fields::LAST_APPLIED;
 use crate::model::API_VERSION;
+use crate::store::MAX_WISH;
 
 impl Bench {
     fn body(&self, spec: Value) -> Value {
@@ -501,11 +502,27 @@ async fn a_pools_machines_are_not_orphaned() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_to_keep_is_refused_as_such() {
+async fn what_a_client_writes_leaves_room_for_its_end() {
     let bench = Bench::new();
     bench.created().await;
-    let large = json!({ "metadata": { "annotations": { "a": "x".repeat(100_000) } } });
-    assert_eq!(status(&bench.send(Verb::MergePatch, large).await.unwrap_err()), (413, "RequestEntityTooLarge"));
+    let annotated = |length: usize| json!({ "metadata": { "annotations": { "a": "x".repeat(length) } } });
+    let mut length = MAX_WISH;
+    while let Err(refused) = bench.send(Verb::MergePatch, annotated(length)).await {
+        assert_eq!(status(&refused), (413, "RequestEntityTooLarge"));
+        length -= 16;
+    }
+    assert!(length > MAX_WISH - 4096, "{length}");
+    let more = bench.request(Verb::MergePatch, annotated(MAX_WISH));
+    let tried = Request { terms: Terms { dry_run: true, ..more.terms.clone() }, ..more };
+    assert_eq!(status(&bench.objects.write(&tried).await.unwrap_err()), (413, "RequestEntityTooLarge"));
+    // The operator makes it longer than any client may. They may still make it shorter.
+    let mut pool: ContainerPool = bench.read("a");
+    pool.status.message = "x".repeat(8192);
+    bench.put(&pool).await;
+    assert_eq!(status(&bench.send(Verb::MergePatch, annotated(length + 1)).await.unwrap_err()).0, 413);
+    bench.send(Verb::MergePatch, annotated(length - 1)).await.unwrap();
+    let deletion = Deletion { propagation: Some(Propagation::Foreground), ..Deletion::default() };
+    bench.objects.delete(&bench.pool(0).object_ref(), &deletion).await.unwrap();
 }
 
 /// Clients that write at the same time, each its own label: none of them meets a conflict, and nothing is lost.
