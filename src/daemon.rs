@@ -60,6 +60,7 @@ pub use instance::InstanceError;
 pub(crate) use reload::Live;
 pub use reload::Reloads;
 pub use simulation::Simulation;
+pub(crate) use taken::keep_pool;
 use taken::{Limits, Taken};
 
 /// The pool that the wire protocol's CREATE takes machines from.

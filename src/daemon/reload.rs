@@ -26,11 +26,11 @@ pub(crate) struct Live {
     /// Whoever subscribes is told of each change of it. Keys that need a restart keep their values here too.
     pub(crate) config: watch::Sender<Arc<Config>>,
     /// Has what is no subscriber take it up.
-    pub(super) apply: Apply,
+    pub(crate) apply: Apply,
 }
 
 /// Blocks. Changes nothing if it fails on what the configuration names.
-pub(super) type Apply = Arc<dyn Fn(&Config) -> Result<(), ServeError> + Send + Sync>;
+pub(crate) type Apply = Arc<dyn Fn(&Config) -> Result<(), ServeError> + Send + Sync>;
 
 /// Why a configuration is not taken up. Nothing is changed then.
 #[derive(Debug, thiserror::Error)]

@@ -6,18 +6,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+use super::reload::Apply;
 use super::{DEFAULT_POOL, ServeError};
 use crate::api::Digests;
 use crate::api::objects::configured::{self, Configured};
 use crate::config::{self, Config};
 use crate::host::local::{self, LocalHost};
 use crate::host::{Changing, Host, Unlimited};
-use crate::model::{DEFAULT_NAMESPACE, Image, Memory, PoolSpec, Template};
+use crate::model::{DEFAULT_NAMESPACE, Image, Kind, Memory, ObjectRef, PoolSpec, Template};
 use crate::operator::Boots;
+use crate::plan::backoff;
 use crate::plan::clock::Clock;
 use crate::server::gate::Gate;
 use crate::server::tcp::WireConfig;
-use crate::store::Store;
+use crate::store::{Store, StoreError, records};
 
 /// Whoever works with what can be reloaded.
 pub(super) struct Taken {
@@ -65,10 +71,38 @@ impl Taken {
                 );
             }
             Configured::Deleting => {
-                tracing::warn!("pool '{DEFAULT_POOL}' is being deleted; the next start after its end makes it anew");
+                tracing::warn!("pool '{DEFAULT_POOL}' is being deleted; it is made anew when it is gone");
             }
         }
         Ok(())
+    }
+}
+
+/// Makes the daemon's own pool anew when it is gone: whoever deletes it takes back what was changed of it, and wire clients have
+/// no other one (`who_deletes_the_daemons_own_pool_gets_it_as_it_is_configured`).
+pub(crate) async fn keep_pool(config: watch::Receiver<Arc<Config>>, apply: Apply, store: Arc<dyn Store>) {
+    let pool = ObjectRef { kind: Kind::ContainerPool, namespace: DEFAULT_NAMESPACE.into(), name: DEFAULT_POOL.into() };
+    let key = records::key(&pool);
+    let mut failures = 0;
+    let mut changes = store.watch(&key, 0);
+    loop {
+        match changes.next().await {
+            Some(Ok(_)) => {}
+            Some(Err(StoreError::Compacted { .. })) => changes = store.watch(&key, 0),
+            Some(Err(_)) | None => return,
+        }
+        while store.get(&key).is_ok_and(|(found, _)| found.is_none()) {
+            let (apply, config) = (Arc::clone(&apply), Arc::clone(&config.borrow()));
+            match spawn_blocking(move || apply(&config)).await {
+                Ok(Ok(())) => failures = 0,
+                Ok(Err(error)) => {
+                    tracing::warn!(error = crate::error_chain(&error), "pool '{DEFAULT_POOL}' is not made")
+                }
+                Err(error) => tracing::error!(%error, "pool '{DEFAULT_POOL}' is not made"),
+            }
+            failures += 1;
+            tokio::time::sleep(backoff::after(failures).unsigned_abs()).await;
+        }
     }
 }
 

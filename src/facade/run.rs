@@ -23,7 +23,7 @@ use super::{Handlers, StopMode};
 use crate::api::access_tokens::AccessTokenManager;
 use crate::api::plain::Plain;
 use crate::api::{Api, Objects, namespaces};
-use crate::daemon::{DEFAULT_POOL, Live, ServeError};
+use crate::daemon::{self, DEFAULT_POOL, Live, ServeError};
 use crate::hypervisor::Hypervisor;
 use crate::keeper::Keeper;
 use crate::metrics::{self, Exposition};
@@ -215,6 +215,9 @@ impl Assembly {
         if let Some(https) = https {
             writers.spawn(https.serve(kube, self.gate, stop.clone()));
         }
+        let (config, apply) = (self.live.config.subscribe(), Arc::clone(&self.live.apply));
+        let kept = daemon::keep_pool(config, apply, Arc::clone(&store));
+        writers.spawn(stop.clone().run_until_cancelled_owned(kept));
         if let Some(keeper) = keeper {
             writers.spawn(keeper.run(stop.clone()));
         }

@@ -11,6 +11,10 @@ pub const MAX_OPERATIONS: usize = 1000;
 /// The most that the `copy` operations of one patch may copy, in bytes: each can double what the last one made.
 const MAX_COPIED: usize = 3 * MAX_SIZE;
 
+/// The most values that all operations of a patch may go through to find, move and compare what they are about: a list is
+/// moved as a whole for each item that comes before it.
+const MAX_VALUES: usize = 4_000_000;
+
 /// The deepest object that is kept. A parser takes 127 levels, of the lists, changes and lines as well that it is a part of.
 pub const MAX_DEPTH: usize = 100;
 
@@ -35,7 +39,7 @@ pub enum PatchError {
     },
     /// It makes more of an object than can be kept.
     #[error(
-        "the patch has more than {MAX_OPERATIONS} operations, copies more than {MAX_COPIED} bytes or nests deeper than {MAX_DEPTH}"
+        "the patch has more than {MAX_OPERATIONS} operations, copies more than {MAX_COPIED} bytes, goes through more than {MAX_VALUES} values or nests deeper than {MAX_DEPTH}"
     )]
     TooLarge,
 }
@@ -58,17 +62,22 @@ pub fn json(document: &Value, patch: &Value) -> Result<Value, PatchError> {
     if operations.len() > MAX_OPERATIONS {
         return Err(PatchError::TooLarge);
     }
-    let (mut document, mut copied) = (document.clone(), 0);
+    let (mut document, mut copied, mut values) = (document.clone(), 0, 0);
     for (index, operation) in operations.into_iter().enumerate() {
-        let at = |from: &str| document.pointer(from).map_or(0, depth);
-        let below = match &operation {
-            PatchOperation::Add(add) => depth(&add.value),
-            PatchOperation::Replace(replace) => depth(&replace.value),
+        let at = |from: &str| document.pointer(from).map_or((0, 0), extent);
+        let (below, looked_at) = match &operation {
+            PatchOperation::Add(add) => extent(&add.value),
+            PatchOperation::Replace(replace) => extent(&replace.value),
             PatchOperation::Copy(copy) => at(copy.from.as_str()),
             PatchOperation::Move(from) => at(from.from.as_str()),
-            PatchOperation::Remove(_) | PatchOperation::Test(_) => 0,
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => (0, 0),
         };
-        if operation.path().as_str().matches('/').count() + below > MAX_DEPTH {
+        let from = match &operation {
+            PatchOperation::Move(from) => siblings(&document, from.from.as_str()),
+            _ => 0,
+        };
+        values += looked_at + from + siblings(&document, operation.path().as_str());
+        if operation.path().as_str().matches('/').count() + below > MAX_DEPTH || values > MAX_VALUES {
             return Err(PatchError::TooLarge);
         }
         match &operation {
@@ -95,10 +104,28 @@ pub fn json(document: &Value, patch: &Value) -> Result<Value, PatchError> {
 
 /// How deep a value nests; of one that a parser or [`json`] made, which is never deep enough to exhaust a stack.
 pub fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 1,
+    extent(value).0
+}
+
+/// How deep a value nests, and of how many it is.
+fn extent(value: &Value) -> (usize, usize) {
+    let below: &mut dyn Iterator<Item = &Value> = match value {
+        Value::Array(items) => &mut items.iter(),
+        Value::Object(map) => &mut map.values(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return (1, 1),
+    };
+    let (deepest, count) =
+        below.map(extent).fold((0, 0), |(deepest, sum), (depth, count)| (depth.max(deepest), sum + count));
+    (1 + deepest, 1 + count)
+}
+
+/// How many stand beside what a pointer points to.
+fn siblings(document: &Value, pointer: &str) -> usize {
+    let parent = pointer.rsplit_once('/').and_then(|(parent, _)| document.pointer(parent));
+    match parent {
+        Some(Value::Array(items)) => items.len(),
+        Some(Value::Object(map)) => map.len(),
+        _ => 0,
     }
 }
 
@@ -140,6 +167,19 @@ mod tests {
         ];
         let moves: Value = std::iter::repeat_n(turn, 500).flatten().collect();
         assert!(matches!(json(&json!({ "a": {} }), &moves), Err(PatchError::TooLarge)));
+    }
+
+    #[test]
+    fn a_patch_that_goes_through_a_large_value_again_and_again_is_refused_before_it_takes_long() {
+        let large = json!({ "a": vec![0; 490_000] });
+        let [there, back] =
+            [["/a", "/b"], ["/b", "/a"]].map(|[from, path]| json!({ "op": "move", "from": from, "path": path }));
+        let moves: Value = [there, back].into_iter().cycle().take(900).collect();
+        let inserts: Value = std::iter::repeat_n(json!({ "op": "add", "path": "/a/0", "value": 1 }), 900).collect();
+        let removes: Value = std::iter::repeat_n(json!({ "op": "remove", "path": "/a/0" }), 900).collect();
+        for patch in [moves, inserts, removes] {
+            assert!(matches!(json(&large, &patch), Err(PatchError::TooLarge)));
+        }
     }
 
     #[test]

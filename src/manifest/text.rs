@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_yaml::Deserializer;
 
 use super::forms::{ContainerForm, Form, MetadataForm};
-use super::tree::Room;
+use super::tree::{Room, open_brackets};
 use super::{Fault, Located, MAX_PROBLEMS, Manifest, Place, Problem, RESERVED, Spec, hint, locate, rules, schema};
 use crate::model::{API_VERSION, ClaimSpec, Kind, ObjectRef, PoolSpec, valid_name};
 
@@ -54,8 +54,12 @@ pub fn of_value(kind: Kind, document: &Value) -> Result<Manifest, Vec<Fault>> {
     if !faults.is_empty() {
         return Err(faults);
     }
-    // JSON is YAML: what the types and the rules say, with the field it is about, is said by the one reader there is.
-    let text = yaml(document);
+    // JSON is YAML: what the types and the rules say, with the field it is about, is said by the one reader there is. What
+    // nobody writes in a manifest may be anything, as long and as deep as it likes: it is not read.
+    let mut document = document.clone();
+    document.as_object_mut().map(|fields| fields.shift_remove("status"));
+    document["metadata"].as_object_mut().map(|meta| meta.shift_remove("managedFields"));
+    let text = yaml(&document);
     // Nobody sees its lines, and each costs reading it again.
     let mut reader = Reader { file: "the object", text: &text, lines: false, read: Read::default() };
     reader.documents();
@@ -91,6 +95,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn documents(&mut self) {
+        if let Err(error) = open_brackets::<serde_yaml::Error>(self.text) {
+            return self.whole(0, error.to_string());
+        }
         // The same documents three times: as a tree, as their type, and for where they begin.
         let (mut typed, mut begins) = (Deserializer::from_str(self.text), Deserializer::from_str(self.text));
         let room = Room::of(self.text);
@@ -294,5 +301,6 @@ fn check_metadata(metadata: &MetadataForm) -> Vec<Fault> {
 pub fn value(bytes: &[u8]) -> Result<Value, serde_yaml::Error> {
     use serde::de::Error;
     let text = std::str::from_utf8(bytes).map_err(|_| serde_yaml::Error::custom("it is not UTF-8 text"))?;
+    open_brackets::<serde_yaml::Error>(text)?;
     Room::of(text).read(Deserializer::from_str(text))
 }

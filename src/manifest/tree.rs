@@ -14,6 +14,28 @@ use serde_json::{Map, Number, Value};
 /// What aliases may make of a short text.
 const SMALL: usize = 64 << 10;
 
+/// So many brackets of a text in YAML may be open at once. Its parser looks at all of them again for each word: 100,000 cost
+/// it a minute of processor (`brackets_without_end_are_refused_before_they_are_parsed`).
+const MOST_OPEN: usize = 1000;
+
+/// Refuses what the parser would take too long for. A bracket in a text counts, too: few texts have more of them open.
+pub(super) fn open_brackets<E: Error>(text: &str) -> Result<(), E> {
+    let mut open = 0_usize;
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > MOST_OPEN {
+            return Err(E::custom(format!(
+                "more than {MOST_OPEN} brackets are open at once: nest less, or write JSON"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// How much the documents of a text may still hold: one for each value and key, and one for each of their bytes.
 pub(super) struct Room(Cell<usize>);
 

@@ -97,6 +97,22 @@ fn as_many_machines_boot_as_the_last_configuration_says() {
 }
 
 #[test]
+fn who_deletes_the_daemons_own_pool_gets_it_as_it_is_configured() {
+    let dir = tempdir().unwrap();
+    let (home, daemon) = start(dir.path(), "container: {warm: 1, max_allowed_running_containers: 2}");
+    let config = home.config.to_str().unwrap();
+    for arguments in [["scale", "pool", "default", "--replicas=2"].as_slice(), &["delete", "pool", "default"]] {
+        stdout(&finish(program(arguments).args(["--config", config])));
+    }
+    until("the pool is there again, and as it is configured", || {
+        let pool = finish(&mut program(["get", "pool", "default", "-o", "json", "--config", config]));
+        let pool: Value = serde_json::from_slice(&pool.stdout).ok()?;
+        (pool["spec"]["replicas"] == 1 && pool["metadata"]["deletionTimestamp"].is_null()).then_some(())
+    });
+    assert!(create_parallel(daemon.address, 1)[0].success);
+}
+
+#[test]
 fn a_bad_file_changes_nothing_and_is_told_with_its_errors() {
     let dir = tempdir().unwrap();
     let (home, daemon) = start(dir.path(), "container: {warm: 0, max_allowed_running_containers: 2}");

@@ -90,7 +90,7 @@ impl Deletion {
 }
 
 impl Objects {
-    /// Wishes for the end of an object. A pool's members go with it, those in use when their claims end; a claim's
+    /// Wishes for the end of an object. Who wishes for it once more may still say what becomes of its dependents. A pool's members go with it, those in use when their claims end; a claim's
     /// machine goes with the claim. It goes at once if nothing of it is left and no finalizer holds it.
     pub async fn delete(&self, object: &ObjectRef, deletion: &Deletion) -> Result<Deleted, ObjectError> {
         match object.kind {
@@ -106,9 +106,6 @@ impl Objects {
             let read = records::get::<T>(&*self.store, &object.namespace, &object.name)?;
             let Some(read) = read else { return Err(ObjectError::NotFound { object: object.clone() }) };
             permitted(object, &read, deletion)?;
-            if read.object.meta().deleting() {
-                return Ok(Deleted { gone: false, object: view::view(&read) });
-            }
             let now = (self.clock)();
             let nothing_left = read.object.nothing_left(self)?;
             if deletion.propagation == Some(Propagation::Orphan) && T::KIND == Kind::ContainerPool && !nothing_left {
@@ -117,14 +114,20 @@ impl Objects {
                 return Err(ObjectError::Invalid { object: object.clone(), faults });
             }
             let mut ended = read.object.clone();
-            let meta = ended.meta_mut();
-            meta.end(now);
+            let (meta, again) = (ended.meta_mut(), read.object.meta().deleting());
+            if !again {
+                meta.end(now);
+            }
             meta.finalizers.retain(|name| deletion.propagation.is_none() || (name != FOREGROUND && name != ORPHAN));
             match deletion.propagation {
                 Some(Propagation::Foreground) => meta.finalizers.push(FOREGROUND.into()),
                 Some(Propagation::Orphan) => meta.finalizers.push(ORPHAN.into()),
                 Some(Propagation::Background) | None => {}
             }
+            if again && ended == read.object {
+                return Ok(Deleted { gone: false, object: view::view(&read) });
+            }
+            let meta = ended.meta();
             let gone = nothing_left && meta.finalizers.is_empty();
             let shown = |rev| Deleted { gone, object: view::view(&Versioned { object: ended.clone(), rev }) };
             if deletion.dry_run {
@@ -132,7 +135,8 @@ impl Objects {
             }
             let txn = Txn::default().unchanged(&read);
             let txn = if gone { txn.remove(&read.object) } else { txn.write(&ended) };
-            let txn = txn.tell(&[told(EventKind::DeletedObject, object, now, "deleted", &terms)]);
+            let told = (!again).then(|| told(EventKind::DeletedObject, object, now, "deleted", &terms));
+            let txn = txn.tell(told.as_slice());
             if let TxnResult::Committed(rev) = self.store.txn(txn).await? {
                 return Ok(shown(rev));
             }

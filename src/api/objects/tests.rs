@@ -159,6 +159,23 @@ async fn a_claim_gets_no_more_time_than_its_pool_allows_and_a_longer_one_is_told
 }
 
 #[tokio::test]
+async fn what_was_allowed_once_is_in_no_way_of_a_write_that_leaves_it_as_it_is() {
+    let bench = Bench::new();
+    let pool = |most: u32| {
+        let spec = format!("{{maxContainers: 1, template: {{IMAGE, lifetime: {{maxTtlSeconds: {most}}}}}}}");
+        bench.manifest("ContainerPool", "a", &spec)
+    };
+    bench.apply(&pool(600)).await.unwrap();
+    let claim = bench.manifest("ContainerClaim", "c", "{pool: a, ttlSeconds: 600}");
+    bench.apply(&claim).await.unwrap();
+    bench.apply(&pool(300)).await.unwrap();
+    let patch = |body| Request::new(claim.object_ref(), Verb::MergePatch, body);
+    bench.objects.write(&patch(serde_json::json!({ "metadata": { "finalizers": ["a.b/c"] } }))).await.unwrap();
+    bench.delete(&claim.object_ref()).await.unwrap();
+    bench.objects.write(&patch(serde_json::json!({ "metadata": { "finalizers": null } }))).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_claims_secrets_and_origin_survive_a_write_and_are_never_shown() {
     let bench = Bench::new();
     bench.apply(&bench.manifest("ContainerClaim", "c", "{pool: a}")).await.unwrap();

@@ -124,12 +124,13 @@ impl Objects {
         by: &Author<'_>,
     ) -> Result<(Outcome, T, Txn), ObjectError> {
         let Request { object, terms, .. } = request;
-        let manifest = self.manifest::<T>(object, &draft.document)?;
+        let manifest = manifest::<T>(object, &draft.document)?;
         let owners = owned(request, draft, None, &manifest.to_json(), by)?;
         let mut meta = described(&manifest, None, terms, by.now);
         meta.managed_fields = owners.into();
         meta.generate_name = request.body["metadata"]["generateName"].as_str().map(str::to_owned).into();
         let Some(spec) = T::wished(&manifest.spec) else { return Err(bad(request, "it is of another kind")) };
+        self.fits::<T>(object, spec)?;
         let (made, txn) = T::make(self, meta, spec, by.now).await?;
         let txn = txn.tell(&[told(EventKind::AppliedObject, object, by.now, "created", terms)]);
         Ok((Outcome::Created, made, txn))
@@ -149,10 +150,13 @@ impl Objects {
         if read.object.meta().deleting() && request.verb == Verb::Describe {
             return Err(ObjectError::Deleting { object: object.clone() });
         }
-        let manifest = self.manifest::<T>(object, &draft.document)?;
+        let manifest = manifest::<T>(object, &draft.document)?;
         let Some(spec) = T::wished(&manifest.spec) else { return Err(bad(request, "it is of another kind")) };
         let mut changed = T::changed(&read.object, spec).map_err(invalid)?;
         let respecified = changed != read.object;
+        if respecified {
+            self.fits::<T>(object, spec)?;
+        }
         if read.object.meta().deleting() {
             if respecified {
                 return Err(ObjectError::Deleting { object: object.clone() });
@@ -179,16 +183,19 @@ impl Objects {
         Ok(changed)
     }
 
-    /// What a document describes, if it can be.
-    fn manifest<T: Writable>(&self, object: &ObjectRef, document: &Value) -> Result<Manifest, ObjectError> {
-        let invalid = |faults| ObjectError::Invalid { object: object.clone(), faults };
-        let manifest = manifest::of_value(T::KIND, document).map_err(invalid)?;
-        let faults = match T::wished(&manifest.spec) {
-            Some(spec) => T::misfits(self, &object.namespace, spec)?,
-            None => vec![],
-        };
-        if faults.is_empty() { Ok(manifest) } else { Err(invalid(faults)) }
+    /// What a wish finds missing beside what is there. It was allowed once if it stays as it was: a pool that allows less
+    /// since then is in no way of a label, nor of a finalizer that goes.
+    fn fits<T: Writable>(&self, object: &ObjectRef, spec: &T::Spec) -> Result<(), ObjectError> {
+        match T::misfits(self, &object.namespace, spec)? {
+            faults if faults.is_empty() => Ok(()),
+            faults => Err(ObjectError::Invalid { object: object.clone(), faults }),
+        }
     }
+}
+
+/// What a document describes.
+fn manifest<T: Writable>(object: &ObjectRef, document: &Value) -> Result<Manifest, ObjectError> {
+    manifest::of_value(T::KIND, document).map_err(|faults| ObjectError::Invalid { object: object.clone(), faults })
 }
 
 /// Whether the object is there as the verb needs it.

@@ -41,6 +41,10 @@ pub const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 pub const ANCIENT: &str = "ancient-changes";
 /// So many managers of plain writes are told apart, as in Kubernetes.
 const MOST_UPDATERS: usize = 10;
+/// So many entries are read of what a body says about managers; more are none that were read here, and cost time.
+const MOST_TOLD: usize = 100;
+/// And so many bytes: no record has more.
+const LONGEST_TOLD: usize = 64 << 10;
 /// The annotation in which kubectl keeps what was applied on the client's side.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Who may take over what was applied on the client's side.
@@ -143,6 +147,9 @@ fn claimable(kind: Kind, object: &Value, part: Part) -> Value {
 /// what is known; one empty entry forgets all. Times do not count: clients cut them to seconds as they pass through.
 pub fn told(body: &Value, known: &[ManagedFields]) -> Option<Vec<ManagedFields>> {
     let entries = body["metadata"]["managedFields"].as_array().filter(|entries| !entries.is_empty())?;
+    if entries.len() > MOST_TOLD || Value::from(entries.clone()).to_string().len() > LONGEST_TOLD {
+        return None;
+    }
     if entries.len() == 1 && entries[0] == json!({}) {
         return Some(Vec::new());
     }

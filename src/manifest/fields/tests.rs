@@ -208,6 +208,18 @@ fn an_updates_own_word_on_who_owns_what_counts_where_it_can_be_read() {
     for nothing in [json!(null), json!([]), json!([{ "manager": "m" }]), json!("x")] {
         assert_eq!(told(&body(nothing), &[]), None);
     }
+    // More than there can be would only cost time.
+    let many = |count: usize, manager: &str| -> Value {
+        let entry = |index| {
+            let mut entry = entry.clone();
+            entry["manager"] = format!("{manager}{index}").into();
+            entry
+        };
+        (0..count).map(entry).collect()
+    };
+    assert_eq!(told(&body(many(100, "m")), &[]).unwrap().len(), 100);
+    assert_eq!(told(&body(many(101, "m")), &[]), None);
+    assert_eq!(told(&body(many(100, &"m".repeat(700))), &[]), None);
     let mut bad = entry;
     bad["fieldsV1"] = json!({ "spec": {} });
     assert_eq!(told(&body(json!([bad])), &[]), None);

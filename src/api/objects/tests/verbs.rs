@@ -456,6 +456,31 @@ async fn what_is_being_deleted_takes_no_new_spec_and_no_new_finalizer() {
 }
 
 #[tokio::test]
+async fn who_deletes_once_more_says_anew_what_becomes_of_dependents() {
+    let bench = Bench::new();
+    bench.created().await;
+    bench.send(Verb::MergePatch, json!({ "metadata": { "finalizers": ["example.org/a"] } })).await.unwrap();
+    let object = bench.pool(0).object_ref();
+    let mut ended = Value::Null;
+    for (propagation, held) in [
+        (None, json!(["example.org/a"])),
+        (Some(Propagation::Orphan), json!(["example.org/a", "orphan"])),
+        (None, json!(["example.org/a", "orphan"])),
+        (Some(Propagation::Foreground), json!(["example.org/a", "foregroundDeletion"])),
+        (Some(Propagation::Background), json!(["example.org/a"])),
+    ] {
+        let deletion = Deletion { propagation, ..Deletion::default() };
+        let deleted = bench.objects.delete(&object, &deletion).await.unwrap();
+        let metadata = &deleted.object["metadata"];
+        assert_eq!((deleted.gone, &metadata["finalizers"]), (false, &held));
+        assert!(ended.is_null() || ended == metadata["deletionTimestamp"], "it ends once");
+        ended = metadata["deletionTimestamp"].clone();
+    }
+    let told = bench.events().iter().filter(|event| event.kind == EventKind::DeletedObject).count();
+    assert_eq!(told, 1);
+}
+
+#[tokio::test]
 async fn delete_options_are_conditions_a_policy_and_a_dry_run() {
     let bench = Bench::new();
     let created = bench.created().await;
@@ -506,12 +531,13 @@ async fn what_a_client_writes_leaves_room_for_its_end() {
     let bench = Bench::new();
     bench.created().await;
     let annotated = |length: usize| json!({ "metadata": { "annotations": { "a": "x".repeat(length) } } });
-    let mut length = MAX_WISH;
-    while let Err(refused) = bench.send(Verb::MergePatch, annotated(length)).await {
-        assert_eq!(status(&refused), (413, "RequestEntityTooLarge"));
-        length -= 16;
-    }
-    assert!(length > MAX_WISH - 4096, "{length}");
+    let refused = bench.send(Verb::MergePatch, annotated(MAX_WISH)).await.unwrap_err();
+    assert_eq!(status(&refused), (413, "RequestEntityTooLarge"));
+    let told = refused.to_string();
+    let over = told.split(' ').find_map(|word| word.parse::<usize>().ok()).unwrap() - MAX_WISH;
+    let length = MAX_WISH - over;
+    assert_eq!(status(&bench.send(Verb::MergePatch, annotated(length + 1)).await.unwrap_err()).0, 413);
+    bench.send(Verb::MergePatch, annotated(length)).await.unwrap();
     let more = bench.request(Verb::MergePatch, annotated(MAX_WISH));
     let tried = Request { terms: Terms { dry_run: true, ..more.terms.clone() }, ..more };
     assert_eq!(status(&bench.objects.write(&tried).await.unwrap_err()), (413, "RequestEntityTooLarge"));
