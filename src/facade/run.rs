@@ -114,6 +114,8 @@ pub(crate) struct Running {
     /// No new passes.
     quit: DropGuard,
     passes: JoinHandle<()>,
+    /// Nothing more to tell.
+    hush: DropGuard,
     told: JoinHandle<()>,
     owned: Option<Arc<LocalStore>>,
 }
@@ -187,9 +189,9 @@ impl Assembly {
         let quit = operator.quit.clone();
         // Whatever fails from here on takes along what was started.
         let guard = quit.clone().drop_guard();
-        let teller = Arc::clone(&dispatcher);
-        let told = Bus::follow(Arc::clone(&store), quit.clone(), move |event, ended| teller.committed(event, ended));
-        let told = tokio::spawn(told);
+        let (teller, hush) = (Arc::clone(&dispatcher), CancellationToken::new());
+        let told = Bus::follow(Arc::clone(&store), hush.clone(), move |event, ended| teller.committed(event, ended));
+        let (told, hush) = (tokio::spawn(told), hush.drop_guard());
         tokio::spawn(metrics::records::follow(metrics, Arc::clone(&store), Arc::clone(&clock), quit.clone()));
         let mut health_address = None;
         if let Some(address) = self.health {
@@ -257,6 +259,7 @@ impl Assembly {
             writers,
             quit: guard,
             passes,
+            hush,
             told,
             owned,
         })
@@ -312,6 +315,7 @@ impl Running {
         self.clients.await?;
         drop(self.quit);
         self.passes.await?;
+        drop(self.hush);
         self.told.await?;
         self.dispatcher.stopped().await;
         if let Some(store) = self.owned {

@@ -47,8 +47,8 @@ impl Bus {
         self.runtime_errors.load(Ordering::Relaxed)
     }
 
-    /// Tells what is committed to the event log, from now on, until cancelled, with the record of a container that
-    /// ends in the same commit. Call it before the first pass.
+    /// Tells what is committed to the event log, from now on, with the record of a container that ends in the same
+    /// commit. Once cancelled it ends with the last of what is committed by then. Call it before the first pass.
     ///
     /// A teller that is slower than the store remembers reads on in the log: it misses no event that is still kept, but
     /// for those the records that ended with them (`a_teller_that_is_too_slow_reads_on_in_the_log`).
@@ -58,16 +58,22 @@ impl Bus {
         tell: impl Fn(Event, Option<Container>) + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
         let mut log = store.watch("", 0);
-        let mut last = newest(&*store);
+        let (mut last, mut seen) = newest(&*store);
         async move {
-            loop {
+            // Where it is to end. Watchers hear of a commit only after whoever waits for it.
+            let mut end = None;
+            while end.is_none_or(|end| seen < end) {
                 let batch = tokio::select! {
                     biased;
                     batch = log.next() => batch,
-                    () = cancel.cancelled() => return,
+                    () = cancel.cancelled(), if end.is_none() => {
+                        end = Some(store.get(EVENTS).map_or(seen, |(_, revision)| revision));
+                        continue;
+                    }
                 };
                 match batch {
                     Some(Ok(batch)) => {
+                        seen = batch.rev;
                         let events = batch.changes.iter().filter_map(|change| match change {
                             Change::Put { kv, .. } if kv.key.starts_with(EVENTS) && kv.key > last => Some(kv.clone()),
                             Change::Put { .. } | Change::Delete { .. } => None,
@@ -80,7 +86,8 @@ impl Bus {
                     Some(Err(StoreError::Compacted { rev })) => {
                         tracing::warn!(rev, "the teller of events is slow: it reads on in the log");
                         log = store.watch("", 0);
-                        let listed = store.list(EVENTS).map(|(log, _)| log).unwrap_or_default();
+                        let (listed, revision) = log_of(&*store);
+                        seen = revision;
                         for kv in listed.into_iter().filter(|kv| kv.key > last).collect::<Vec<_>>() {
                             committed(&kv, None, &tell);
                             last = kv.key;
@@ -97,9 +104,15 @@ impl Bus {
     }
 }
 
-/// The key of the newest event. Numbers have twenty digits: their order is that of the keys.
-fn newest(store: &dyn Store) -> Arc<str> {
-    store.list(EVENTS).ok().and_then(|(log, _)| log.into_iter().next_back()).map_or_else(Arc::default, |kv| kv.key)
+/// All events, and the revision. A log that cannot be read is not waited for.
+fn log_of(store: &dyn Store) -> (Vec<Kv>, u64) {
+    store.list(EVENTS).unwrap_or((Vec::new(), u64::MAX))
+}
+
+/// The key of the newest event, and the revision. Numbers have twenty digits: their order is that of the keys.
+fn newest(store: &dyn Store) -> (Arc<str>, u64) {
+    let (log, revision) = log_of(store);
+    (log.into_iter().next_back().map_or_else(Arc::default, |kv| kv.key), revision)
 }
 
 fn committed(kv: &Kv, batch: Option<&Batch>, tell: &impl Fn(Event, Option<Container>)) {
@@ -178,7 +191,54 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::store::{HistoryLimits, Txn, memory_with};
+    use crate::store::{Commit, HistoryLimits, Index, Txn, Watch, memory, memory_with};
+
+    /// A store whose watchers hear of a commit later than readers see it.
+    struct Late(Arc<dyn Store>);
+
+    impl Store for Late {
+        fn get(&self, key: &str) -> Result<(Option<Kv>, u64), StoreError> {
+            self.0.get(key)
+        }
+
+        fn list(&self, prefix: &str) -> Result<(Vec<Kv>, u64), StoreError> {
+            self.0.list(prefix)
+        }
+
+        fn index(&self) -> Result<Index, StoreError> {
+            self.0.index()
+        }
+
+        fn txn(&self, txn: Txn) -> Commit {
+            self.0.txn(txn)
+        }
+
+        fn watch(&self, prefix: &str, from: u64) -> Watch {
+            let late = self.0.watch(prefix, from).then(|batch| async {
+                tokio::task::yield_now().await;
+                batch
+            });
+            Box::pin(late)
+        }
+
+        fn compact(&self, rev: u64) -> Result<(), StoreError> {
+            self.0.compact(rev)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_teller_that_is_to_end_tells_what_was_committed_before() {
+        let store: Arc<dyn Store> = Arc::new(Late(memory()));
+        let (told, heard) = std::sync::mpsc::channel();
+        let quit = CancellationToken::new();
+        let following = Bus::follow(Arc::clone(&store), quit.clone(), move |event, _| told.send(event.kind).unwrap());
+        for kind in [EventKind::Started, EventKind::Stopped] {
+            store.txn(Txn::default().tell(&[Event::new(kind, Timestamp::UNIX_EPOCH)])).await.unwrap();
+        }
+        quit.cancel();
+        following.await;
+        assert_eq!(heard.iter().collect::<Vec<_>>(), [EventKind::Started, EventKind::Stopped]);
+    }
 
     #[tokio::test]
     async fn a_teller_that_is_too_slow_reads_on_in_the_log() {
