@@ -134,6 +134,10 @@ mod tests {
             let error = bounded.command(STOPPED, "info").unwrap_err().to_string();
             assert!(error.contains("did not answer within 0.02 s") && error.contains(&STOPPED.to_string()), "{error}");
         }
+        // Its thread may get its turn only after the deadline.
+        while *monitors.asked.lock().unwrap() == 0 {
+            thread::yield_now();
+        }
         assert_eq!(*monitors.asked.lock().unwrap(), 1);
         let patient = Bounded { deadline: Duration::from_secs(60), silent: Arc::clone(&bounded.silent), ..bounded };
         assert_eq!(patient.command(WELL, "info").unwrap().as_deref(), Some("info"));

@@ -11,7 +11,7 @@ use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session};
 use russh::{Channel, ChannelId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -365,13 +365,20 @@ fn a_port_that_accepts_and_says_nothing_is_no_answer() {
     );
 }
 
+/// A port on which nobody listens, and nobody else will either: one that is let go may be given to another test.
+fn closed() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let at = socket.local_addr().unwrap();
+    (socket, at)
+}
+
 #[test]
 fn a_closed_port_is_no_answer_and_says_why() {
     let runtime = Runtime::new().unwrap();
-    let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
-    let at = listener.local_addr().unwrap();
-    drop(listener);
-    let result = personalise(&runtime, at, &login(), SHORT);
+    let (_held, at) = closed();
+    // On a busy machine a refusal takes its time too.
+    let result = personalise(&runtime, at, &login(), 10 * SHORT);
     assert!(
         matches!(&result, Err(ShellError::NotAnswering { reason, .. }) if reason.contains("refused")),
         "{result:?}"
@@ -455,7 +462,7 @@ fn a_probe_hears_an_ssh_server_and_nothing_else() {
     for says in [&b""[..], b"SS"] {
         assert!(reason(probe(talker(&runtime, says), SHORT)).contains("in time"));
     }
-    let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let (_held, free) = closed();
     assert!(reason(probe(free, LONG)).contains("refused"));
     // Nobody waits for it any more.
     let unwanted = Patience::new(LONG, &|| false);

@@ -1,3 +1,4 @@
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -202,10 +203,14 @@ async fn site(patience: Duration) -> Site {
 }
 
 async fn behind(gate: Arc<Gate>, patience: Duration) -> Site {
+    at(Ipv4Addr::LOCALHOST, gate, patience).await
+}
+
+async fn at(address: Ipv4Addr, gate: Arc<Gate>, patience: Duration) -> Site {
     let log = Log(watch::Sender::new(Vec::new()));
     let (go_on, stop) = (CancellationToken::new(), CancellationToken::new());
     let verbs = Arc::new(Fake { log: log.clone(), go_on: go_on.clone() });
-    let listen = "127.0.0.1:0".parse().unwrap();
+    let listen = (address, 0).into();
     let wire = WireConfig { client_timeout: patience, ..WireConfig::new(listen) };
     let config = WebConfig { listen, tls: Tls::Plain };
     let web =
@@ -376,7 +381,8 @@ async fn what_is_no_http_is_closed_and_the_next_client_is_served() {
 
 #[tokio::test]
 async fn a_stop_answers_who_waits_and_sends_away_who_has_not_asked() {
-    let site = site(PATIENCE).await;
+    // Of its own, so that nobody else is given the port when it is let go.
+    let site = at(Ipv4Addr::new(127, 0, 0, 82), Arc::default(), PATIENCE).await;
     let silent = site.send("POST /pi").await;
     let waiting = site.send(&text("POST", "/give", "{}")).await;
     site.log.until("waiting").await;
