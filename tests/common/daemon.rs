@@ -106,6 +106,13 @@ impl Home {
         self
     }
 
+    /// The same at an address of this host that is its own: a port that it gives up there is given to nobody else.
+    pub(crate) fn at(self, address: &str) -> Home {
+        let text = fs::read_to_string(&self.config).unwrap();
+        fs::write(&self.config, text.replace("127.0.0.1:0", &format!("{address}:0"))).unwrap();
+        self
+    }
+
     /// The same, with clients that may take five minutes to say what they want.
     pub(crate) fn patient(self) -> Home {
         let text = fs::read_to_string(&self.config).unwrap();

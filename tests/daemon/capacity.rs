@@ -10,7 +10,8 @@ use tempfile::tempdir;
 use uuid::Uuid;
 
 use crate::common::ask::{ask_until, create, create_parallel, destroy, grant, stat, until_available};
-use crate::common::daemon::Home;
+use crate::common::daemon::{Home, finish, program, stderr};
+use crate::common::until;
 
 fn count(responses: &[anweddol::wire::Response], message: &str) -> usize {
     responses.iter().filter(|response| response.message == message).count()
@@ -110,6 +111,12 @@ fn a_client_that_goes_away_while_its_machine_boots_ends_its_container() {
     until_available(daemon.address, 6);
     let created = daemon.log.events("CREATED_CONTAINER", 1);
     daemon.log.event_about("DESTROYED_CONTAINER", created[0].container().unwrap());
+    // Its claim goes after it.
+    until("no claim", || {
+        let claims = finish(program(["get", "claims", "-o", "name", "--config"]).arg(&home.config));
+        assert!(claims.status.success(), "{}", stderr(&claims));
+        claims.stdout.is_empty().then_some(())
+    });
     daemon.stop();
     assert_eq!(left(&home.simulated_state().join("store")), [""; 0]);
 }

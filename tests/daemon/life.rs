@@ -25,6 +25,7 @@ fn the_twelve_documented_events_come_at_their_moments() {
     let closed = |count| daemon.log.events("CLIENT_CLOSED", count);
     let granted = grant(&create(address));
     closed(1);
+    daemon.log.events("CREATED_ENDPOINT_SHELL", 1);
     fs::rename(home.simulated_state().join("simulated.iso"), dir.path().join("moved.iso")).unwrap();
     assert_eq!(create(address).message, "Internal error");
     closed(2);
@@ -89,7 +90,7 @@ fn the_twelve_documented_events_come_at_their_moments() {
 #[test]
 fn sigterm_ends_it_in_order_and_answers_who_waits() {
     let dir = tempdir().unwrap();
-    let home = Home::new(dir.path(), "").with_vectors_key().simulated("boot=1s");
+    let home = Home::new(dir.path(), "").with_vectors_key().simulated("boot=1s").at("127.0.0.76");
     let daemon = home.start();
     let address = daemon.address;
     let asking = std::thread::spawn(move || create(address));

@@ -26,9 +26,14 @@ pub(crate) struct Said {
 impl Cluster {
     /// A daemon whose machines boot at once, with a kubeconfig for its admin.
     pub(crate) fn new() -> Cluster {
+        Cluster::at("127.0.0.1")
+    }
+
+    /// The same at another address of this host: one that is to be restarted has its own.
+    pub(crate) fn at(address: &str) -> Cluster {
         let dir = tempdir().unwrap();
         fs::write(dir.path().join("image.iso"), "an image").unwrap();
-        let home = Home::new(dir.path(), "").with_vectors_key().simulated("boot=10ms");
+        let home = Home::new(dir.path(), "").with_vectors_key().simulated("boot=10ms").at(address);
         let daemon = home.start();
         let cluster = Cluster { dir, home, daemon };
         cluster.user("admin", &["--role", "admin"]);
@@ -118,7 +123,8 @@ impl Cluster {
         let kubeconfig = fs::read_to_string(dir.path().join("admin.kubeconfig")).unwrap();
         let address = kubeconfig.split("https://").nth(1).unwrap().split_whitespace().next().unwrap();
         let config = fs::read_to_string(&home.config).unwrap();
-        let config = config.replace("api_listen: '127.0.0.1:0'", &format!("api_listen: '{address}'"));
+        let (host, _) = address.split_once(':').unwrap();
+        let config = config.replace(&format!("api_listen: '{host}:0'"), &format!("api_listen: '{address}'"));
         fs::write(&home.config, config).unwrap();
         let daemon = home.start();
         Cluster { dir, home, daemon }

@@ -17,7 +17,7 @@ impl Drop for Running {
 #[test]
 #[ignore = "needs the controller (tests/kube/tools.sh builds it)"]
 fn a_controller_of_kube_rs_goes_on_after_a_restart_that_forgets_all_revisions() {
-    let cluster = Cluster::new();
+    let cluster = Cluster::at("127.0.0.75");
     cluster.user("controller", &["--role", "edit"]);
     let mut command = cluster.tool("ANWEDDOL_CONTROLLER", "controller", &[]);
     let _controller = Running(command.stdout(Stdio::null()).spawn().unwrap());
