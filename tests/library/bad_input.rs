@@ -45,8 +45,8 @@ fn an_address_of_another_host_is_refused_by_name() {
 
 #[test]
 fn a_port_in_use_is_told() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let other = TcpListener::bind(taken).unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
     let said = refused(|builder| builder.listen_port(taken.port()));
     assert!(said.contains(&taken.to_string()) && said.contains("another program"), "{said}");
     drop(other);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anweddol::facade::{ServeError, ServerError, StopMode, Virtualization};
+use anweddol::facade::{ServeError, ServerBuilder, ServerError, StopMode, Virtualization};
 use anweddol::hypervisor::fake::{Call, FakeWorld};
 use anweddol::store::OpenError;
 use anweddol::wire::{CREATE, Request};
@@ -57,12 +57,17 @@ fn a_blocking_start_ends_with_a_stop_from_elsewhere_or_from_a_handler() {
 
 /// A server on machines that outlive it.
 fn outlived(mode: StopMode) -> (Arc<FakeWorld>, Bench) {
+    outlived_at([127, 0, 0, 1], mode)
+}
+
+fn outlived_at(address: [u8; 4], mode: StopMode) -> (Arc<FakeWorld>, Bench) {
     let (world, machines) = machines();
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("image.iso");
     std::fs::write(&image, "image").unwrap();
     let custom = Virtualization::Custom(machines);
-    (world, Bench::on(dir, |builder| builder.virtualization(custom).stop_mode(mode).container_iso(image)))
+    let change = |builder: ServerBuilder| builder.bind_address(address.into()).virtualization(custom).stop_mode(mode);
+    (world, Bench::on(dir, |builder| change(builder).container_iso(image)))
 }
 
 #[test]
@@ -118,7 +123,8 @@ fn a_store_that_cannot_be_opened_keeps_the_server_from_starting_and_machines_unt
 
 #[test]
 fn a_running_server_that_is_dropped_stops() {
-    let (world, bench) = outlived(StopMode::Destroy);
+    // Of its own, so that nobody else is given the port when it is let go.
+    let (world, bench) = outlived_at([127, 0, 0, 80], StopMode::Destroy);
     let log = bench.log.clone();
     bench
         .server

@@ -6,7 +6,7 @@ use anweddol::client::{ClientConfig, ClientError, Stage, WireClient, ask};
 use anweddol::wire::exchange::{ServerExchange, ServerStep, Unwrapped};
 use anweddol::wire::{AccessTokens, Fingerprint, Generation, Limits, Request, Response, STAT};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::running::Running;
 use crate::support::{GENERATIONS, bytes, key, session, text};
@@ -114,9 +114,10 @@ async fn it_sends_no_key_to_a_server_it_did_not_expect() {
 
 #[tokio::test]
 async fn it_tells_that_nobody_listens() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    // Held, so that no other test is given it.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
     let error = ask(&address, &Request::bare(STAT), &config()).await.unwrap_err();
     assert!(matches!(error, ClientError::NobodyThere { .. }), "{error}");
     assert!(error.to_string().contains(&address));

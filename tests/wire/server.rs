@@ -375,7 +375,8 @@ async fn a_port_that_is_only_looked_at_is_no_error() {
 
 #[tokio::test]
 async fn a_stop_lets_handlers_finish_and_waits_for_nobody_else() {
-    let mut server = Running::start().await;
+    // Of its own, so that nobody else is given the port when it is let go.
+    let mut server = Running::with(|config| config.listen = "127.0.0.79:0".parse().unwrap()).await;
     let mut half_open = TcpStream::connect(server.address).await.unwrap();
     let mut client = RawClient::connect(server.address).await;
     client.send(Generation::Second, r#"{"verb": "WAIT", "parameters": {}}"#).await;
