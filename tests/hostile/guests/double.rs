@@ -60,7 +60,7 @@ pub(crate) enum Manner {
     /// Ends the connection with what is [`RAW`].
     Leaves,
     // Afterwards.
-    /// Has another host key from the second connection on.
+    /// Has another host key once it was told a password.
     OtherKey,
     /// Opens a channel of this kind to its client, and another one, and no end of them.
     Opens(Kind),
@@ -85,7 +85,7 @@ pub(crate) struct Seen {
     pub(crate) connections: AtomicUsize,
     /// Those that are open.
     pub(crate) open: AtomicUsize,
-    /// Passwords that it was told, on its first connection and later.
+    /// Passwords that it was told, on connections that were made before it had one, and later.
     pub(crate) passwords: [AtomicUsize; 2],
     /// Channels that it could open.
     pub(crate) channels: AtomicUsize,
@@ -114,9 +114,9 @@ impl Guest {
             while let Ok((stream, _)) = listener.accept().await {
                 let it = it.clone();
                 tokio::spawn(async move {
-                    let nth = it.seen.connections.fetch_add(1, Ordering::SeqCst);
+                    it.seen.connections.fetch_add(1, Ordering::SeqCst);
                     it.seen.open.fetch_add(1, Ordering::SeqCst);
-                    it.clone().serve(stream, nth).await;
+                    it.clone().serve(stream).await;
                     it.seen.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -124,7 +124,7 @@ impl Guest {
         guest
     }
 
-    async fn serve(self: Arc<Self>, mut stream: TcpStream, nth: usize) {
+    async fn serve(self: Arc<Self>, mut stream: TcpStream) {
         match self.manner {
             Manner::Mute => drop(stream.read(&mut [0; 4096]).await),
             Manner::Chatter => self.flood(stream, format!("{RAW}\r\n").into_bytes()).await,
@@ -145,10 +145,10 @@ impl Guest {
                 tokio::select! {
                     _ = copy(&mut from_client, &mut to_server) => {}
                     () = dribble => {}
-                    () = self.clone().speak(far, nth) => {}
+                    () = self.clone().speak(far) => {}
                 }
             }
-            _ => self.clone().speak(stream, nth).await,
+            _ => self.clone().speak(stream).await,
         }
     }
 
@@ -160,11 +160,13 @@ impl Guest {
     }
 
     /// SSH.
-    async fn speak<S>(self: Arc<Self>, stream: S, nth: usize)
+    async fn speak<S>(self: Arc<Self>, stream: S)
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let seed = if self.manner == Manner::OtherKey && nth > 0 { 8 } else { 7 };
+        // Not the second connection: somebody who waits for a guest connects more than once before he logs in.
+        let later = self.seen.passwords[0].load(Ordering::SeqCst) > 0;
+        let seed = if self.manner == Manner::OtherKey && later { 8 } else { 7 };
         let key = PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])), "").unwrap();
         let config = server::Config {
             keys: vec![key],
@@ -173,7 +175,7 @@ impl Guest {
             nodelay: true,
             ..Default::default()
         };
-        let connection = Connection { guest: self, nth, channel: None };
+        let connection = Connection { guest: self, later, channel: None };
         if let Ok(session) = server::run_stream(Arc::new(config), stream, connection).await {
             session.await.ok();
         }
@@ -209,7 +211,8 @@ impl Guest {
 
 struct Connection {
     guest: Arc<Guest>,
-    nth: usize,
+    /// Made after it was told a password.
+    later: bool,
     channel: Option<Channel<Msg>>,
 }
 
@@ -221,7 +224,7 @@ impl server::Handler for Connection {
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
-        self.guest.seen.passwords[self.nth.min(1)].fetch_add(1, Ordering::SeqCst);
+        self.guest.seen.passwords[usize::from(self.later)].fetch_add(1, Ordering::SeqCst);
         Ok(if self.guest.lets_in(user, password) { Auth::Accept } else { Auth::reject() })
     }
 
