@@ -2,6 +2,7 @@
 //! killed.
 
 use std::io::BufRead;
+use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::exit;
@@ -36,6 +37,8 @@ pub(crate) const MAX_TTL: u32 = 365 * 24 * 3600;
 pub(crate) struct Plan {
     pub(crate) state: PathBuf,
     pub(crate) world: PathBuf,
+    /// Its history's own: nobody else is given the port that it leaves when it dies.
+    pub(crate) address: Ipv4Addr,
     pub(crate) addressed: bool,
     /// Of the configuration's pool.
     pub(crate) image: Image,
@@ -106,7 +109,7 @@ pub(crate) fn run(plan: &str) {
 
 fn config(plan: &Plan) -> Config {
     let mut config = Config { state_dir: plan.state.clone(), ..Config::default() };
-    config.server.listen = ([127, 0, 0, 1], 0).into();
+    config.server.listen = (plan.address, 0).into();
     config.server.health_listen = None;
     config.server.api_listen = None;
     config.container.image = Some(plan.image.clone());

@@ -1,9 +1,9 @@
 //! One state directory and one world, through many daemons.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,9 @@ const RANDOM_LIFE: usize = 500;
 const REST: Duration = Duration::from_secs(25);
 /// How often it is looked whether it came to rest.
 const LOOK: Duration = Duration::from_millis(30);
+
+/// The next history's address; there are never so many at once that one comes twice.
+static NEXT: AtomicU8 = AtomicU8::new(0);
 
 struct History<'a> {
     end: &'a End,
@@ -90,6 +93,7 @@ impl<'a> History<'a> {
         let plan = Plan {
             state: dir.join("s"),
             world: world.socket.clone(),
+            address: Ipv4Addr::new(127, 0, 9, NEXT.fetch_add(1, Ordering::Relaxed)),
             addressed: addressed(network),
             image: Image::Iso(dir.join("i.iso")),
             memory: Memory::mebibytes(64),
