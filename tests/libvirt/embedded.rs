@@ -11,6 +11,7 @@ use anweddol::guest::{Forward, ForwardError, Forwarder};
 use anweddol::hypervisor::libvirt::{Config, Libvirt};
 use anweddol::hypervisor::{DomainSpec, Hypervisor, HypervisorError};
 use anweddol::model::{Image, Wake};
+use uuid::Uuid;
 use virt::connect::Connect;
 
 use crate::common::overlay_is_made_afresh_and_stays_as_long_as_its_domain;
@@ -22,6 +23,12 @@ fn root() -> PathBuf {
 
 fn pid_file(root: &Path, spec: &DomainSpec) -> PathBuf {
     root.join(format!("run/qemu/{}.pid", spec.domain_name()))
+}
+
+/// At a port of its own: tests that run at the same time share the host's.
+fn forward(uuid: Uuid) -> Forward {
+    let [.., high, low] = *uuid.as_bytes();
+    Forward { uuid, ..Forward::of_port(21_000 + u16::from_be_bytes([high, low]) % 4_000) }
 }
 
 fn log_file(root: &Path, spec: &DomainSpec) -> PathBuf {
@@ -77,7 +84,7 @@ fn role_daemon() {
     let libvirt = Libvirt::connect(Config::embedded(&root)).unwrap();
     let spec = spec();
     libvirt.create(&spec).unwrap();
-    let forward = Forward { uuid: spec.mark.uid, ..Forward::of_port(20_100) };
+    let forward = forward(spec.mark.uid);
     UserForwarder::new(libvirt.clone(), Ipv4Addr::LOCALHOST).publish(&forward).unwrap();
     fs::write(Path::new(&root).join("uid"), spec.mark.uid.to_string()).unwrap();
     println!("ready");
@@ -110,7 +117,7 @@ fn role_heir() {
     let uid = fs::read_to_string(Path::new(&root).join("uid")).unwrap().parse().unwrap();
     let seen = libvirt.list().unwrap().into_iter().find(|domain| domain.uuid == uid).expect("adopted");
     let forwarder = UserForwarder::new(libvirt.clone(), Ipv4Addr::LOCALHOST);
-    assert!(forwarder.is_published(&Forward { uuid: uid, ..Forward::of_port(20_100) }).unwrap());
+    assert!(forwarder.is_published(&forward(uid)).unwrap());
     libvirt.destroy(&seen.mark.unwrap()).unwrap();
     until("absence", || libvirt.find(uid).unwrap().is_none().then_some(()));
     println!("ready");
