@@ -1,4 +1,5 @@
-//! Connections over HTTP, whatever they come in by: so many at once, each with a deadline for what it asks.
+//! Connections over HTTP, whatever they come in by: so many at once, each with a deadline for what it asks, and one for
+//! taking what it is answered.
 
 use std::io;
 use std::sync::Arc;
@@ -18,9 +19,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::gate::{Pass, Refusal};
+use super::taking::Taking;
 
 /// How long a request's head may take.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of its answer. A watch may take longer to say something.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// The longest head of a request, in bytes.
 pub(super) const LONGEST_HEAD: usize = 64 << 10;
 /// How long the connections that are left may take when the daemon stops.
@@ -137,7 +141,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(LONGEST_HEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Taking::new(stream, ANSWER_TIME)), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -148,5 +152,66 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "{door}: a connection broke off");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, Bytes};
+    use axum::routing::get;
+    use futures::{StreamExt, stream};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::*;
+
+    /// A word after three hours, and so on.
+    async fn watch() -> Body {
+        let words = stream::repeat(Bytes::from_static(b"word")).then(|word| async {
+            sleep(Duration::from_secs(3 * 3600)).await;
+            Ok::<_, io::Error>(word)
+        });
+        Body::from_stream(words)
+    }
+
+    /// A client's end, and when the other one ends.
+    fn client() -> (DuplexStream, JoinHandle<()>) {
+        let router = Router::new().route("/long", get(|| async { "a".repeat(4096) })).route("/watch", get(watch));
+        let (ours, theirs) = duplex(1024);
+        (ours, tokio::spawn(connection(theirs, router, "test", CancellationToken::new())))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_on_and_takes_no_answer_loses_its_place() {
+        let (mut client, served) = client();
+        let began = Instant::now();
+        // In the end its requests are not read either.
+        let asking = async { while client.write_all(b"GET /long HTTP/1.1\r\nHost: h\r\n\r\n").await.is_ok() {} };
+        timeout(ANSWER_TIME * 2, asking).await.expect("it is ended");
+        served.await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), ANSWER_TIME.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_an_answer_slowly_and_who_has_nothing_to_take_keep_theirs() {
+        let (mut slow, _served) = client();
+        slow.write_all(b"GET /long HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut taken = 0;
+        loop {
+            sleep(ANSWER_TIME - Duration::from_secs(1)).await;
+            match slow.read(&mut [0; 100]).await.unwrap() {
+                0 => break,
+                some => taken += some,
+            }
+        }
+        assert!(taken > 4096, "{taken}");
+        let (mut watch, _served) = client();
+        watch.write_all(b"GET /watch HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"word\r\n4\r\nword\r\n") {
+            let read = timeout(Duration::from_secs(4 * 3600), watch.read_buf(&mut said)).await;
+            assert!(read.unwrap().unwrap() > 0, "it was ended");
+        }
     }
 }

@@ -22,6 +22,7 @@ mod parameters;
 pub mod requests;
 pub mod rsa;
 pub mod sessions;
+mod taking;
 pub mod tcp;
 mod telling;
 pub mod verbs;
