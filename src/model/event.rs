@@ -26,7 +26,7 @@ pub enum EventKind {
     DestroyedContainer = 6,
     /// A request was malformed.
     MalformedRequest = 7,
-    /// A well-formed request arrived.
+    /// A well-formed request arrived. Its verb is told cut to 32 characters, as with [`EventKind::UnknownVerb`].
     Request = 8,
     /// A task of the server failed.
     RuntimeError = 9,

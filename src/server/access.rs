@@ -17,7 +17,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::{Answer, ClientInstance, EventSink, Moment, Parameters, Party, Verbs};
+use super::lines::Lines;
+use super::{Answer, ClientInstance, EventSink, Moment, Parameters, Party, Verbs, telling};
 use crate::api::access_tokens::{AccessTokenManager, AdmitError};
 use crate::model::{Event, EventKind};
 use crate::wire::{Message, Request, Response};
@@ -26,6 +27,10 @@ use crate::wire::{Message, Request, Response};
 const PARAMETER: &str = "access_token";
 /// What the answer says about any token that is not good, as the original does.
 pub(super) const INVALID: &str = "Invalid access token";
+/// What the log says of whoever is refused for their token.
+pub(super) const REFUSED: &str = "refused: access token";
+/// And of whoever is not.
+const ADMITTED: &str = "access token";
 
 /// Verbs behind access tokens.
 pub struct TokenCheck {
@@ -33,6 +38,7 @@ pub struct TokenCheck {
     required: Arc<AtomicBool>,
     events: Arc<dyn EventSink>,
     rest: Arc<dyn Verbs>,
+    lines: Lines,
 }
 
 /// Why a request does not come through.
@@ -57,7 +63,7 @@ impl TokenCheck {
             // Each request says so.
             Ok(_) | Err(_) => {}
         }
-        Arc::new(TokenCheck { tokens, required, events, rest })
+        Arc::new(TokenCheck { tokens, required, events, rest, lines: Lines::default() })
     }
 
     /// The name of the token that a request bears, if it bears one.
@@ -81,11 +87,12 @@ impl TokenCheck {
 
 impl Verbs for TokenCheck {
     fn handle(&self, client: Arc<ClientInstance>, request: Request) -> BoxFuture<'static, Answer> {
-        let verb = request.verb.as_str();
+        let (verb, id) = (telling::verb(&request.verb), client.id());
         let stopped = match self.admitted(&request.parameters) {
             Ok(None) => return self.rest.handle(client, request),
             Ok(Some(name)) => {
-                tracing::info!(verb, client = client.id(), access_token = name, "access token");
+                let say = || tracing::info!(verb, client = id, access_token = name, "{ADMITTED}");
+                self.lines.say(ADMITTED, say);
                 client.admitted(name);
                 return self.rest.handle(client, request);
             }
@@ -95,7 +102,7 @@ impl Verbs for TokenCheck {
             Stopped::Missing => "no access token".to_owned(),
             Stopped::Token(error) => crate::error_chain(error),
         };
-        tracing::info!(verb, client = client.id(), reason, "refused: access token");
+        self.lines.say(REFUSED, || tracing::info!(verb, client = id, reason, "{REFUSED}"));
         let response = match stopped {
             Stopped::Missing => Response::refused(Message::BadRequest, Some("Access token is required")),
             Stopped::Token(AdmitError::Invalid { .. }) => Response::refused(Message::BadAuthentication, Some(INVALID)),

@@ -1,29 +1,30 @@
 //! One line of the log and one count for every request, however it ends.
 //!
-//! The line has the target `request`. What a request carries is not in it: a verb, who asked, and what came of it.
+//! The line has the target `request`. What a request carries is not in it: a verb, who asked, and what came of it. Of those
+//! that anybody can have written the log has so many in a minute (`super::lines`); all are counted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::lines::Lines;
+use super::telling;
 use crate::metrics::{Metrics, Transport};
 use crate::wire::{CREATE, DESTROY, EXTEND, Message, Response, STAT};
 
-/// As much of a verb as a line has room for: a client may send any.
-const VERB: usize = 32;
-
 /// Where requests of one run are told, whichever way they come in.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Requests {
     metrics: Arc<Metrics>,
     last: AtomicU64,
+    lines: Lines,
 }
 
 impl Requests {
     /// Counted here.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Requests> {
-        Arc::new(Requests { metrics, last: AtomicU64::new(0) })
+        Arc::new(Requests { metrics, ..Requests::default() })
     }
 
     /// What is counted.
@@ -69,7 +70,7 @@ impl Asked {
 
     /// What is asked for.
     pub(super) fn verb(&mut self, verb: &str) {
-        self.verb = verb.chars().take(VERB).collect();
+        self.verb = telling::verb(verb).into();
     }
 
     /// There is an answer, which is not delivered yet.
@@ -138,12 +139,17 @@ impl Asked {
         ];
         VERBS.into_iter().find(|known| *known == self.verb).unwrap_or("other")
     }
-}
 
-impl Drop for Asked {
-    fn drop(&mut self) {
-        let took = self.began.elapsed();
-        self.requests.metrics.request(self.transport, self.known(), self.outcome, took);
+    /// The kind of its line, where anybody can cause it. Whoever has a token of the API, or the local socket, is known.
+    fn strangers(&self) -> Option<&'static str> {
+        match self.transport {
+            Transport::Wire => Some("wire request"),
+            Transport::Web => Some("web request"),
+            Transport::Https | Transport::Local => self.client.is_empty().then_some("API request"),
+        }
+    }
+
+    fn write(&self, took: Duration) {
         tracing::info!(
             target: "request",
             id = self.id,
@@ -158,9 +164,21 @@ impl Drop for Asked {
     }
 }
 
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        self.requests.metrics.request(self.transport, self.known(), self.outcome, took);
+        match self.strangers() {
+            Some(kind) => self.requests.lines.say(kind, || self.write(took)),
+            None => self.write(took),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::lines;
 
     #[test]
     fn whatever_clients_send_there_are_few_verbs_and_outcomes_to_count() {
@@ -168,7 +186,7 @@ mod tests {
         let mut asked = requests.begin(Transport::Wire, None);
         assert_eq!((asked.known(), asked.outcome), ("other", "gone"));
         asked.verb(&"A".repeat(100_000));
-        assert_eq!((asked.known(), asked.verb.len()), ("other", VERB));
+        assert_eq!((asked.known(), asked.verb.len()), ("other", 32));
         asked.verb(CREATE);
         asked.told(&Response::refused(Message::RefusedRequest, Some("at most 60 s")));
         assert_eq!((asked.known(), asked.outcome), ("CREATE", "refused_request"));
@@ -177,5 +195,23 @@ mod tests {
             assert_eq!(asked.outcome, word);
         }
         assert_eq!(requests.begin(Transport::Wire, None).id(), 2);
+    }
+
+    #[test]
+    fn each_request_is_counted_and_strangers_fill_no_log_with_them() {
+        let requests = Requests::new(Arc::default());
+        let asking = |transport, by: &str| {
+            let lines = lines::written(|| {
+                for _ in 0..lines::MOST + 7 {
+                    requests.begin(transport, None).by(by);
+                }
+            });
+            lines.len() as u64
+        };
+        for (transport, by) in [(Transport::Wire, "12ca17b"), (Transport::Web, "12ca17b"), (Transport::Https, "")] {
+            assert_eq!(asking(transport, by), lines::MOST, "{by} over {transport:?}");
+        }
+        assert_eq!(asking(Transport::Https, "admin"), lines::MOST + 7, "who is known is no stranger");
+        assert_eq!(requests.last.load(Ordering::Relaxed), 4 * (lines::MOST + 7));
     }
 }

@@ -58,7 +58,7 @@ pub(super) async fn handle(
     sent: &mut mpsc::Receiver<Sending>,
     request: Request,
 ) -> Result<Handled, Panicked> {
-    let verb = request.verb.clone();
+    let verb = telling::verb(&request.verb).to_owned();
     let event = telling::about(EventKind::Request, client.client(), events.now()).detail("verb", verb.as_str());
     client.asked(request.clone());
     let told = events.at(telling::moment(event, client));

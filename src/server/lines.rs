@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Lines of a kind in [`SPAN`]. One address that keeps to the rates never has any left out: that many connections are
-/// what it may make in a minute. All seven kinds at once are at most 20 KiB a second.
-const MOST: u64 = 600;
+/// what it may make in a minute. Nothing in such a line is as long as a client likes: a kind is at most 10 KiB a second.
+pub(super) const MOST: u64 = 600;
 /// The time in which they are counted.
 const SPAN: Duration = Duration::from_secs(60);
 
@@ -84,6 +84,16 @@ impl Ledger {
         let offered = std::mem::take(&mut self.offered).into_iter();
         offered.filter(|&(_, count)| count > MOST).map(|(kind, count)| (kind, count - MOST)).collect()
     }
+}
+
+/// The lines that this has written.
+#[cfg(test)]
+pub(super) fn written(work: impl FnOnce()) -> Vec<String> {
+    let (mut read, write) = std::io::pipe().unwrap();
+    let subscriber = tracing_subscriber::fmt().with_writer(Mutex::new(write)).finish();
+    let reader = std::thread::spawn(move || std::io::read_to_string(&mut read).unwrap());
+    tracing::subscriber::with_default(subscriber, work);
+    reader.join().unwrap().lines().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,13 @@ pub(super) fn client(ip: IpAddr) -> Client {
     Client { ip, id: crate::sha256(ip.to_string())[..7].into() }
 }
 
+/// As much of a verb as an event and a line of the log have room for: a client may send any of 64 KiB. Handlers find the
+/// whole of it in their client's request.
+pub(super) fn verb(verb: &str) -> &str {
+    const MOST: usize = 32;
+    verb.char_indices().nth(MOST).map_or(verb, |(end, _)| &verb[..end])
+}
+
 /// Something about a client.
 pub(super) fn about(kind: EventKind, client: &Client, now: Timestamp) -> Event {
     Event::new(kind, now).client(client)

@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::access::INVALID;
+use super::access::{INVALID, REFUSED};
 use super::lines::Lines;
 use super::parameters;
-use super::{Answer, ClientInstance, EventSink, Lifecycle, Moment, Party, Verbs};
+use super::{Answer, ClientInstance, EventSink, Lifecycle, Moment, Party, Verbs, telling};
 use crate::api::{Api, ApiError, BirthError, Deadline, End, Granted, QuotaError, Wishes};
 use crate::model::{Event, EventKind};
 use crate::wire::{CREATE, DESTROY, EXTEND, Message, Request, Response, STAT};
@@ -64,7 +64,7 @@ impl ApiVerbs {
     }
 
     async fn unknown(&self, client: &Arc<ClientInstance>, verb: &str) -> Response {
-        let event = Event::new(EventKind::UnknownVerb, self.events.now()).detail("verb", verb);
+        let event = Event::new(EventKind::UnknownVerb, self.events.now()).detail("verb", telling::verb(verb));
         self.tell(event, client).await;
         Response::refused(Message::BadRequest, Some("Unknown verb"))
     }
@@ -74,17 +74,14 @@ impl ApiVerbs {
         match error {
             ApiError::BadAuthentication => Response::refused(Message::BadAuthentication, None),
             ApiError::Quota(QuotaError::Gone { .. }) => {
-                tracing::info!(verb, client = client.id(), reason = chain, "refused: access token");
+                let client = client.id();
+                self.lines.say(REFUSED, || tracing::info!(verb, client, reason = chain, "{REFUSED}"));
                 Response::refused(Message::BadAuthentication, Some(INVALID))
             }
             ApiError::Quota(QuotaError::Used { name, .. }) => {
-                tracing::info!(
-                    verb,
-                    client = client.id(),
-                    access_token = name,
-                    reason = chain,
-                    "refused: access token"
-                );
+                let client = client.id();
+                let say = || tracing::info!(verb, client, access_token = name, reason = chain, "{REFUSED}");
+                self.lines.say(REFUSED, say);
                 Response::refused(Message::RefusedRequest, Some(&chain))
             }
             // Said in words of ours, of what the client itself has written.

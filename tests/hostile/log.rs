@@ -4,10 +4,13 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
 use crate::common::ask::runtime;
-use crate::siege::{Siege, attack, said_to};
+use crate::siege::{Siege, attack, known, said_to};
+use crate::support::GENERATIONS;
 
 /// Lines of a kind in a minute (`server::lines`).
 const MOST: usize = 600;
+/// Bytes of one, at most.
+const LONGEST: usize = 1024;
 
 #[test]
 fn a_flood_fills_no_log_and_what_was_left_out_is_told_as_a_number() {
@@ -23,7 +26,9 @@ fn a_flood_fills_no_log_and_what_was_left_out_is_told_as_a_number() {
     siege.good_client_is_served();
     // A good client's requests are of another kind, which has lines left.
     assert_eq!(siege.daemon.log.events("REQUEST", 2).len(), 2);
-    let lines: Vec<Value> = siege.lifted().iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect();
+    let lines = siege.lifted();
+    assert!(lines.iter().all(|line| line.len() < LONGEST), "{}", lines.iter().max_by_key(|line| line.len()).unwrap());
+    let lines: Vec<Value> = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect();
     let fields = |line: &Value| line["fields"].clone();
     for (kind, says) in [("CONNECTION", "CONNECTION"), ("RUNTIME_ERROR", "RUNTIME_ERROR: ")] {
         let written = lines.iter().map(fields).filter(|line| line["message"].as_str().unwrap().starts_with(says));
@@ -35,4 +40,29 @@ fn a_flood_fills_no_log_and_what_was_left_out_is_told_as_a_number() {
         let good = if kind == "CONNECTION" { 4 } else { 0 };
         assert_eq!(written + left_out, flood + good, "{kind}");
     }
+}
+
+#[test]
+fn no_line_is_as_long_as_a_client_likes() {
+    let siege = Siege::lay("client_timeout: 60", "");
+    let (verb, token) = ("A".repeat(10_000), "x".repeat(124));
+    let texts = [
+        format!(r#"{{"verb": "{verb}", "parameters": {{}}}}"#),
+        format!(r#"{{"verb": "{verb}", "parameters": {{"access_token": "{token}"}}}}"#),
+        format!(r#"{{"verb": "{verb}-", "parameters": {{"container_uuid": "{verb}", "{verb}": 1}}, "{verb}": 1}}"#),
+    ];
+    runtime().block_on(async {
+        for (generation, _) in GENERATIONS {
+            for text in &texts {
+                let mut client = known(siege.address()).await;
+                client.send(generation, text).await;
+                client.response(generation).await;
+            }
+        }
+    });
+    let lines = siege.lifted();
+    let cut = lines.iter().filter(|line| line.contains(&verb[..32]) && !line.contains(&verb[..33])).count();
+    // Twice REQUEST, UNKNOWN_VERB, the request's own line; the same with the refused token in place of UNKNOWN_VERB.
+    assert!(cut >= 8, "{}", lines.join("\n"));
+    assert!(lines.iter().all(|line| line.len() < LONGEST), "{}", lines.iter().max_by_key(|line| line.len()).unwrap());
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, json};
 use super::*;
 use crate::api::access_tokens::Order;
 use crate::model::{Client, Quotas};
+use crate::server::lines;
 use crate::store::{Store, memory};
 
 /// Tells who came through.
@@ -57,18 +58,25 @@ impl Bench {
         self.tokens.add(order).await.unwrap().1.expose_secret().to_owned()
     }
 
-    /// What a request with this parameter is answered.
-    async fn ask(&self, required: bool, verb: &str, token: Option<Value>) -> Response {
-        let gate = TokenCheck::before(
+    fn gate(&self, required: bool) -> Arc<dyn Verbs> {
+        TokenCheck::before(
             Arc::new(Open),
             Arc::clone(&self.tokens),
             Arc::new(required.into()),
             Arc::clone(&self.told) as Arc<dyn EventSink>,
-        );
-        let client = Client { ip: Ipv4Addr::LOCALHOST.into(), id: "1234567".into() };
-        let parameters = token.into_iter().map(|token| (PARAMETER.to_owned(), token)).collect();
-        gate.handle(ClientInstance::gone(client, Timestamp::UNIX_EPOCH), Request::new(verb, parameters)).await.response
+        )
     }
+
+    /// What a request with this parameter is answered.
+    async fn ask(&self, required: bool, verb: &str, token: Option<Value>) -> Response {
+        ask(&*self.gate(required), verb, token).await.response
+    }
+}
+
+fn ask(gate: &dyn Verbs, verb: &str, token: Option<Value>) -> BoxFuture<'static, Answer> {
+    let client = Client { ip: Ipv4Addr::LOCALHOST.into(), id: "1234567".into() };
+    let parameters = token.into_iter().map(|token| (PARAMETER.to_owned(), token)).collect();
+    gate.handle(ClientInstance::gone(client, Timestamp::UNIX_EPOCH), Request::new(verb, parameters))
 }
 
 #[tokio::test]
@@ -131,4 +139,19 @@ async fn records_that_cannot_be_read_let_nobody_in_and_are_told_to_the_administr
     let told = bench.told.0.lock().unwrap();
     assert_eq!(told.len(), 2);
     assert!(told[0].kind == EventKind::RuntimeError && told[0].message.contains("access-tokens/bert"), "{told:?}");
+}
+
+#[tokio::test]
+async fn whoever_bears_whatever_token_fills_no_log() {
+    let bench = bench();
+    let (gate, anna, verb) = (bench.gate(false), bench.add("anna", None, None).await, "A".repeat(60_000));
+    for token in [json!(anna), json!("x".repeat(124))] {
+        let lines = lines::written(|| {
+            for _ in 0..=lines::MOST {
+                drop(ask(&*gate, &verb, Some(token.clone())));
+            }
+        });
+        assert_eq!(lines.len() as u64, lines::MOST);
+        assert!(lines.iter().all(|line| line.len() < 512), "{}", lines[0].len());
+    }
 }
