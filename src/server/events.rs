@@ -156,7 +156,9 @@ impl EventSink for Bus {
 }
 
 /// The kind of a line that anybody who connects can cause, without a token and without a machine for it. None of these
-/// events is recorded: in the log of the store there are only those of objects, the newest `events.keep` of them.
+/// events is recorded: in the log of the store there are only those of objects, the newest `events.keep` of them. What
+/// failed on a connection leaves the lines alone that an administrator has to see: those of a request that failed are of
+/// another kind, and those of somebody's machine of none.
 fn strangers(event: &Event) -> Option<&'static str> {
     match event.kind {
         EventKind::Connection
@@ -165,9 +167,8 @@ fn strangers(event: &Event) -> Option<&'static str> {
         | EventKind::MalformedRequest
         | EventKind::Request
         | EventKind::UnknownVerb => Some(event.kind.name()),
-        EventKind::RuntimeError if event.client.is_some() || event.details.get("task").is_some() => {
-            Some(event.kind.name())
-        }
+        EventKind::RuntimeError if event.details.contains_key("task") => Some(event.kind.name()),
+        EventKind::RuntimeError if event.client.is_some() && event.regarding.is_none() => Some("failed request"),
         _ => None,
     }
 }
@@ -191,6 +192,8 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::model::{Client, Kind, ObjectRef};
+    use crate::server::lines;
     use crate::store::{Commit, HistoryLimits, Index, Txn, Watch, memory, memory_with};
 
     /// A store whose watchers hear of a commit later than readers see it.
@@ -238,6 +241,29 @@ mod tests {
         quit.cancel();
         following.await;
         assert_eq!(heard.iter().collect::<Vec<_>>(), [EventKind::Started, EventKind::Stopped]);
+    }
+
+    #[test]
+    fn garbage_on_connections_leaves_the_lines_of_what_failed_alone() {
+        let bus = Bus::new(Arc::new(|| Timestamp::UNIX_EPOCH));
+        let client = Client { ip: "192.0.2.7".parse().unwrap(), id: "37dad67".into() };
+        let error = || Event::new(EventKind::RuntimeError, bus.now()).client(&client);
+        let garbage = || error().detail("task", "connection").message("garbage");
+        let asked = || error().detail("name", "CREATE").message("request");
+        let machine = ObjectRef { kind: Kind::Container, namespace: "default".into(), name: "m".into() };
+        let booting = || error().detail("name", "boot").regarding(machine.clone()).message("machine");
+        let lines = lines::written(|| {
+            for _ in 0..=lines::MOST {
+                bus.emit(garbage());
+                bus.emit(asked());
+                bus.emit(booting());
+            }
+        });
+        let count = |of: &str| lines.iter().filter(|line| line.contains(of)).count() as u64;
+        assert_eq!(
+            [count(": garbage"), count(": request"), count(": machine")],
+            [lines::MOST, lines::MOST, lines::MOST + 1]
+        );
     }
 
     #[tokio::test]
