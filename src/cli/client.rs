@@ -1,5 +1,6 @@
 //! Asking a server: create, extend, destroy, stat, list.
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
@@ -35,6 +36,19 @@ const ACCESS_REFUSED: &str = "access token";
 /// How long the first and the last pause is before a full server is asked again.
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
+/// What became of a machine whose login cannot be kept.
+#[derive(Debug, thiserror::Error)]
+enum Unsaved {
+    #[error("the machine was given back, since its login cannot be kept")]
+    GivenBack(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the machine could not be given back ({why}) and lives on; its login is printed, and is kept nowhere else")]
+    Left {
+        why: String,
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
 /// What is wrong with a public key file.
 #[derive(Debug, thiserror::Error)]
 enum KeyFileError {
@@ -54,21 +68,29 @@ enum KeyFileError {
 
 pub(super) async fn create(args: CreateArgs) -> Result<ExitCode> {
     let credentials = Credentials::of_user();
+    // A machine whose login cannot be kept is worth nothing.
+    credentials.prepare()?;
     if let Some(name) = &args.name {
         valid_name(name)?;
         credentials.check_name(name)?;
     }
     let mut wishes = wishes(&args)?;
     args.server.access.show(&mut wishes, None)?;
+    let access_token_file = args.server.access.file()?;
     let request = Request::new(CREATE, wishes);
     let (server, response) = patiently(&args, &request).await?;
     if !response.success {
         return Ok(refused(&response, args.output.output));
     }
-    let mut saved = saved(server, &response.data)?;
-    saved.name = args.name;
-    saved.access_token_file = args.server.access.file()?;
-    credentials.save(&saved)?;
+    let kept = saved(server, &response.data).and_then(|mut saved| {
+        (saved.name, saved.access_token_file) = (args.name, access_token_file);
+        credentials.save(&saved)?;
+        Ok(saved)
+    });
+    let saved = match kept {
+        Ok(saved) => saved,
+        Err(source) => return Err(unsaved(&args.server, response.data, source).await.into()),
+    };
     // The originals take parameters that they do not know, and leave it at that.
     if args.ttl.is_some() && saved.expires_at.is_none() {
         eprintln!("warning: the server says nothing about a time to live; it may not know any");
@@ -79,6 +101,27 @@ pub(super) async fn create(args: CreateArgs) -> Result<ExitCode> {
         tell(&saved);
     }
     if args.ssh { super::ssh::ssh(Some(&saved.container_uuid), &[]) } else { Ok(ExitCode::SUCCESS) }
+}
+
+/// Gives back what cannot be kept. Where that fails too, whoever reads what is printed can log in, and give it back.
+async fn unsaved(args: &ServerArgs, data: Map<String, Value>, source: Box<dyn Error + Send + Sync>) -> Unsaved {
+    match give_back(args, &data).await {
+        Ok(()) => Unsaved::GivenBack(source),
+        Err(error) => {
+            println!("{}", Value::Object(data));
+            Unsaved::Left { why: crate::error_chain(&*error), source }
+        }
+    }
+}
+
+async fn give_back(args: &ServerArgs, data: &Map<String, Value>) -> Result<()> {
+    let mut parameters = Map::new();
+    for field in ["container_uuid", "client_token"] {
+        parameters.insert(field.into(), data.get(field).cloned().ok_or(Incomplete { field })?);
+    }
+    args.access.show(&mut parameters, None)?;
+    let (_, response) = ask(args, &Request::new(DESTROY, parameters), Duration::from_secs(60)).await?;
+    if response.success { Ok(()) } else { Err(printable(&response.message).into()) }
 }
 
 fn tell(saved: &Saved) {

@@ -139,6 +139,12 @@ impl Credentials {
         self.containers().join(format!("{uuid}.known_hosts"))
     }
 
+    /// Makes room to remember containers in.
+    pub(super) fn prepare(&self) -> Result<(), CredentialsError> {
+        let path = self.containers();
+        directory(&path).map_err(|source| CredentialsError::File { path, source })
+    }
+
     /// Remembers a container.
     pub(super) fn save(&self, saved: &Saved) -> Result<PathBuf, CredentialsError> {
         let path = self.path(&saved.container_uuid);
@@ -222,10 +228,12 @@ impl Credentials {
 
 /// Writes a file that only this user can read, in a directory that only they can enter.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    }
+    path.parent().map_or(Ok(()), directory)?;
     private_file::replace(path, content)
+}
+
+fn directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// One saved container.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
@@ -121,6 +121,44 @@ fn what_a_user_was_granted_only_they_can_read() {
     assert_eq!(mode(user.data().join("known_servers")), 0o600);
     assert_eq!(mode(user.data()), 0o700);
     assert_eq!(mode(user.data().join("containers")), 0o700);
+}
+
+/// What CREATE prints and says to a user who cannot write a byte, as on a full disk, and knows the server.
+fn create_on_a_full_disk(daemon: &Daemon) -> (String, String) {
+    let user = User::of(daemon);
+    fs::create_dir_all(user.data()).unwrap();
+    fs::write(user.data().join("known_servers"), format!("{} {}\n", user.server, daemon.fingerprint)).unwrap();
+    let mut command = Command::new("bash");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" create"]).arg(program(["create"]).get_program());
+    command.env("XDG_DATA_HOME", user.home.path()).env("ANWEDDOL_SERVER", &user.server);
+    let output = finish(&mut command);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(fs::read_dir(user.data().join("containers")).unwrap().count(), 0);
+    (stdout(&output), stderr(&output))
+}
+
+#[test]
+fn a_machine_whose_login_cannot_be_kept_is_not_asked_for_or_given_back() {
+    let dir = tempdir().unwrap();
+    let (_, daemon) = daemon(dir.path(), "");
+    let user = User::of(&daemon);
+    fs::create_dir_all(user.data()).unwrap();
+    fs::write(user.data().join("containers"), "").unwrap();
+    assert!(user.bad(1, &["create"]).contains("/anweddol/containers'"));
+    let (printed, said) = create_on_a_full_disk(&daemon);
+    assert!(printed.is_empty() && said.contains("was given back"), "{printed}{said}");
+    daemon.log.events("DESTROYED_CONTAINER", 1);
+    assert_eq!(daemon.log.events("CREATED_CONTAINER", 1).len(), 1);
+}
+
+#[test]
+fn a_machine_that_can_neither_be_kept_nor_given_back_is_told_in_full() {
+    let dir = tempdir().unwrap();
+    let (_, daemon) = daemon(dir.path(), "rates: {exempt: [], requests_per_minute: 1}");
+    let (printed, said) = create_on_a_full_disk(&daemon);
+    assert!(said.contains("Too many requests") && said.contains("lives on"), "{said}");
+    let told: Value = serde_json::from_str(&printed).unwrap();
+    assert!(told["container_password"].is_string() && told["client_token"].is_string(), "{told}");
 }
 
 #[test]
