@@ -61,6 +61,8 @@ fn prepare(credentials: &Credentials, saved: &Saved, this_program: &Path) -> Com
         .args(["-o", "GlobalKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"])
         .args(["-o", "PreferredAuthentications=password", "-o", "NumberOfPasswordPrompts=1"])
         .args(["-p", &saved.container_listen_port.to_string()])
+        // What follows is for the machine, whatever it begins with.
+        .arg("--")
         .arg(format!("{}@{}", saved.container_username, saved.host()));
     ssh
 }

@@ -162,6 +162,19 @@ fn a_machine_that_can_neither_be_kept_nor_given_back_is_told_in_full() {
 }
 
 #[test]
+fn what_is_to_run_on_a_machine_is_no_option_of_this_hosts_ssh() {
+    let dir = tempdir().unwrap();
+    let (_, daemon) = daemon(dir.path(), "");
+    let user = User::of(&daemon);
+    user.good(&["create"]);
+    let ran = user.home.path().join("ran");
+    let option = format!("-oProxyCommand=touch {}", ran.display());
+    // Nobody listens behind a simulated machine's port.
+    user.bad(255, &["ssh", "--", &option]);
+    assert!(!ran.exists());
+}
+
+#[test]
 fn a_server_with_another_key_than_before_is_refused() {
     let dir = tempdir().unwrap();
     let home = Home::new(dir.path(), "").with_vectors_key().simulated("boot=10ms").at("127.0.0.77");
