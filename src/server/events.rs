@@ -47,8 +47,9 @@ impl Bus {
         self.runtime_errors.load(Ordering::Relaxed)
     }
 
-    /// Tells what is committed to the event log, from now on, with the record of a container that ends in the same
-    /// commit. Once cancelled it ends with the last of what is committed by then. Call it before the first pass.
+    /// Tells what is committed to the event log, from now on, with the last record of a container that ends in the same
+    /// commit, whether it is removed then or stays. Once cancelled it ends with the last of what is committed by then. Call
+    /// it before the first pass.
     ///
     /// A teller that is slower than the store remembers reads on in the log: it misses no event that is still kept, but
     /// for those the records that ended with them (`a_teller_that_is_too_slow_reads_on_in_the_log`).
@@ -126,12 +127,13 @@ fn committed(kv: &Kv, batch: Option<&Batch>, tell: &impl Fn(Event, Option<Contai
     }
 }
 
-/// The last record of what was removed in this commit.
+/// The last record of what was removed in this commit, or was written for the last time before somebody removes it.
 fn ended(key: &str, batch: &Batch) -> Option<Container> {
-    batch.changes.iter().find_map(|change| match change {
-        Change::Delete { prev } if *prev.key == *key => records::decode(prev).ok().map(|read| read.object),
-        Change::Delete { .. } | Change::Put { .. } => None,
-    })
+    let records = batch.changes.iter().map(|change| match change {
+        Change::Put { kv, .. } => kv,
+        Change::Delete { prev } => prev,
+    });
+    records.filter(|kv| *kv.key == *key).find_map(|kv| records::decode(kv).ok()).map(|read| read.object)
 }
 
 impl EventSink for Bus {

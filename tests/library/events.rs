@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anweddol::facade::Virtualization;
 use anweddol::facade::events::Payload;
+use anweddol::facade::{StopMode, Virtualization};
 use anweddol::guest::EndpointShellInstance;
 use anweddol::model::{EventKind, Memory};
 use anweddol::server::container::ChangeError;
+use anweddol::store::Txn;
 use anweddol::wire::{CREATE, Request};
 use secrecy::ExposeSecret;
 use serde_json::{Map, json};
@@ -157,6 +158,35 @@ fn containers_are_told_with_everything_they_have_and_their_client() {
     bench.destroy(&granted);
     // Told before DESTROY was answered.
     assert_eq!(bench.log.lines(), [format!("{} Some(\"DESTROY\") false", container.uuid())]);
+}
+
+#[test]
+fn the_end_of_a_container_whose_record_stays_is_told_too() {
+    let (world, machines) = machines();
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image.iso");
+    std::fs::write(&image, "image").unwrap();
+    let custom = Virtualization::Custom(machines);
+    let bench =
+        Bench::new(|builder| builder.virtualization(custom.clone()).container_iso(&image).stop_mode(StopMode::Drain));
+    let log = bench.log.clone();
+    bench
+        .server
+        .on_destroyed_container(move |event| {
+            log.add(event.container_instance.uuid().to_string());
+            async {}
+        })
+        .unwrap();
+    bench.server.start_background().unwrap();
+    bench.create();
+    // Somebody wants to see how it ends.
+    let mut container = bench.containers().remove(0);
+    container.metadata.finalizers = vec!["example.org/seen".to_owned()].into();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(bench.server.database().unwrap().txn(Txn::default().write(&container))).unwrap();
+    world.kill(container.uuid());
+    bench.log.until(&container.uuid().to_string(), 1);
+    assert_eq!(bench.containers().len(), 1);
 }
 
 #[test]
