@@ -38,6 +38,7 @@ enum Ended {
 }
 
 /// The last client that had to do with a container.
+#[derive(Clone)]
 struct Affiliated {
     client: Weak<ClientInstance>,
     /// Cancelled when everybody was told of the container's end.
@@ -81,11 +82,13 @@ impl Dispatcher {
     pub(super) fn committed(&self, event: Event, ended: Option<Container>) {
         self.bus.emit(event.clone());
         let uuid = event.details.get("container_uuid").and_then(Value::as_str).and_then(|uuid| uuid.parse().ok());
-        let known = uuid.and_then(|uuid: Uuid| match event.kind {
-            EventKind::DestroyedContainer => self.affiliated().remove(&uuid),
-            _ => self.affiliated().get(&uuid).map(|a| Affiliated { client: a.client.clone(), told: a.told.clone() }),
+        let over = event.kind == EventKind::DestroyedContainer;
+        let known = uuid.and_then(|uuid: Uuid| match over {
+            true => self.affiliated().remove(&uuid),
+            false => self.affiliated().get(&uuid).cloned(),
         });
-        let told = known.as_ref().map(|known| known.told.clone());
+        // Dropped when everybody was told of its end, or when nobody can be.
+        let told = known.as_ref().filter(|_| over).map(|known| known.told.clone().drop_guard());
         let client = known.and_then(|known| known.client.upgrade());
         let client = client.or_else(|| Some(ClientInstance::gone(event.client.clone()?, event.at)));
         let payload = match (event.kind, ended, self.api.get()) {
@@ -102,9 +105,7 @@ impl Dispatcher {
         self.tasks.spawn_on(
             async move {
                 call.await;
-                if let Some(told) = told {
-                    told.cancel();
-                }
+                drop(told);
             },
             &self.runtime,
         );
@@ -325,5 +326,30 @@ fn client_of(payload: &Payload) -> Option<Arc<ClientInstance>> {
         Payload::DestroyedContainer(p) => p.client_instance.clone(),
         Payload::RuntimeError(p) => p.client_instance.clone(),
         Payload::Connection(_) | Payload::Started(_) | Payload::Stopped(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Client;
+
+    #[tokio::test(start_paused = true)]
+    async fn destroy_waits_for_the_handler_of_its_containers_end_and_for_no_other() {
+        let mut handlers = EventHandlers::default();
+        handlers.set(EventKind::DestroyedContainer, |_| async {});
+        let dispatcher = Dispatcher::new(handlers, Arc::new(|| Timestamp::UNIX_EPOCH), Handle::current());
+        let client = Client { ip: [127, 0, 0, 1].into(), id: "12ca17b".into() };
+        let (client, uuid) = (ClientInstance::gone(client, Timestamp::UNIX_EPOCH), Uuid::nil());
+        let mut destroying = dispatcher.destroying(&client, uuid);
+        let event = |kind| Event::new(kind, Timestamp::UNIX_EPOCH).detail("container_uuid", uuid.to_string());
+        let (short, error) = (HANDLER_PATIENCE / 2, event(EventKind::RuntimeError));
+        dispatcher.committed(error, None);
+        assert!(timeout(short, &mut destroying).await.is_err(), "an error of it is not its end");
+        // Without a record there is no handler to wait for.
+        dispatcher.committed(event(EventKind::DestroyedContainer), None);
+        let told = tokio::time::Instant::now();
+        destroying.await;
+        assert_eq!(told.elapsed(), Duration::ZERO);
     }
 }
