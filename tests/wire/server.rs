@@ -4,13 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anweddol::model::EventKind;
+use anweddol::model::{Event, EventKind};
 use anweddol::server::tcp::{BindError, WireConfig, WireServer};
+use anweddol::server::{EventSink, Moment};
 use anweddol::wire::{Generation, Response};
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{self, BoxFuture, join_all};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::running::{Log, Running, TestVerbs, did, kinds};
@@ -401,6 +405,40 @@ async fn a_stop_drops_handlers_that_outlast_the_grace() {
     let events = server.log.count(EventKind::ClientClosed, 1).await;
     assert!(did(&events, "dropped"));
     assert_eq!(rest(&mut client.stream).await, b"");
+}
+
+/// Has a handler of errors that never ends.
+struct Stuck(Log);
+
+impl EventSink for Stuck {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn emit(&self, event: Event) {
+        self.0.emit(event);
+    }
+
+    fn at(&self, moment: Moment) -> BoxFuture<'static, ()> {
+        let stuck = moment.event.kind == EventKind::RuntimeError;
+        self.emit(moment.event);
+        if stuck { future::pending().boxed() } else { future::ready(()).boxed() }
+    }
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_no_handler_of_an_error() {
+    let (log, stop) = (Log::new(), CancellationToken::new());
+    let config =
+        WireConfig { stop_grace: Duration::from_millis(20), ..WireConfig::new("127.0.0.1:0".parse().unwrap()) };
+    let verbs = TestVerbs { log: log.clone(), go_on: CancellationToken::new() };
+    let server = WireServer::bind(config, key("server"), Arc::new(verbs), Arc::new(Stuck(log.clone()))).await.unwrap();
+    let mut client = TcpStream::connect(server.local_addr()).await.unwrap();
+    let task = tokio::spawn(server.run(stop.clone()));
+    client.write_all(b"nonsense").await.unwrap();
+    log.count(EventKind::RuntimeError, 1).await;
+    stop.cancel();
+    timeout(Duration::from_secs(30), task).await.expect("it stops").unwrap();
 }
 
 #[tokio::test]

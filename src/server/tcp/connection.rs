@@ -150,7 +150,10 @@ impl Shared {
         if let ConnectionError::Protocol(error) = &error {
             // It may be gone, or listen to nothing: then it need not know.
             link.say(error.reply());
-            let _ = timeout(config.answer_timeout, link.flush()).await;
+            tokio::select! {
+                _ = timeout(config.answer_timeout, link.flush()) => {}
+                () = self.abandon.cancelled() => {}
+            }
         }
         self.tell(client, connected.map(|connected| &connected.0), error).await;
     }
@@ -172,7 +175,11 @@ impl Shared {
             | ConnectionError::Handler(_) => {
                 let event = telling::runtime_error("connection", error.name(), &error, Some(client), self.events.now());
                 let party = instance.map_or(Party::Nobody, |instance| Party::Client(Arc::clone(instance)));
-                self.events.at(Moment { event, party }).await;
+                tokio::select! {
+                    // Told in any case; only its handlers are not waited for.
+                    () = self.events.at(Moment { event, party }) => {}
+                    () = self.abandon.cancelled() => {}
+                }
             }
         }
     }

@@ -84,7 +84,11 @@ impl Shared {
             ExchangeError::Handler(_) => "Handler",
         };
         let event = telling::runtime_error("web", name, error, Some(client.client()), self.events.now());
-        self.events.at(Moment { event, party: Party::Client(Arc::clone(client)) }).await;
+        tokio::select! {
+            // Told in any case; only its handlers are not waited for.
+            () = self.events.at(Moment { event, party: Party::Client(Arc::clone(client)) }) => {}
+            () = self.abandon.cancelled() => {}
+        }
     }
 }
 

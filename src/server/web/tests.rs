@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -136,20 +136,21 @@ impl EventSink for Log {
     }
 
     fn at(&self, moment: Moment) -> BoxFuture<'static, ()> {
-        let verb = moment.event.details.get("verb").cloned();
-        let asked = moment.event.kind == EventKind::Request;
+        let kind = moment.event.kind;
         self.emit(moment.event);
         let Party::Client(client) = moment.party else { return Box::pin(async {}) };
         Box::pin(async move {
-            match verb.as_ref().and_then(Value::as_str) {
-                Some("TOLD") if asked => {
+            let verb = client.request().map(|request| request.verb.as_str());
+            match verb.filter(|_| kind == EventKind::Request) {
+                Some("TOLD") => {
                     client.send_response(Response::refused(Message::RefusedRequest, None)).await.ok();
                 }
-                Some("CLOSED") if asked => {
+                Some("CLOSED") => {
                     client.close();
                     // A handler is a task of its own.
                     tokio::task::yield_now().await;
                 }
+                _ if kind == EventKind::RuntimeError && verb == Some("STUCK") => std::future::pending().await,
                 _ => {}
             }
         })
@@ -168,7 +169,7 @@ impl Verbs for Fake {
         Box::pin(async move {
             match request.verb.as_str() {
                 "PANIC" => panic!("on purpose"),
-                "WAIT" => {
+                "WAIT" | "STUCK" => {
                     let _dropped = Dropped(log.clone());
                     log.add("waiting");
                     go_on.cancelled().await;
@@ -197,22 +198,18 @@ struct Site {
     run: JoinHandle<()>,
 }
 
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// A site where a client may take as long as this.
 async fn site(patience: Duration) -> Site {
-    behind(Arc::default(), patience).await
+    behind(Arc::default(), WireConfig { client_timeout: patience, ..WireConfig::new(ANYWHERE) }).await
 }
 
-async fn behind(gate: Arc<Gate>, patience: Duration) -> Site {
-    at(Ipv4Addr::LOCALHOST, gate, patience).await
-}
-
-async fn at(address: Ipv4Addr, gate: Arc<Gate>, patience: Duration) -> Site {
+async fn behind(gate: Arc<Gate>, wire: WireConfig) -> Site {
     let log = Log(watch::Sender::new(Vec::new()));
     let (go_on, stop) = (CancellationToken::new(), CancellationToken::new());
     let verbs = Arc::new(Fake { log: log.clone(), go_on: go_on.clone() });
-    let listen = (address, 0).into();
-    let wire = WireConfig { client_timeout: patience, ..WireConfig::new(listen) };
-    let config = WebConfig { listen, tls: Tls::Plain };
+    let config = WebConfig { listen: wire.listen, tls: Tls::Plain };
     let web =
         Web::bind(&config, gate, watch::channel(wire).1, verbs, Arc::new(log.clone()), Arc::default()).await.unwrap();
     let address = web.local_addr();
@@ -315,6 +312,16 @@ async fn who_leaves_before_the_answer_has_the_work_dropped() {
 }
 
 #[tokio::test]
+async fn a_stop_waits_for_no_handler_of_an_error() {
+    let wire = WireConfig { stop_grace: Duration::from_millis(20), ..WireConfig::new(ANYWHERE) };
+    let site = behind(Arc::default(), wire).await;
+    drop(site.send(&text("POST", "/stuck", "{}")).await);
+    site.log.until("RUNTIME_ERROR Gone").await;
+    site.stop.cancel();
+    timeout(PATIENCE, site.run).await.expect("it stops").unwrap();
+}
+
+#[tokio::test]
 async fn an_answer_that_cannot_be_sent_is_undone() {
     let site = site(PATIENCE).await;
     // What comes ahead hides the end from who waits; the reset meets the answer.
@@ -382,7 +389,8 @@ async fn what_is_no_http_is_closed_and_the_next_client_is_served() {
 #[tokio::test]
 async fn a_stop_answers_who_waits_and_sends_away_who_has_not_asked() {
     // Of its own, so that nobody else is given the port when it is let go.
-    let site = at(Ipv4Addr::new(127, 0, 0, 82), Arc::default(), PATIENCE).await;
+    let own = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 82), 0));
+    let site = behind(Arc::default(), WireConfig { client_timeout: PATIENCE, ..WireConfig::new(own) }).await;
     let silent = site.send("POST /pi").await;
     let waiting = site.send(&text("POST", "/give", "{}")).await;
     site.log.until("waiting").await;
@@ -414,7 +422,7 @@ async fn who_is_denied_is_closed_unread_and_who_asks_too_often_is_refused() {
     let rates = |text: &str| serde_json::from_str::<crate::config::Rates>(text).unwrap();
     let none = crate::config::IpFilter::default;
     let gate = Arc::new(Gate::new(none(), rates(r#"{"requests_per_minute": 1, "exempt": []}"#)));
-    let site = behind(Arc::clone(&gate), PATIENCE).await;
+    let site = behind(Arc::clone(&gate), WireConfig { client_timeout: PATIENCE, ..WireConfig::new(ANYWHERE) }).await;
     assert_eq!(site.ask("GET", "/stat", "").await.2["message"], "OK");
     let (status, _, said) = site.ask("GET", "/stat", "").await;
     assert_eq!((status, &said["message"]), (200, &"Refused request (Too many requests)".into()));
