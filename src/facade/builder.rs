@@ -166,8 +166,10 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a client may take for the key exchange and its request together (`client_timeout`): 10 s.
+    /// How long a client may take for the key exchange and its request together (`client_timeout`), from one second to an
+    /// hour: 10 s.
     pub fn client_timeout(mut self, limit: Duration) -> Self {
+        self.plan.config.server.client_timeout = limit.as_secs();
         self.plan.client_timeout = limit;
         self
     }

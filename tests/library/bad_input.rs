@@ -3,6 +3,7 @@
 use std::fs::Permissions;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use anweddol::error_chain;
 use anweddol::facade::{ServerBuilder, ServerError};
@@ -76,6 +77,12 @@ fn a_key_file_without_an_rsa_key_is_told() {
 fn a_setting_that_cannot_be_is_refused_before_anything_starts() {
     let built = anweddol::facade::Server::builder().max_containers(0).build();
     assert!(matches!(built, Err(ServerError::Setting(_))));
+    for (limit, good) in [(0, false), (1, true), (3600, true), (3601, false), (u64::MAX, false)] {
+        let built = anweddol::facade::Server::builder().client_timeout(Duration::from_secs(limit)).build();
+        let said = built.err().map(|error| error.to_string());
+        assert_eq!(said.is_none(), good, "{limit}: {said:?}");
+        assert!(said.is_none_or(|said| said.contains("write 1 to 3600 seconds")), "{limit}");
+    }
 }
 
 #[test]
