@@ -33,8 +33,9 @@ fn a_raw_socket_closed_in_its_handler_gets_no_key() {
     bench
         .server
         .on_connection(move |event| {
-            event.client_socket.close();
+            // Whoever asks is told of the end at once.
             log.add("connection");
+            event.client_socket.close();
             async {}
         })
         .unwrap();
