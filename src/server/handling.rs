@@ -1,5 +1,6 @@
 //! A request in the hands of those who answer it, whatever it came in by.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -20,13 +21,19 @@ pub(super) struct Panicked {
     panic: String,
 }
 
+impl Panicked {
+    fn new(verb: String, panic: &(dyn Any + Send)) -> Self {
+        Panicked { verb, panic: panic_text(panic) }
+    }
+}
+
 /// What is sent, and what is left to be done then.
 pub(super) struct Handled {
     pub(super) answer: Answer,
     /// Who answered through the client, and waits for the delivery.
     pub(super) delivered: Option<oneshot::Sender<()>>,
     /// What the handler still does after its answer.
-    pub(super) rest: Option<BoxFuture<'static, ()>>,
+    pub(super) rest: Option<BoxFuture<'static, Result<(), Panicked>>>,
 }
 
 impl From<Answer> for Handled {
@@ -75,9 +82,10 @@ pub(super) async fn handle(
         Some(sending) = sent.recv() => {
             let answer = Answer::from(sending.response);
             let rest = work.map(|ended| {
-                if let Ok(Some(Answer { undelivered: Some(undo), .. })) = ended {
+                if let Some(Answer { undelivered: Some(undo), .. }) = ended.map_err(|panic| Panicked::new(verb, &*panic))? {
                     undo();
                 }
+                Ok(())
             });
             return Ok(Handled { answer, delivered: Some(sending.delivered), rest: Some(rest.boxed()) });
         }
@@ -87,6 +95,6 @@ pub(super) async fn handle(
         Ok(Some(answer)) => Ok(answer.into()),
         // It said that it would answer by itself, and was dropped before it did.
         Ok(None) => Ok(Answer::from(Response::refused(Message::InternalError, None)).into()),
-        Err(panic) => Err(Panicked { verb, panic: panic_text(&*panic) }),
+        Err(panic) => Err(Panicked::new(verb, &*panic)),
     }
 }

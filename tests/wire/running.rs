@@ -101,6 +101,10 @@ impl Verbs for TestVerbs {
                     go_on.cancelled().await;
                 }
                 "PANIC" => panic!("as asked"),
+                "LATE" => {
+                    client.send_response(Response::ok(data)).await.ok();
+                    panic!("after its answer");
+                }
                 "BIG" => {
                     data.insert("big".into(), "x".repeat(20_000_000).into());
                 }

@@ -367,6 +367,17 @@ async fn a_panicking_handler_is_an_internal_error_and_hurts_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_panic_after_the_answer_is_told_as_well() {
+    let server = Running::start().await;
+    let mut client = RawClient::connect(server.address).await;
+    client.send(Generation::Second, r#"{"verb": "LATE", "parameters": {}}"#).await;
+    assert!(client.response(Generation::Second).await.success);
+    let events = server.log.count(EventKind::ClientClosed, 1).await;
+    let event = events.iter().find(|event| event.kind == EventKind::RuntimeError).expect("it is told");
+    assert!(event.message.contains("after its answer") && event.details["error"] == "Handler", "{event:?}");
+}
+
+#[tokio::test]
 async fn a_port_that_is_only_looked_at_is_no_error() {
     let server = Running::start().await;
     drop(TcpStream::connect(server.address).await.unwrap());

@@ -271,8 +271,10 @@ impl Connection<'_> {
             // It need not wait for it.
             delivered.send(()).ok();
         }
-        if let Some(rest) = handled.rest {
-            rest.await;
+        if let Some(rest) = handled.rest
+            && let Err(panicked) = rest.await
+        {
+            shared.tell(self.client, Some(&client), panicked.into()).await;
         }
         Ok(confirm)
     }

@@ -179,7 +179,7 @@ struct Settling {
 
 impl Settling {
     /// It was sent: from here on it may arrive, whatever becomes of the connection.
-    async fn settle(mut self) -> Option<Confirm> {
+    async fn settle(mut self, shared: &Shared, client: &Arc<ClientInstance>) -> Option<Confirm> {
         self.undelivered.0 = None;
         self.asked.told(&self.handled.answer.response);
         drop(self.asked);
@@ -187,8 +187,10 @@ impl Settling {
             // It need not wait for it.
             delivered.send(()).ok();
         }
-        if let Some(rest) = self.handled.rest {
-            rest.await;
+        if let Some(rest) = self.handled.rest
+            && let Err(panicked) = rest.await
+        {
+            shared.tell(client, &panicked.into()).await;
         }
         self.handled.answer.delivered
     }
@@ -251,7 +253,7 @@ async fn converse(
         (true, Some(_)) => ExchangeError::Broken(error),
     })?;
     let confirm = match settling {
-        Some(settling) => settling.settle().await,
+        Some(settling) => settling.settle(shared, client).await,
         None => None,
     };
     let socket = timeout(limit, parts.io.into_inner().end()).await.map_err(late)?;

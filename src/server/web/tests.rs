@@ -4,7 +4,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use hyper::Method;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -169,6 +169,10 @@ impl Verbs for Fake {
         Box::pin(async move {
             match request.verb.as_str() {
                 "PANIC" => panic!("on purpose"),
+                "LATE" => {
+                    client.send_response(Response::ok(Map::new())).await.ok();
+                    panic!("after its answer")
+                }
                 "WAIT" | "STUCK" => {
                     let _dropped = Dropped(log.clone());
                     log.add("waiting");
@@ -319,6 +323,13 @@ async fn a_stop_waits_for_no_handler_of_an_error() {
     site.log.until("RUNTIME_ERROR Gone").await;
     site.stop.cancel();
     timeout(PATIENCE, site.run).await.expect("it stops").unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_after_the_answer_is_told_as_well() {
+    let site = site(PATIENCE).await;
+    assert_eq!(site.ask("POST", "/late", "{}").await.2["success"], true);
+    site.log.until("RUNTIME_ERROR Handler").await;
 }
 
 #[tokio::test]
