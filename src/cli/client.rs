@@ -15,7 +15,6 @@ use super::access_token::AccessArgs;
 use super::credentials::{Credentials, Saved};
 use super::{CreateArgs, DestroyArgs, ExtendArgs, Output, OutputArgs, Result, ServerArgs, StatArgs, duration};
 use crate::client::{ClientConfig, WireClient};
-use crate::model::valid_name;
 use crate::plan::public_key::{self, PublicKeyError};
 use crate::wire::{CREATE, DEFAULT_PORT, DESTROY, EXTEND, Generation, Message, Request, Response, STAT};
 
@@ -71,7 +70,6 @@ pub(super) async fn create(args: CreateArgs) -> Result<ExitCode> {
     // A machine whose login cannot be kept is worth nothing.
     credentials.prepare()?;
     if let Some(name) = &args.name {
-        valid_name(name)?;
         credentials.check_name(name)?;
     }
     let mut wishes = wishes(&args)?;
@@ -316,7 +314,7 @@ async fn ask(args: &ServerArgs, request: &Request, patience: Duration) -> Result
     let server = with_port(&args.server);
     let config = ClientConfig {
         generation: if args.generation == 1 { Generation::First } else { Generation::Second },
-        expect: args.fingerprint.as_deref().map(str::parse).transpose()?,
+        expect: args.fingerprint,
         answer_timeout: patience,
         ..ClientConfig::default()
     };

@@ -33,6 +33,9 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::model::{NameError, valid_name};
+use crate::wire::Fingerprint;
+
 /// Temporary, SSH-reachable virtual machines.
 ///
 /// `anweddol serve` runs the daemon; everybody else asks it for machines:
@@ -165,7 +168,7 @@ struct ServerArgs {
     server: String,
     /// The fingerprint its key must have; without it, the one it had on first use
     #[arg(long, value_name = "SHA256")]
-    fingerprint: Option<String>,
+    fingerprint: Option<Fingerprint>,
     /// Generation of the wire protocol; 1 for the oldest Python servers
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2), value_name = "1|2")]
     generation: u8,
@@ -205,7 +208,7 @@ struct CreateArgs {
     #[arg(long, value_name = "FILE")]
     ssh_key: Option<PathBuf>,
     /// What you call it: 'ssh', 'extend' and 'destroy' know it by this name too
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_parser = name, value_name = "NAME")]
     name: Option<String>,
     /// Ask again while the server has no machine free
     #[arg(long)]
@@ -292,6 +295,10 @@ struct ConfigArgs {
     /// The state directory, whatever the configuration says
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+}
+
+fn name(text: &str) -> std::result::Result<String, NameError> {
+    valid_name(text).map(|()| text.to_owned())
 }
 
 /// Runs the program and says its exit code.

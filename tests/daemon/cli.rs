@@ -88,6 +88,8 @@ fn exit_codes_tell_a_failure_from_a_wrong_command_and_from_a_no() {
     let daemon = home.simulated("boot=10ms").at("127.0.0.78").start();
     let user = User::of(&daemon);
     assert!(user.bad(2, &["destroy", "--no-such-option"]).contains("--no-such-option"));
+    assert!(user.bad(2, &["stat", "--fingerprint", "zz"]).contains("64 hexadecimal digits"));
+    assert!(user.bad(2, &["create", "--name", "A b"]).contains("RFC 1123"));
     assert!(user.bad(1, &["destroy"]).contains("anweddol list"));
     user.good(&["create"]);
     assert!(user.bad(3, &["create"]).contains("Unavailable"));
@@ -252,7 +254,7 @@ fn a_machine_has_the_name_and_the_time_its_user_gave_it() {
         |text: &str, before: &str| [" 30m", " 29m"].iter().any(|left| text.contains(&format!("{before}{left}")));
     assert!(nearly(&told, "lives     ") && told.contains("anweddol ssh build "), "{told}");
     assert!(user.bad(1, &["create", "--name", "build"]).contains("called 'build' already"));
-    assert!(user.bad(1, &["create", "--name", "My Machine"]).contains("RFC 1123"));
+    assert!(user.bad(2, &["create", "--name", "My Machine"]).contains("RFC 1123"));
     let list = user.good(&["list"]);
     assert!(nearly(&list, " ") && list.trim_end().ends_with("build"), "{list}");
     let extended = user.json(&["extend", "build", "--ttl", "1h", "-o", "json"]);
