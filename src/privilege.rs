@@ -10,8 +10,8 @@ use rustix::thread::{self, CapabilitySet};
 
 use crate::hypervisor::account::Account;
 
-/// Those that programs which this process starts get too, where it has them: `nft` and `conntrack` need the first, and
-/// libvirt's logs of machines, which only root may read, the second.
+/// Those that programs which this process starts get too, where it has them: `nft`, `ip` and `conntrack` need the first,
+/// and libvirt's logs of machines, which only root may read, the second.
 const INHERITED: [CapabilitySet; 2] = [CapabilitySet::NET_ADMIN, CapabilitySet::DAC_OVERRIDE];
 
 /// Whether it may change networks, and nftables with them.

@@ -12,6 +12,7 @@ use rustix::fs::{Access, access};
 use crate::api::Digests;
 use crate::config::{self, Config, Mode};
 use crate::error_chain;
+use crate::guest::forward::nft::FAMILIES;
 use crate::host::local::{self, LocalHost};
 use crate::host::{Host as _, firewall, kernel, programs};
 use crate::hypervisor::account::{Account, Want};
@@ -33,7 +34,7 @@ use super::ServeError;
 /// The name of our tables.
 const TABLE: &str = "anweddol";
 /// What system mode runs, with the packages that bring it.
-const PROGRAMS: [(&str, &str); 2] = [("nft", "nftables"), ("conntrack", "conntrack")];
+const PROGRAMS: [(&str, &str); 3] = [("nft", "nftables"), ("ip", "iproute2"), ("conntrack", "conntrack")];
 /// The same of libvirtd, which looks in more places.
 const LIBVIRT_PROGRAMS: [(&str, &str); 1] = [("dnsmasq", "dnsmasq-base")];
 /// The longest list of sums that is read.
@@ -174,7 +175,7 @@ fn network(config: &Config, looking: &Looking) -> Network {
         subnet: config.hypervisor.subnet,
         routes: kernel::routes(),
         drops: firewall::drops(TABLE, &bridge),
-        tables: firewall::has_tables(TABLE),
+        tables: firewall::has_tables(TABLE, &FAMILIES),
         forwards: kernel::forwards(),
         serves: looking.serves,
         bridge,

@@ -16,13 +16,13 @@ const LEGACY: Program = Program { name: "iptables-legacy", package: "iptables", 
 /// Where the kernel names the tables of the older iptables; only root can read it.
 const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";
 
-/// Whether both of our tables are there.
-pub fn has_tables(name: &str) -> Seen<bool> {
+/// Whether the tables of this name are there, one in each of the families.
+pub fn has_tables(name: &str, families: &[&str]) -> Seen<bool> {
     let json = nft(&["-j", "list", "tables"])?;
     let listed = parse(&json)?;
     let is_there =
         |family: &str| listed.iter().any(|item| item["table"]["family"] == family && item["table"]["name"] == name);
-    Ok(is_there("ip") && is_there("bridge"))
+    Ok(families.iter().all(|family| is_there(family)))
 }
 
 /// The chains that drop what nobody accepts of what is forwarded, but our own.

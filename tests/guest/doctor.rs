@@ -280,7 +280,7 @@ fn what_keeps_machines_from_running_is_found_and_what_is_hopeless_is_refused() {
     // Programs of system mode, but one.
     let bin = host.dir.join("bin");
     fs::create_dir_all(&bin).unwrap();
-    for program in ["qemu-system-x86_64", "qemu-img", "conntrack"] {
+    for program in ["qemu-system-x86_64", "qemu-img", "ip", "conntrack"] {
         let file = run("sh", &["-c", &format!("command -v {program}")]);
         std::os::unix::fs::symlink(file.trim(), bin.join(program)).unwrap();
     }

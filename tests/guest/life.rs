@@ -1,7 +1,8 @@
 //! One machine, from CREATE to its end, however it ends.
 
 use std::fs;
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anweddol::guest::ShellError;
@@ -156,11 +157,31 @@ fn reaches_neither_its_host_nor_its_neighbour(host: &Host, it: &Grant, neighbour
         let mut own = reached_or_not(&mut session, &[("127.0.0.1", 22), ("::1", 22)], true).await;
         own.sort();
         assert_eq!(own, ["127.0.0.1 22", "::1 22"], "it reaches nothing at all");
+        if host.mode == Mode::System {
+            gets_nothing_past_the_bridge(&mut session).await;
+        }
         session.close().await;
         other.close().await;
     });
     addresses("del");
     without_v6("1");
+}
+
+/// A bridge's own frames are those to 01:80:c2:00:00:0X. ICMP and UDP have use for them, TCP has not.
+async fn gets_nothing_past_the_bridge(session: &mut EndpointShell) {
+    let service = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    service.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let port = service.local_addr().unwrap().port();
+    let tries = format!(
+        "for last in 00 01 02 03 0d 0e 0f; do
+           sudo -n arp -s 192.168.127.1 01:80:c2:00:00:$last || echo it has no arp
+           sudo -n ping -c 1 -W 1 192.168.127.1 | sed -n \"s/.*bytes from/$last/p\"
+           timeout 1 tftp -g -l /dev/null -r $last 192.168.127.1 {port} >/dev/null 2>&1
+         done; sudo -n arp -d 192.168.127.1"
+    );
+    assert_eq!(execute(session, &tries).await, "", "its host answers to a bridge's own frames");
+    let heard = service.recv(&mut [0; 64]).map_err(|error| error.kind());
+    assert_eq!(heard, Err(ErrorKind::WouldBlock), "its host hears a bridge's own frames");
 }
 
 #[test]

@@ -15,7 +15,7 @@ dnsmasq-base            run     gives machines their addresses in system mode
 nftables                run     forwards ports to machines in system mode
 conntrack               run     counts and ends connections through those ports
 qemu-utils              run     makes the overlays of machines with a disk, and the reference image's disk
-iproute2                run     ip, to look at networks and to make the lab's
+iproute2                run     ip, sets up the bridge of system mode, and makes the lab's networks
 openssh-client          run     anweddol ssh
 xorriso                 image   writes the reference image's ISO
 mmdebstrap              image   installs Debian into the image of that flavor

@@ -14,6 +14,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 mod bounded;
+mod bridge;
 mod elements;
 mod flows;
 pub mod nft;

@@ -1,5 +1,5 @@
-//! Forwards made by the kernel, and everything else that this host does with guests' packets: two nftables tables of
-//! one name, written in one transaction (see `ruleset`).
+//! Forwards made by the kernel, and everything else that this host does with guests' packets: nftables tables of one
+//! name in three families, written in one transaction (see `ruleset`).
 //!
 //! ```text
 //!  guest ─► card on the bridge ─► table bridge: are its MAC and IP address those of this card? ─no─► dropped
@@ -14,6 +14,11 @@
 //! bridge learns nothing wrong from it, and the second table can go by addresses: `internet` and `anything` hold those of
 //! machines with that egress. Every element names its machine's port, and is found by it where its machine has no
 //! record any more.
+//!
+//! Nothing goes around the first table. What the kernel would take from a card by itself is dropped or made to go through
+//! it (see `bridge`); and whatever reaches this host's IP from a card and not from the bridge is dropped there once more,
+//! in both versions, as with a card that has lost its bridge
+//! (`no_frame_comes_to_this_host_past_the_tables_and_none_teaches_the_bridge` in `tests/libvirt`).
 //!
 //! Cards are known by their names ([`crate::hypervisor::xml::card`]). That guests' frames go to no other card is kept
 //! twice: the bridge isolates its ports, and the table says so again.
@@ -31,12 +36,12 @@
 //! Rules are written as text, from numbers and names that were checked; what is there is read as JSON.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::bridge;
 use super::elements::{Element, Set};
 use super::flows;
 use super::table::{self, Card, Entry};
@@ -51,6 +56,9 @@ use crate::model::{Listing, Trace, TraceKind, Whose};
 
 /// It takes a few milliseconds.
 const NFT: Program = Program { name: "nft", package: "nftables", deadline: Duration::from_secs(10) };
+
+/// The families that have a table of ours.
+pub const FAMILIES: [&str; 3] = ["bridge", "ip", "ip6"];
 
 /// What the tables are made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,15 +122,8 @@ impl NftForwarder {
 
     fn set_up(&self) -> Result<(), String> {
         nft(&table::ruleset(&self.config))?;
-        switch_on(Path::new("/proc/sys/net/ipv4/ip_forward"))?;
-        self.let_this_host_in()
-    }
-
-    /// Connections of this host to its own loopback address may leave through the bridge, after the table gave
-    /// them the bridge's address. The table drops what comes back by the same way unasked.
-    fn let_this_host_in(&self) -> Result<(), String> {
-        let bridge = &self.config.network.bridge;
-        switch_on(&PathBuf::from(format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet")))
+        bridge::switch_on(Path::new("/proc/sys/net/ipv4/ip_forward"))?;
+        bridge::set_up(&self.config.network.bridge)
     }
 
     fn forwards(&self) -> Result<Vec<Entry>, String> {
@@ -258,7 +259,7 @@ impl Forwarder for NftForwarder {
         if !present {
             self.write(&table::forward(&self.config.table, &wanted)).map_err(failed)?;
         }
-        self.let_this_host_in().map_err(failed)
+        bridge::set_up(&self.config.network.bridge).map_err(failed)
     }
 
     fn withdraw(&self, forward: &Forward) -> Result<(), ForwardError> {
@@ -288,7 +289,8 @@ impl Forwarder for NftForwarder {
         };
         let there = self.there().map_err(failed)?;
         let wanted = Entry { port: forward.port, address, guest_port: GUEST_SSH_PORT };
-        Ok(there.forwards.contains(&wanted) && there.cards.contains(&self.card(forward, address)))
+        let is_there = there.forwards.contains(&wanted) && there.cards.contains(&self.card(forward, address));
+        Ok(is_there && bridge::is_set_up(&self.config.network.bridge) != Some(false))
     }
 
     fn connections(&self, forward: &Forward) -> Result<u32, ForwardError> {
@@ -353,20 +355,12 @@ impl Forwarder for NftForwarder {
 /// Removes the tables, where they are; what goes through them ends.
 pub fn remove(config: &NftConfig) -> Result<(), SetUpError> {
     // Adding one that is removed makes it no error that it is gone already.
-    let gone = |family: &str| format!("add table {family} {0}\ndelete table {family} {0}\n", config.table);
-    nft(&(gone("ip") + &gone("bridge"))).map_err(|reason| SetUpError { table: config.table.clone(), reason })
+    let gone = |family| format!("add table {family} {0}\ndelete table {family} {0}\n", config.table);
+    nft(&FAMILIES.map(gone).concat()).map_err(|reason| SetUpError { table: config.table.clone(), reason })
 }
 
 fn is_missing(reason: &str) -> bool {
     reason.contains("No such file or directory")
-}
-
-fn switch_on(file: &Path) -> Result<(), String> {
-    let wrong = |error: io::Error| format!("{}: {error}", file.display());
-    match std::fs::read_to_string(file).map_err(wrong)?.trim() {
-        "1" => Ok(()),
-        _ => std::fs::write(file, "1").map_err(wrong),
-    }
 }
 
 /// Runs a script: nothing, or nft's complaint.

@@ -38,6 +38,7 @@ pub(super) fn ruleset(config: &NftConfig) -> String {
     let (bridge, subnet) = (&network.bridge, network.subnet);
     let cards = xml::cards(bridge);
     let to_us = if bind.is_unspecified() { "fib daddr type local".into() } else { format!("ip daddr {bind}") };
+    // In `reserved`: what comes past `enter` (see `super::bridge`). In `spoof`: what does not come through the bridge.
     // A beginning, and nothing else: what comes of a connection that the kernel was made to forget belongs to a machine
     // that ended. It goes nowhere, and this host answers it with an end.
     let opening = "tcp flags & (fin | syn | rst | ack) == syn";
@@ -47,8 +48,10 @@ add set bridge {table} guests {{ type ipv4_addr . ether_addr . ifname; }}
 add set bridge {table} held {{ type ether_addr; }}
 add set bridge {table} askers {{ type ifname; flags dynamic, timeout; timeout 5m; }}
 add chain bridge {table} enter {{ type filter hook prerouting priority -300; }}
+add chain bridge {table} reserved {{ type filter hook input priority -300; }}
 add chain bridge {table} between {{ type filter hook forward priority 0; }}
 flush chain bridge {table} enter
+flush chain bridge {table} reserved
 flush chain bridge {table} between
 table bridge {table} {{
   chain enter {{
@@ -59,6 +62,9 @@ table bridge {table} {{
     ether saddr @held drop
     ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
     drop
+  }}
+  chain reserved {{
+    iifname \"{cards}*\" ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
   }}
   chain between {{
     iifname \"{cards}*\" oifname \"{cards}*\" drop
@@ -82,6 +88,7 @@ flush chain ip {table} host
 flush chain ip {table} through
 table ip {table} {{
   chain spoof {{
+    iifname \"{cards}*\" drop
     iifname \"{bridge}\" ip daddr 127.0.0.0/8 drop
     iifname \"{bridge}\" ip saddr != {{ 0.0.0.0, {subnet} }} drop
   }}
@@ -112,6 +119,14 @@ table ip {table} {{
     oifname \"{bridge}\" ct state established,related accept
     oifname \"{bridge}\" ct status dnat accept
     oifname \"{bridge}\" drop
+  }}
+}}
+add table ip6 {table}
+add chain ip6 {table} spoof {{ type filter hook prerouting priority -300; }}
+flush chain ip6 {table} spoof
+table ip6 {table} {{
+  chain spoof {{
+    iifname \"{cards}*\" drop
   }}
 }}
 "
@@ -268,6 +283,11 @@ mod tests {
         let rules = ruleset(&config);
         assert!(rules.contains(&format!("iifname != \"{}*\" accept", xml::cards("anw0"))));
         assert!(rules.contains("iifname != \"anw0\" ip daddr 192.0.2.1 tcp"));
+        // Into this host's IP, of either version, nothing comes from a card.
+        assert_eq!(
+            rules.matches(&format!("chain spoof {{\n    iifname \"{}*\" drop\n", xml::cards("anw0"))).count(),
+            2
+        );
         assert!(ruleset(&NftConfig { bind: Ipv4Addr::UNSPECIFIED, ..config }).contains("fib daddr type local tcp"));
     }
 }

@@ -72,7 +72,7 @@ fn programs(facts: &Network) -> Vec<Check> {
         Check::fail(GROUP, "programs", message, format!("install the package {package}")).stopping()
     });
     match facts.missing.is_empty() {
-        true => vec![Check::ok(GROUP, "programs", "nft, conntrack and dnsmasq are there")],
+        true => vec![Check::ok(GROUP, "programs", "nft, ip, conntrack and dnsmasq are there")],
         false => missing.collect(),
     }
 }
