@@ -3,13 +3,15 @@
 mod debian;
 mod machine;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anweddol::guest::image::{BuildOptions, Built, build};
-use anweddol::guest::ssh::{EndpointShell, Exit, SshShell};
+use anweddol::guest::ssh::{EndpointShell, Exit, Output, SETUP_SCRIPT, SshShell};
 use anweddol::guest::{Login, Shell, ShellError};
 use machine::{Boot, Machine};
+use secrecy::ExposeSecret;
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
@@ -124,6 +126,61 @@ fn is_given_to_its_user(boot: Boot<'_>) {
         machine.ended(PATIENCE)
     });
     assert!(powered_off, "the guest did not power off");
+}
+
+/// Sets a machine up for four users at once, and tells whose it is. All but one must be refused.
+fn set_up_at_once(runtime: &Runtime, at: SocketAddr) -> Login {
+    let users = [(); 4].map(|()| login());
+    let mut command = String::new();
+    for Login { username, password, .. } in &users {
+        command += &format!("sudo {SETUP_SCRIPT} {username} {} 22 & all=\"$all $!\"; ", password.expose_secret());
+    }
+    command += "for run in $all; do wait $run; echo $?; done";
+    let output = runtime.block_on(async {
+        let mut endpoint = EndpointShell::connect(at, PATIENCE).await.unwrap();
+        endpoint.execute(&command, PATIENCE).await.unwrap()
+    });
+    let said = String::from_utf8(output.stdout).unwrap();
+    let winner = said.lines().position(|status| status == "0").expect("one that went well");
+    assert_eq!(said.lines().filter(|status| *status == "0").count(), 1, "{said}");
+    let [who, ..] = &users[winner..] else { panic!("{said}") };
+    runtime.block_on(async {
+        let mut user = EndpointShell::connect_as(at, &who.username, &who.password, PATIENCE).await.unwrap();
+        let others = "sudo -n grep -c '^user_[^:]*:[$]' /etc/shadow; grep ^sudo: /etc/group";
+        let output = user.execute(others, PATIENCE).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("1\nsudo:x:27:{}\n", who.username));
+        user.close().await;
+    });
+    who.clone()
+}
+
+#[test]
+#[ignore = "needs apt and qemu: builds the image and boots it"]
+fn one_of_several_set_ups_at_once_gives_the_machine_away() {
+    let scratch = tempfile::tempdir().unwrap();
+    let machine = Machine::boot(Boot::Kernel(&image(scratch.path())));
+    set_up_at_once(&runtime(), machine.at);
+}
+
+/// As the daemon's second try is, after its connection was cut or it was started again.
+#[test]
+#[ignore = "needs apt and qemu: builds the image and boots it"]
+fn a_set_up_that_meets_its_own_earlier_run_ends_well() {
+    let scratch = tempfile::tempdir().unwrap();
+    let machine = Machine::boot(Boot::Kernel(&image(scratch.path())));
+    let runtime = runtime();
+    let who = login();
+    let command = format!("sudo {SETUP_SCRIPT} {} {} 22", who.username, who.password.expose_secret());
+    let again = runtime.block_on(async {
+        let mut first = EndpointShell::connect(machine.at, PATIENCE).await.unwrap();
+        let mut second = EndpointShell::connect(machine.at, PATIENCE).await.unwrap();
+        let cut = first.execute(&command, Duration::from_millis(50)).await;
+        assert!(matches!(cut, Err(ShellError::Broken { .. })), "{cut:?}");
+        second.execute(&command, PATIENCE).await
+    });
+    // Ended by the first one: what is broken is tried again. Any status but 0 would be the last word.
+    assert!(matches!(again, Err(ShellError::Broken { .. }) | Ok(Output { exit: Exit::Status(0), .. })), "{again:?}");
+    SshShell::new(runtime.handle().clone()).personalise(machine.at, &who, PATIENCE.into(), None).unwrap();
 }
 
 #[test]

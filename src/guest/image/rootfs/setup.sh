@@ -1,6 +1,7 @@
 #!/bin/sh
 # anweddol_container_setup.sh USER PASSWORD PORT: gives this machine to USER.
-# Prints nothing when all went well. `endpoint` is locked last, so that a run that broke off can be repeated.
+# Prints nothing when all went well. `endpoint` is locked last, so that a run that broke off can be repeated. Its `sudo` lets one
+# run wait for the other: `one_of_several_set_ups_at_once_gives_the_machine_away`.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 umask 077
 set -eu
@@ -10,7 +11,7 @@ fail() {
     exit "$2"
 }
 
-# Gone as soon as the machine is somebody's. Who was on the way here as endpoint, and stood still meanwhile, comes too late.
+# Gone as soon as the machine is somebody's. Who was on the way here as endpoint, stood still or waited, comes too late.
 [ -e /usr/local/bin/sudo ] || fail 'this machine is set up already' 2
 [ $# -eq 3 ] || fail 'usage: anweddol_container_setup.sh USER PASSWORD PORT' 2
 user=$1 password=$2 port=$3
@@ -69,12 +70,12 @@ if [ "$key $value" != "Port $port" ]; then
     kill "$listener"
 fi
 
+# From here on endpoint may do nothing at all, nor may this script. Before anybody can log in: a run that breaks off below leaves
+# a machine that is given to nobody, and none that a second user gets.
+rm -f /usr/local/bin/sudo
+
 # From here on it is the user's.
 mv /etc/new/group /etc/new/passwd /etc/new/shadow /etc
-
-# From here on endpoint may do nothing at all, nor may this script. Before its processes go: one that escaped could give the
-# machine to another user.
-rm -f /usr/local/bin/sudo
 
 # Whoever else came in as endpoint while its password was the well-known one has to leave: all of its processes but our own line.
 # What runs as root, which is nearly all there is, is seen without reading anything (`read` takes a system call for each letter).
