@@ -9,7 +9,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use super::{ImageError, file_sha256};
+use aws_lc_rs::digest::{SHA256, SHA512};
+
+use super::{ImageError, file_sum};
 
 /// What the guest runs, and what starts it from a CD. Libraries follow from these.
 const ROOTS: [&str; 6] = ["busybox-static", "openssh-server", "openssh-client", "sudo", "isolinux", "syslinux-common"];
@@ -25,7 +27,7 @@ const MESSAGE_LINES: usize = 4;
 pub(super) struct Package {
     /// Its file name: name, version and architecture.
     pub(super) file: String,
-    /// As APT prints it: `SHA256:…`.
+    /// As APT prints it: `SHA256:…`, or `SHA512:…` where the archive has those.
     pub(super) hash: String,
 }
 
@@ -118,17 +120,14 @@ impl Apt<'_> {
     /// Fetches the packages that are not in the cache yet, and checks all of them against their hashes. Returns their paths.
     pub(super) fn download(&self, packages: &[Package]) -> Result<Vec<PathBuf>, ImageError> {
         let directory = self.cache.join("debs");
-        let is_right = |package: &&Package| {
-            let sum = file_sha256(&directory.join(&package.file));
-            sum.is_ok_and(|sum| package.hash.strip_prefix("SHA256:").is_none_or(|right| right == sum))
-        };
-        let missing: Vec<&Package> = packages.iter().filter(|package| !is_right(package)).collect();
+        let is_right = |package: &Package| has_hash(&directory.join(&package.file), &package.hash);
+        let missing = sift(&directory, packages);
         if !missing.is_empty() {
             let mut question = vec!["download"];
             question.extend(missing.iter().map(|package| package.name()));
             self.run("apt-get", &directory, &question)?;
         }
-        if let Some(package) = missing.into_iter().find(|package| !is_right(package)) {
+        if let Some(package) = missing.into_iter().find(|package| is_right(package) == Some(false)) {
             return Err(ImageError::Apt { reason: format!("{} is not what was asked for", package.file) });
         }
         Ok(packages.iter().map(|package| directory.join(&package.file)).collect())
@@ -170,6 +169,32 @@ impl Apt<'_> {
         let output = command.args(arguments).output().map_err(|source| ImageError::Start { program, source })?;
         checked(output)
     }
+}
+
+/// The packages that are not known to be right in `directory`. What is there of them goes: APT leaves a file of the right size
+/// as it is.
+fn sift<'a>(directory: &Path, packages: &'a [Package]) -> Vec<&'a Package> {
+    let missing = packages.iter().filter(|package| {
+        let path = directory.join(&package.file);
+        let right = has_hash(&path, &package.hash) == Some(true);
+        if !right {
+            // What cannot go is found to be wrong once more, after the download.
+            std::fs::remove_file(&path).ok();
+        }
+        !right
+    });
+    missing.collect()
+}
+
+/// Whether the file at `path` has a hash as APT prints it. `None`: of a kind that only APT knows, who checks what it fetches.
+fn has_hash(path: &Path, hash: &str) -> Option<bool> {
+    let (kind, right) = hash.split_once(':')?;
+    let algorithm = match kind {
+        "SHA256" => &SHA256,
+        "SHA512" => &SHA512,
+        _ => return None,
+    };
+    Some(file_sum(path, algorithm).is_ok_and(|sum| sum == right))
 }
 
 fn checked(output: Output) -> Result<Vec<u8>, ImageError> {
@@ -290,6 +315,30 @@ mod tests {
             Debian|http://d/debian/|bookworm|main|Packages\n";
         let only = format!("deb [signed-by={DEBIAN_KEYS}] http://d/debian/ bookworm main");
         assert_eq!(parse_targets(text.as_bytes()), [only]);
+    }
+
+    #[test]
+    fn only_what_has_a_hash_that_was_computed_is_not_fetched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        // Of the text "abc".
+        let [sha256, sha512, md5] = [
+            "SHA256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            "SHA512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+            "MD5Sum:900150983cd24fb0d6963f7d28e17f72",
+        ];
+        let packages = [("abc", sha256), ("abc", sha512), ("abc", md5), ("ab", sha256), ("ab", sha512), ("ab", md5)];
+        let packages: Vec<Package> = (0..)
+            .zip(packages)
+            .map(|(number, (text, hash))| {
+                let file = format!("{number}_1_amd64.deb");
+                std::fs::write(dir.path().join(&file), text).unwrap();
+                Package { file, hash: hash.into() }
+            })
+            .collect();
+        let missing: Vec<&str> = sift(dir.path(), &packages).into_iter().map(Package::name).collect();
+        assert_eq!(missing, ["2", "3", "4", "5"]);
+        let left = packages.iter().map(|package| dir.path().join(&package.file).exists());
+        assert_eq!(left.collect::<Vec<_>>(), [true, true, false, false, false, false]);
     }
 
     #[test]

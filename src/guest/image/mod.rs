@@ -30,7 +30,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Algorithm, Context, SHA256};
 use data_encoding::HEXLOWER;
 
 use apt::{Apt, Lists, Package};
@@ -370,8 +370,12 @@ fn digest(texts: &[&str]) -> String {
 }
 
 fn file_sha256(path: &Path) -> io::Result<String> {
+    file_sum(path, &SHA256)
+}
+
+fn file_sum(path: &Path, algorithm: &'static Algorithm) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let mut context = Context::new(&SHA256);
+    let mut context = Context::new(algorithm);
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
