@@ -3,6 +3,7 @@
 mod debian;
 mod machine;
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -42,6 +43,9 @@ fn told(what: &str, since: Instant) {
 fn the_same_packages_give_the_same_image_and_a_second_build_is_cached() {
     let scratch = tempfile::tempdir().unwrap();
     let mut images = Vec::new();
+    // What a build that was killed has left.
+    let left = scratch.path().join("cache/b/images/.x-999999999");
+    fs::create_dir_all(&left).unwrap();
     for name in ["a", "a", "b"] {
         let options =
             BuildOptions { out_dir: scratch.path().join("out"), cache_dir: scratch.path().join("cache").join(name) };
@@ -57,6 +61,7 @@ fn the_same_packages_give_the_same_image_and_a_second_build_is_cached() {
     assert_eq!(hashes(&images[0]), hashes(&images[1]));
     assert_eq!(hashes(&images[0]), hashes(&images[2]));
     assert_eq!(images[0].key, images[2].key);
+    assert!(!left.exists());
     for file in [&images[0].kernel, &images[0].initrd, &images[0].iso, &images[0].disk] {
         let name = file.path.file_name().unwrap().to_string_lossy();
         eprintln!("{name}: {} bytes, SHA-256 {}", file.size, file.sha256);

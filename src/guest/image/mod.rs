@@ -15,6 +15,7 @@
 //! under the SHA-256 of its packages' hashes and of our files.
 
 mod apt;
+mod cache;
 pub mod debian;
 mod disk;
 mod elf;
@@ -34,6 +35,7 @@ use aws_lc_rs::digest::{Algorithm, Context, SHA256};
 use data_encoding::HEXLOWER;
 
 use apt::{Apt, Lists, Package};
+use cache::{keep, sweep};
 use package::Contents;
 
 use crate::model::Image;
@@ -210,6 +212,7 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
     {
         fs::create_dir_all(directory).map_err(io_error(directory))?;
     }
+    let _alone = sweep(&cache)?;
     progress("asking APT for the packages");
     let host = Apt { cache: &cache, lists: Lists::Host };
     let own = Apt { cache: &cache, lists: Lists::Own };
@@ -299,16 +302,6 @@ fn make(
     let built = put(cache, out, &key, false)?;
     progress(&format!("built image {}", &key[..12]));
     Ok(built)
-}
-
-/// Moves a whole image into the cache.
-fn keep(aside: &Path, cache: &Path, key: &str) -> Result<(), ImageError> {
-    let image = cache.join("images").join(key);
-    match fs::rename(aside, &image) {
-        // Another build was first: the same key is the same image.
-        Err(_) if image.is_dir() => Ok(()),
-        other => other.map_err(io_error(&image)),
-    }
 }
 
 /// The image out of the cache, if it is there.

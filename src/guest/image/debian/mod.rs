@@ -21,8 +21,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::apt::{Apt, DEBIAN, Lists, Package};
+use super::cache::{keep, sweep};
 use super::package::Contents;
-use super::{Artifact, BuildOptions, ImageError, absolute, check_host, digest, io_error, keep, on_path, put_file};
+use super::{Artifact, BuildOptions, ImageError, absolute, check_host, digest, io_error, on_path, put_file};
 
 /// Part of every cache key: change it when the same inputs give another image.
 const FORMAT: &str = "anweddol-debian-1";
@@ -78,7 +79,7 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
     {
         fs::create_dir_all(directory).map_err(io_error(directory))?;
     }
-    steps::sweep(&cache)?;
+    let _alone = sweep(&cache)?;
     progress("asking APT for Debian's archives");
     let sources = sources(&cache, progress)?;
     let path = cache.join(DEBIAN).join("sources.list");

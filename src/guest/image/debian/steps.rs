@@ -36,22 +36,6 @@ pub(super) fn in_sbin(program: &str) -> bool {
     SBIN.iter().any(|directory| Path::new(directory).join(program).is_file())
 }
 
-/// Removes what builds that were killed have left: their directories end in their process' number.
-pub(super) fn sweep(cache: &Path) -> Result<(), ImageError> {
-    let images = cache.join("images");
-    for entry in fs::read_dir(&images).map_err(io_error(&images))?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.strip_prefix('.').and_then(|name| name.rsplit_once('-')).is_some_and(|(_, process)| {
-            !process.is_empty()
-                && process.bytes().all(|b| b.is_ascii_digit())
-                && !Path::new("/proc").join(process).exists()
-        }) {
-            fs::remove_dir_all(entry.path()).map_err(io_error(&entry.path()))?;
-        }
-    }
-    Ok(())
-}
-
 /// A build under way, in a directory of its own.
 pub(super) struct Work<'a> {
     pub(super) aside: &'a Path,
@@ -222,20 +206,6 @@ fn partition(start: u64, size: u64) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_a_dead_build_left_is_swept() {
-        let cache = tempfile::tempdir().unwrap();
-        let images = cache.path().join("images");
-        let own = format!(".abc-{}", std::process::id());
-        for name in ["abc", ".abc-999999999", &own] {
-            fs::create_dir_all(images.join(name).join("debs")).unwrap();
-        }
-        sweep(cache.path()).unwrap();
-        let mut left: Vec<_> = fs::read_dir(&images).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, [own.as_str(), "abc"]);
-    }
 
     #[test]
     fn a_partition_is_told_in_sectors() {
