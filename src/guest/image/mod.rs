@@ -35,7 +35,7 @@ use aws_lc_rs::digest::{Algorithm, Context, SHA256};
 use data_encoding::HEXLOWER;
 
 use apt::{Apt, Lists, Package};
-use cache::{keep, sweep};
+use cache::{keep, make_out, open_file, put_file, sweep};
 use package::Contents;
 
 use crate::model::Image;
@@ -207,10 +207,9 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
     check_host(std::env::consts::ARCH, &PROGRAMS, on_path)?;
     let cache = absolute(&options.cache_dir)?;
     let out = absolute(&options.out_dir)?;
-    for directory in
-        ["debs", "images", "archives/partial", "lists/partial"].map(|name| cache.join(name)).iter().chain([&out])
-    {
-        fs::create_dir_all(directory).map_err(io_error(directory))?;
+    make_out(&out)?;
+    for directory in ["debs", "images", "archives/partial", "lists/partial"].map(|name| cache.join(name)) {
+        fs::create_dir_all(&directory).map_err(io_error(&directory))?;
     }
     let _alone = sweep(&cache)?;
     progress("asking APT for the packages");
@@ -321,25 +320,8 @@ fn put(cache: &Path, out: &Path, key: &str, cached: bool) -> Result<Built, Image
     let line = |(name, artifact): (&str, &Artifact)| format!("{}  {name}\n", artifact.sha256);
     let sums = NAMES.into_iter().zip([&built.kernel, &built.initrd, &built.iso, &built.disk]).map(line);
     let path = out.join(Image::SUMS);
-    fs::write(&path, sums.collect::<String>()).map_err(io_error(&path))?;
+    fs::write(&path, sums.collect::<String>()).and_then(|()| open_file(&path)).map_err(io_error(&path))?;
     Ok(built)
-}
-
-/// Puts one file of a cached image into `out`.
-fn put_file(cache: &Path, out: &Path, key: &str, name: &str) -> Result<Artifact, ImageError> {
-    let from = cache.join("images").join(key).join(name);
-    let path = out.join(name);
-    let size = fs::metadata(&from).map_err(io_error(&from))?.len();
-    let sha256 = file_sha256(&from).map_err(io_error(&from))?;
-    // A running guest may have the old file open: it keeps it, since the new one gets its name by a rename.
-    if file_sha256(&path).ok().as_ref() != Some(&sha256) {
-        let aside = out.join(format!(".{name}-{}", std::process::id()));
-        fs::copy(&from, &aside).and_then(|_| fs::rename(&aside, &path)).map_err(|error| {
-            fs::remove_file(&aside).ok();
-            io_error(&path)(error)
-        })?;
-    }
-    Ok(Artifact { path, size, sha256 })
 }
 
 /// What decides the image: the packages by their hashes, and our files.

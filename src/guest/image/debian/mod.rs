@@ -21,9 +21,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::apt::{Apt, DEBIAN, Lists, Package};
-use super::cache::{keep, sweep};
+use super::cache::{keep, make_out, put_file, sweep};
 use super::package::Contents;
-use super::{Artifact, BuildOptions, ImageError, absolute, check_host, digest, io_error, on_path, put_file};
+use super::{Artifact, BuildOptions, ImageError, absolute, check_host, digest, io_error, on_path};
 
 /// Part of every cache key: change it when the same inputs give another image.
 const FORMAT: &str = "anweddol-debian-1";
@@ -74,10 +74,10 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
     let cache = absolute(&options.cache_dir)?;
     let out = absolute(&options.out_dir)?;
     let lists = Path::new(DEBIAN).join("lists/partial");
-    for directory in
-        ["debs", "images", "archives/partial"].map(|name| cache.join(name)).iter().chain([&out, &cache.join(lists)])
-    {
-        fs::create_dir_all(directory).map_err(io_error(directory))?;
+    make_out(&out)?;
+    for directory in [Path::new("debs"), Path::new("images"), Path::new("archives/partial"), &lists] {
+        let directory = cache.join(directory);
+        fs::create_dir_all(&directory).map_err(io_error(&directory))?;
     }
     let _alone = sweep(&cache)?;
     progress("asking APT for Debian's archives");
