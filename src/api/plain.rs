@@ -11,6 +11,7 @@
 
 mod kinds;
 pub(super) mod record;
+mod strategic;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,8 @@ pub enum Edit {
     Replace(Value),
     /// These parts of it are so now (RFC 7396).
     Merge(Value),
+    /// The same, with directives in it that only Kubernetes' own kinds know ([`strategic`]).
+    Strategic(Value),
     /// These operations on it (RFC 6902).
     Patch(Value),
 }
@@ -161,6 +164,7 @@ impl Plain {
             let mut after = match edit {
                 Edit::Replace(value) => value.clone(),
                 Edit::Merge(change) => patch::merge(&before, change)?,
+                Edit::Strategic(change) => strategic::merge(&before, change)?,
                 Edit::Patch(change) => patch::json(&before, change)?,
             };
             for field in ["resourceVersion", "uid"] {
@@ -191,6 +195,21 @@ impl Plain {
             match self.store.txn(txn).await? {
                 TxnResult::Committed(rev) => return Ok(shown(object.kind, after, rev)),
                 TxnResult::Conflict { .. } => {}
+            }
+        }
+    }
+
+    /// Makes this so, whether it was there or not, and tells whether it was made. Nobody owns a field of these kinds, so what is
+    /// left out stays as it is.
+    pub async fn apply(&self, object: &PlainRef, wanted: &Value, dry_run: bool) -> Result<(Value, bool), PlainError> {
+        loop {
+            match self.edit(object, &Edit::Merge(wanted.clone()), dry_run).await {
+                Err(PlainError::NotFound(_)) => {}
+                edited => return Ok((edited?, false)),
+            }
+            match self.create(object.kind, &object.namespace, wanted.clone(), dry_run).await {
+                Err(PlainError::Exists(_)) => {}
+                made => return Ok((made?, true)),
             }
         }
     }

@@ -59,6 +59,35 @@ fn a_pool_is_applied_changed_compared_and_deleted() {
 
 #[test]
 #[ignore = "needs kubectl (tests/kube/tools.sh)"]
+fn kinds_of_kubernetes_are_applied_compared_patched_and_edited() {
+    let cluster = Cluster::new();
+    let secret = |text: &str| {
+        format!("apiVersion: v1\nkind: Secret\nmetadata:\n  name: a\ndata:\n  k: {text}\n  only-{text}: eA==\n")
+    };
+    let namespace =
+        |label: &str| format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: red\n  labels: {{team: {label}}}\n");
+    for (name, of) in [("secret/a", &secret as &dyn Fn(&str) -> String), ("namespace/red", &namespace)] {
+        for (text, outcome) in [("YmJi", "created"), ("YmJi", "unchanged"), ("Y2Nj", "configured")] {
+            let said = cluster.kubectl_with(&["apply", "-f", "-"], &of(text)).done();
+            assert_eq!(said, format!("{name} {outcome}\n"));
+        }
+        let diff = cluster.kubectl_with(&["diff", "-f", "-"], &of("ZGRk"));
+        assert!(diff.code == 1 && diff.out.contains("+++"), "{diff:?}");
+        let said = cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], &of("ZWVl")).done();
+        assert_eq!(said, format!("{name} serverside-applied\n"));
+    }
+    assert_eq!(cluster.done(&["get", "secret", "a", "-o", "jsonpath={.data.k} {.data.only-YmJi}"]), "ZWVl ");
+    let said = cluster.done(&["patch", "secret", "a", "-p", r#"{"stringData":{"k":"f"}}"#]);
+    assert_eq!(said, "secret/a patched\n");
+    assert_eq!(cluster.done(&["get", "secret", "a", "-o", "jsonpath={.data.k}"]), "Zg==");
+    let mut edit = cluster.tool("ANWEDDOL_KUBECTL", "admin", &["edit", "ns", "red"]);
+    let edited = crate::common::daemon::finish(edit.env("KUBE_EDITOR", "sed -i s/team:.ZWVl/team:\\ f/"));
+    assert_eq!(crate::common::daemon::stdout(&edited), "namespace/red edited\n", "{edited:?}");
+    assert_eq!(cluster.done(&["get", "ns", "red", "-o", "jsonpath={.metadata.labels.team}"]), "f");
+}
+
+#[test]
+#[ignore = "needs kubectl (tests/kube/tools.sh)"]
 fn fields_belong_to_whoever_applied_them() {
     let cluster = Cluster::new();
     let apply = |more: &[&str], replicas| {

@@ -38,6 +38,21 @@ pub(super) enum Media {
     Manifest,
 }
 
+/// How a patch of one of Kubernetes' own kinds is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PlainPatch {
+    /// RFC 7396.
+    Merge,
+    /// The same with directives, as a real server takes it for its own kinds alone.
+    Strategic,
+    /// RFC 6902.
+    Json,
+    /// Server-side apply.
+    Apply,
+}
+
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+
 /// The media type of a manifest that describes its object wholly: what is not in it has its default.
 pub const MANIFEST: &str = "application/vnd.anweddol.manifest+json";
 
@@ -82,9 +97,8 @@ fn entry(entry: &str) -> Option<Form> {
 
 /// What a `Content-Type` says. Many clients say nothing, and mean JSON.
 pub(super) fn media(headers: &HeaderMap) -> Result<Media, Status> {
-    let Some(said) = headers.get(CONTENT_TYPE) else { return Ok(Media::Json) };
-    let said = said.to_str().unwrap_or_default();
-    match said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+    let Some(said) = said(headers) else { return Ok(Media::Json) };
+    match said.as_str() {
         "application/json" | "text/json" => Ok(Media::Json),
         "application/yaml" | "text/yaml" => Ok(Media::Yaml),
         "application/vnd.kubernetes.protobuf" => Ok(Media::Protobuf),
@@ -93,6 +107,22 @@ pub(super) fn media(headers: &HeaderMap) -> Result<Media, Status> {
         "application/apply-patch+yaml" => Ok(Media::Apply),
         MANIFEST => Ok(Media::Manifest),
         other => Err(unknown(other, &["application/json", "application/yaml"])),
+    }
+}
+
+fn said(headers: &HeaderMap) -> Option<String> {
+    let said = headers.get(CONTENT_TYPE)?.to_str().unwrap_or_default();
+    Some(said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// The form of a patch of one of Kubernetes' own kinds, which has to be said.
+pub(super) fn plain_patch(headers: &HeaderMap) -> Result<PlainPatch, Status> {
+    match media(headers) {
+        Ok(Media::MergePatch) => Ok(PlainPatch::Merge),
+        Ok(Media::JsonPatch) => Ok(PlainPatch::Json),
+        Ok(Media::Apply) => Ok(PlainPatch::Apply),
+        Err(_) if said(headers).as_deref() == Some(STRATEGIC) => Ok(PlainPatch::Strategic),
+        Ok(Media::Json | Media::Yaml | Media::Protobuf | Media::Manifest) | Err(_) => Err(no_patch(headers)),
     }
 }
 

@@ -1,7 +1,8 @@
 //! OpenAPI documents, from the schemas that the types have.
 //!
 //! kubectl refuses to write anything unless the document of a version says that its PATCH takes `fieldValidation`, and
-//! changes to strategic merge patches where they are named: so they are not. In the older form there is only the
+//! makes strategic merge patches from a kind's whole schema where they are named: so they are not, and Kubernetes' own kinds,
+//! which it knows, are patched so all the same. In the older form there is only the
 //! beginning of a document, which is enough for clients that demand it before they write.
 
 use std::sync::LazyLock;
@@ -82,11 +83,11 @@ const WRITE: &[&str] = &["dryRun", "fieldManager", "fieldValidation", "force"];
 
 fn patches(resource: Resource) -> &'static [&'static str] {
     match resource {
-        Resource::Ours(_) => {
+        Resource::Ours(_) | Resource::Plain(_) => {
             &["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"]
         }
         Resource::Events(_) => &["application/merge-patch+json"],
-        Resource::Plain(_) | Resource::Review(_) | Resource::Log | Resource::Tokens | Resource::AccessTokens => {
+        Resource::Review(_) | Resource::Log | Resource::Tokens | Resource::AccessTokens => {
             &["application/json-patch+json", "application/merge-patch+json"]
         }
     }

@@ -1,6 +1,7 @@
 //! What clients send, as it was recorded, against the API without a socket: what they need of each answer.
 
 mod many;
+mod plain;
 
 use std::sync::Mutex;
 

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::limits::Place;
-use super::negotiate::{self, Media};
+use super::negotiate::{self, Media, PlainPatch};
 use super::status::Status;
 use super::target::{Part, Resource};
 use super::{Answer, Call, Kube, body, reviews, told};
@@ -194,14 +194,13 @@ impl Kube {
                 Ok(Wrote::done(self.plain.edit(&object, &Edit::Replace(value), dry_run).await?))
             }
             Verb::Patch => {
-                let media = negotiate::patch(&call.headers)?;
-                let value = body::json(&body::whole(body).await?)?;
-                let edit = match media {
-                    Media::MergePatch => Edit::Merge(value),
-                    Media::JsonPatch => Edit::Patch(value),
-                    Media::Apply | Media::Manifest | Media::Json | Media::Yaml | Media::Protobuf => {
-                        return Err(negotiate::no_patch(&call.headers));
-                    }
+                let form = negotiate::plain_patch(&call.headers)?;
+                let bytes = body::whole(body).await?;
+                let edit = match form {
+                    PlainPatch::Merge => Edit::Merge(body::json(&bytes)?),
+                    PlainPatch::Strategic => Edit::Strategic(body::json(&bytes)?),
+                    PlainPatch::Json => Edit::Patch(body::json(&bytes)?),
+                    PlainPatch::Apply => return self.apply_plain(kind, call, body::yaml(&bytes)?).await,
                 };
                 Ok(Wrote::done(self.plain.edit(&object, &edit, dry_run).await?))
             }
@@ -232,6 +231,18 @@ impl Kube {
         }
     }
 
+    async fn apply_plain(&self, kind: PlainKind, call: &Call, wanted: Value) -> Result<Wrote, Status> {
+        if wanted["metadata"]["name"] != call.name() {
+            return Err(Status::bad_request("metadata.name: write the name that the path has"));
+        }
+        fits(call, kind, &wanted)?;
+        if kind.namespaced() {
+            self.open(call.namespace())?;
+        }
+        let (object, made) = self.plain.apply(&call.plain(kind), &wanted, call.query.dry_run).await?;
+        Ok(if made { Wrote::made(object) } else { Wrote::done(object) })
+    }
+
     async fn delete_plain(&self, object: &PlainRef, options: &Value, dry_run: bool) -> Result<Value, PlainError> {
         let text = |name: &str| options["preconditions"][name].as_str().map(str::to_owned);
         let conditions = Preconditions { uid: text("uid"), resource_version: text("resourceVersion") };
@@ -255,11 +266,13 @@ impl Kube {
             }
             Verb::Patch => {
                 // Fields are renamed at the top, where a merge patch has them too.
-                if negotiate::patch(&call.headers)? != Media::MergePatch {
-                    return Err(negotiate::no_patch(&call.headers));
-                }
+                let edit = match negotiate::plain_patch(&call.headers)? {
+                    PlainPatch::Merge => Edit::Merge,
+                    PlainPatch::Strategic => Edit::Strategic,
+                    PlainPatch::Json | PlainPatch::Apply => return Err(negotiate::no_patch(&call.headers)),
+                };
                 let value = face.to_core(body::json(&body::whole(body).await?)?);
-                (StatusCode::OK, self.plain.edit(&object, &Edit::Merge(value), dry_run).await?)
+                (StatusCode::OK, self.plain.edit(&object, &edit(value), dry_run).await?)
             }
             Verb::Delete => {
                 let options = call.deletion(body).await?;
