@@ -50,6 +50,11 @@ impl Daemon {
         Ok(Daemon { socket: socket_path(&admin::config(config)?.state_dir) })
     }
 
+    #[cfg(test)]
+    pub(super) fn at(socket: PathBuf) -> Daemon {
+        Daemon { socket }
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response<Incoming>> {
         let at = self.socket.display();
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
@@ -139,7 +144,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// The next event: its type and its object. `None` when the daemon stops.
+    /// The next event: its type and its object. `None` when its time is over, or the daemon stops.
     pub(super) async fn next(&mut self) -> Result<Option<(String, Value)>> {
         loop {
             if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {

@@ -1,5 +1,6 @@
 //! `anweddol get`.
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::client::{Daemon, encode, path_of_kind};
+use super::follow::Follow;
 use super::table::{Rows, head, row};
 use super::{KindName, NamespaceArgs, object_of, title, yaml};
 use crate::cli::{ConfigArgs, Result};
@@ -98,7 +100,7 @@ pub(in crate::cli) async fn get(args: GetArgs) -> Result<ExitCode> {
     let (kinds, name) = args.wanted()?;
     let daemon = Daemon::of(&args.config)?;
     match kinds.as_slice() {
-        [kind] if args.watch => watch(&args, &daemon, *kind, name.as_deref()).await?,
+        [kind] if args.watch => match watch(&args, &daemon, *kind, name.as_deref()).await? {},
         _ if args.watch => return Err("watch one kind only".into()),
         kinds => show(&args, &daemon, kinds, name).await?,
     }
@@ -168,12 +170,12 @@ fn tables(args: &GetArgs, found: &[(Kind, Vec<Value>)]) {
     }
 }
 
-async fn watch(args: &GetArgs, daemon: &Daemon, kind: Kind, name: Option<&str>) -> Result<()> {
-    let path = args.path(kind);
-    let path = format!("{path}{}watch=1", if path.contains('?') { '&' } else { '?' });
-    let mut lines = daemon.watch(&path).await?;
+/// Goes on until the daemon cannot be reached.
+async fn watch(args: &GetArgs, daemon: &Daemon, kind: Kind, name: Option<&str>) -> Result<Infallible> {
+    let mut follow = Follow::new(daemon, args.path(kind));
     let (mut rows, mut headed) = (Rows::default(), false);
-    while let Some((event, object)) = lines.next().await? {
+    loop {
+        let (event, object) = follow.next().await?;
         if name.is_some_and(|name| object["metadata"]["name"] != name) {
             continue;
         }
@@ -197,5 +199,4 @@ async fn watch(args: &GetArgs, daemon: &Daemon, kind: Kind, name: Option<&str>) 
         // Whoever reads from a pipe reads now.
         std::io::stdout().flush()?;
     }
-    Ok(())
 }

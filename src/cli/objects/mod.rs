@@ -9,6 +9,7 @@ mod edit;
 mod events;
 mod explain;
 mod files;
+mod follow;
 mod get;
 mod login;
 mod scale;
