@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Objects;
 use super::objects::{Deletion, ObjectError};
-use super::plain::{Plain, PlainError, PlainKind, PlainRef, Preconditions};
+use super::plain::{Plain, PlainError, PlainKind, PlainRef, Preconditions, namespace_of};
 use crate::model::{DEFAULT_NAMESPACE, Kind, ObjectRef};
 use crate::plan::backoff;
-use crate::store::records::{self, REGISTRY, RecordError};
+use crate::store::records::{self, FOREIGN_EVENTS, PLAIN, REGISTRY, RecordError};
 use crate::store::{Batch, Change, StoreError, Txn};
 
 /// Below it: their records.
@@ -35,6 +35,14 @@ pub async fn keep(plain: Arc<Plain>, objects: Arc<Objects>, cancel: Cancellation
 /// A namespace's name as a reference.
 pub fn namespace(name: &str) -> PlainRef {
     PlainRef { kind: PlainKind::Namespace, namespace: String::new(), name: name.into() }
+}
+
+/// The namespace that a record is in, if it is in one.
+fn inside(key: &str) -> Option<String> {
+    match records::parse_key(key) {
+        Some(object) => Some(object.namespace),
+        None => namespace_of(key).map(str::to_owned),
+    }
 }
 
 struct Namespaces {
@@ -92,12 +100,13 @@ impl Namespaces {
         }
     }
 
-    /// Looks at every namespace that has a record or an object.
+    /// Looks at every namespace that has a record or something in it.
     async fn all(&mut self) -> Result<(), StoreError> {
-        let keys = self.plain.store().list(REGISTRY)?.0;
-        let mut used: BTreeSet<String> =
-            keys.iter().filter_map(|kv| records::parse_key(&kv.key)).map(|object| object.namespace).collect();
-        used.insert(DEFAULT_NAMESPACE.into());
+        let mut used = BTreeSet::from([DEFAULT_NAMESPACE.to_owned()]);
+        for prefix in [REGISTRY, PLAIN, FOREIGN_EVENTS] {
+            let keys = self.plain.store().list(prefix)?.0;
+            used.extend(keys.iter().filter_map(|kv| inside(&kv.key)));
+        }
         for name in &used {
             self.look(name, true).await;
         }
@@ -109,19 +118,25 @@ impl Namespaces {
 
     async fn changed(&mut self, batch: &Batch) {
         for change in &batch.changes {
-            match (change, records::parse_key(change.key())) {
-                (_, Some(object)) if self.open.contains(&object.namespace) => {}
-                (Change::Put { prev: None, .. }, Some(object)) => self.look(&object.namespace, true).await,
-                (Change::Put { prev: Some(_), .. }, Some(_)) => {}
-                (Change::Delete { .. }, Some(object)) => self.look(&object.namespace, false).await,
-                (change, None) => {
-                    if let Some(name) = change.key().strip_prefix(RECORDS) {
-                        self.open.remove(name);
-                        self.look(name, false).await;
-                    }
-                }
+            let key = change.key();
+            if let Some(name) = key.strip_prefix(RECORDS) {
+                self.open.remove(name);
+                self.look(name, false).await;
+                continue;
+            }
+            let Some(name) = inside(key).filter(|name| !self.open.contains(name)) else { continue };
+            match change {
+                Change::Put { prev: None, .. } => self.look(&name, self.uses(key)).await,
+                Change::Put { prev: Some(_), .. } => {}
+                Change::Delete { .. } => self.look(&name, false).await,
             }
         }
+    }
+
+    /// Whether what was made needs its namespace. What went with it, and was seen only now, does not bring it back: an end
+    /// deletes what is none of our objects at once.
+    fn uses(&self, key: &str) -> bool {
+        records::parse_key(key).is_some() || !matches!(self.plain.store().get(key), Ok((None, _)))
     }
 
     /// Keeps one as it should be. What fails is tried again later: a store that takes no writes goes on by itself, and by
@@ -278,6 +293,29 @@ mod tests {
         write(Txn::default().write(&claim("third")));
         seen(&mut keeper, &mut changes, &mut last);
         assert!(keeper.plain.get(&red).is_ok(), "it was made anew");
+    }
+
+    #[test]
+    fn what_others_keep_in_a_namespace_makes_it_and_goes_with_it() {
+        let store: Arc<dyn Store> = memory();
+        let (mut keeper, mut changes, mut last) = (keeper(&store), store.watch("", 0), 0);
+        let body = || json!({ "metadata": { "name": "a" } });
+        let make = |plain: &Plain, kind, name: &str| drop(block_on(plain.create(kind, name, body(), false)).unwrap());
+        let there = |keeper: &Namespaces, name: &str| keeper.plain.get(&namespace(name)).is_ok();
+        for (kind, name) in [(PlainKind::Secret, "red"), (PlainKind::Lease, "green"), (PlainKind::Event, "blue")] {
+            make(&keeper.plain, kind, name);
+            seen(&mut keeper, &mut changes, &mut last);
+            assert!(there(&keeper, name), "{kind:?}");
+            block_on(keeper.plain.delete(&namespace(name), &Preconditions::default(), false)).unwrap();
+            // Made before its end came, and seen after it.
+            block_on(keeper.plain.create(kind, name, json!({ "metadata": { "name": "b" } }), false)).unwrap();
+            seen(&mut keeper, &mut changes, &mut last);
+            assert!(!there(&keeper, name) && store.list(&kind.prefix(None)).unwrap().0.is_empty(), "{kind:?}");
+        }
+        // What was there before this was watched.
+        make(&keeper.plain, PlainKind::Secret, "black");
+        block_on(keeper.all()).unwrap();
+        assert!(there(&keeper, "black"));
     }
 
     #[tokio::test(start_paused = true)]

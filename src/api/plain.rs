@@ -33,6 +33,7 @@ use crate::store::records::RecordError;
 use crate::store::{Kv, Store, StoreError, Txn, TxnResult};
 
 use kinds::LONGEST_NAME;
+pub(super) use kinds::namespace_of;
 pub use kinds::{PlainError, PlainKind, PlainRef, valid_plain_name};
 use record::{shown, view};
 

@@ -73,13 +73,18 @@ impl PlainKind {
         }
     }
 
-    pub(in crate::api) fn prefix(self, namespace: Option<&str>) -> String {
-        let root = match self {
+    /// What all keys of the kind begin with.
+    fn root(self) -> &'static str {
+        match self {
             PlainKind::Namespace => "plain/namespaces/",
             PlainKind::Lease => "plain/leases/",
             PlainKind::Secret => SECRETS,
             PlainKind::Event => FOREIGN_EVENTS,
-        };
+        }
+    }
+
+    pub(in crate::api) fn prefix(self, namespace: Option<&str>) -> String {
+        let root = self.root();
         match namespace.filter(|_| self.namespaced()) {
             Some(namespace) => format!("{root}{namespace}/"),
             None => root.into(),
@@ -102,6 +107,13 @@ impl PlainRef {
     pub(super) fn key(&self) -> String {
         format!("{}{}", self.kind.prefix(Some(&self.namespace)), self.name)
     }
+}
+
+/// The namespace of the one that a key names, if it is in one.
+pub(in crate::api) fn namespace_of(key: &str) -> Option<&str> {
+    let mut kinds = PlainKind::ALL.into_iter().filter(|kind| kind.namespaced());
+    let rest = kinds.find_map(|kind| key.strip_prefix(kind.root()))?;
+    rest.split_once('/').map(|(namespace, _)| namespace)
 }
 
 /// Why one of them is not read or written.
