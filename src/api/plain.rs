@@ -136,24 +136,38 @@ impl Plain {
         }
         let key = object.key();
         let mut txn = self.put(Txn::default().absent(&key), kind, &key, &made);
-        let there = self.store.list(&kind.prefix(None))?.0;
-        if there.len() >= kind.most() && kind != PlainKind::Event {
-            return Err(PlainError::TooMany { kind, most: kind.most() });
+        if self.store.get(&key)?.0.is_some() {
+            return Err(PlainError::Exists(object));
         }
-        if let Some(oldest) = there.iter().min_by_key(|kv| kv.create_rev).filter(|_| there.len() >= kind.most()) {
+        if let Some(oldest) = self.making_room(kind, namespace)? {
             txn = txn.delete(&oldest.key);
         }
         let txn = txn.leaving_room(&*self.store)?;
         if dry_run {
-            return match self.store.get(&key)?.0 {
-                Some(_) => Err(PlainError::Exists(object)),
-                None => Ok(shown(kind, made, 0)),
-            };
+            return Ok(shown(kind, made, 0));
         }
         match self.store.txn(txn).await? {
             TxnResult::Committed(rev) => Ok(shown(kind, made, rev)),
             TxnResult::Conflict { .. } => Err(PlainError::Exists(object)),
         }
+    }
+
+    /// What has to go for one more. There is an end for each namespace, so that none takes what others need.
+    fn making_room(&self, kind: PlainKind, namespace: &str) -> Result<Option<Kv>, PlainError> {
+        let all = self.store.list(&kind.prefix(None))?.0;
+        let own = kind.prefix(Some(namespace));
+        let here: Vec<Kv> = all.iter().filter(|kv| kv.key.starts_with(&own)).cloned().collect();
+        let own = kind.namespaced().then(|| namespace.to_owned());
+        for (there, most, namespace) in [(here, kind.most(), own), (all, kind.most_of_all(), None)] {
+            if there.len() < most {
+                continue;
+            }
+            if kind != PlainKind::Event {
+                return Err(PlainError::TooMany { kind, namespace, most });
+            }
+            return Ok(there.into_iter().min_by_key(|kv| kv.create_rev));
+        }
+        Ok(None)
     }
 
     /// Changes one; whoever is faster is taken into account, unless the change says which revision it is of.

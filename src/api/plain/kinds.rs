@@ -65,12 +65,17 @@ impl PlainKind {
         self != PlainKind::Namespace
     }
 
-    /// The most of them: what comes then is refused, but of events the oldest goes.
+    /// The most of them in a namespace: what comes then is refused, but of events the oldest goes.
     pub(super) fn most(self) -> usize {
         match self {
             PlainKind::Namespace | PlainKind::Lease | PlainKind::Event => 1000,
             PlainKind::Secret => 5000,
         }
+    }
+
+    /// The most of them in all namespaces.
+    pub(super) fn most_of_all(self) -> usize {
+        if self.namespaced() { 10 * self.most() } else { self.most() }
     }
 
     /// What all keys of the kind begin with.
@@ -146,16 +151,22 @@ pub enum PlainError {
         message: String,
     },
     /// There are too many of its kind.
-    #[error("there are {most} {} already: delete some", kind.plural())]
+    #[error("there are {most} {}{} already: delete some", kind.plural(), within(namespace.as_deref()))]
     TooMany {
         /// Of which.
         kind: PlainKind,
+        /// Where; all namespaces together.
+        namespace: Option<String>,
         /// How many.
         most: usize,
     },
     /// Records cannot be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+fn within(namespace: Option<&str>) -> String {
+    namespace.map_or_else(String::new, |namespace| format!(" in namespace {namespace}"))
 }
 
 impl From<StoreError> for PlainError {

@@ -88,7 +88,23 @@ async fn of_events_the_newest_stay_and_of_others_there_is_an_end() {
         plain.create(PlainKind::Lease, "default", named(format!("l{number}")), false).await.unwrap();
     }
     let more = plain.create(PlainKind::Lease, "default", named("more".into()), false).await;
-    assert!(matches!(more, Err(PlainError::TooMany { .. })));
+    assert!(matches!(more, Err(PlainError::TooMany { namespace: Some(_), .. })));
+    // Whose name is taken already is no matter of room, and what one namespace has is not another's.
+    let again = plain.create(PlainKind::Lease, "default", named("l0".into()), false).await;
+    assert!(matches!(again, Err(PlainError::Exists(_))));
+    plain.create(PlainKind::Lease, "red", named("more".into()), false).await.unwrap();
+}
+
+#[tokio::test]
+async fn all_namespaces_together_have_an_end_as_well() {
+    let (plain, kind) = (plain(), PlainKind::Lease);
+    for namespace in 0..10 {
+        let of = |number| format!("{}l{number}", kind.prefix(Some(&format!("n{namespace}"))));
+        let all = (0..kind.most()).fold(Txn::default(), |txn, number| txn.put(&of(number), &json!({})));
+        plain.store.txn(all).await.unwrap();
+    }
+    let more = plain.create(kind, "default", json!({ "metadata": { "name": "more" } }), false).await;
+    assert!(matches!(more, Err(PlainError::TooMany { namespace: None, most: 10_000, .. })), "{more:?}");
 }
 
 #[tokio::test]
