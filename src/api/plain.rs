@@ -12,6 +12,7 @@
 mod kinds;
 pub(super) mod record;
 mod strategic;
+mod valid;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use super::objects::read::{changes, selected};
 use super::objects::{Changes, Listed};
 use crate::manifest::patch;
 use crate::manifest::selector::Filter;
+use crate::model::valid_name;
 use crate::plan::clock::Clock;
 use crate::store::records::RecordError;
 use crate::store::{Kv, Store, StoreError, Txn, TxnResult};
@@ -119,7 +121,7 @@ impl Plain {
         body: Value,
         dry_run: bool,
     ) -> Result<Value, PlainError> {
-        let name = name_of(&body)?;
+        let name = name_of(kind, &body)?;
         let object = PlainRef { kind, namespace: namespace.into(), name };
         let mut made = body;
         let meta = tidy(&mut made, &object)?;
@@ -134,6 +136,7 @@ impl Plain {
         if kind == PlainKind::Secret && made["type"].is_null() {
             made["type"] = "Opaque".into();
         }
+        valid::check(kind, &made)?;
         let key = object.key();
         let mut txn = self.put(Txn::default().absent(&key), kind, &key, &made);
         if self.store.get(&key)?.0.is_some() {
@@ -198,6 +201,7 @@ impl Plain {
                 after["spec"] = before["spec"].clone();
                 after["status"] = before["status"].clone();
             }
+            valid::check(object.kind, &after)?;
             let after_shown = shown(object.kind, after.clone(), kv.mod_rev);
             if after_shown == before {
                 return Ok(after_shown);
@@ -292,7 +296,7 @@ fn seconds(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-fn name_of(body: &Value) -> Result<String, PlainError> {
+fn name_of(kind: PlainKind, body: &Value) -> Result<String, PlainError> {
     let meta = &body["metadata"];
     let name = match (meta["name"].as_str(), meta["generateName"].as_str()) {
         (Some(name), _) if !name.is_empty() => name.to_owned(),
@@ -302,12 +306,17 @@ fn name_of(body: &Value) -> Result<String, PlainError> {
             return Err(PlainError::Invalid { field: "metadata.name", message });
         }
     };
+    let invalid = |message| PlainError::Invalid { field: "metadata.name", message };
+    // No path accepts another namespace.
+    if kind == PlainKind::Namespace {
+        valid_name(&name).map_err(|error| invalid(error.to_string()))?;
+    }
     if valid_plain_name(&name) {
         Ok(name)
     } else {
-        let message =
+        let right =
             format!("write at most {LONGEST_NAME} lower-case letters, digits, '-' and '.' (RFC 1123 subdomain)");
-        Err(PlainError::Invalid { field: "metadata.name", message })
+        Err(invalid(right))
     }
 }
 
@@ -320,7 +329,8 @@ fn tidy<'a>(object: &'a mut Value, of: &PlainRef) -> Result<&'a mut Map<String, 
     let fields = object.as_object_mut().ok_or_else(|| invalid("", "write a map"))?;
     fields.retain(|name, _| name != "kind" && name != "apiVersion");
     // What is written as text is kept, and read, as what it is.
-    if let Some(Value::Object(texts)) = fields.shift_remove("stringData") {
+    if let Some(texts) = fields.shift_remove("stringData").filter(|texts| !texts.is_null()) {
+        let Value::Object(texts) = texts else { return Err(invalid("stringData", "write texts")) };
         let data = fields.entry("data").or_insert(Value::Null);
         if data.is_null() {
             *data = json!({});
@@ -335,15 +345,8 @@ fn tidy<'a>(object: &'a mut Value, of: &PlainRef) -> Result<&'a mut Map<String, 
     let meta = meta.as_object_mut().ok_or_else(|| invalid("metadata", "write a map"))?;
     meta.retain(|name, value| {
         let theirs = matches!(name.as_str(), "generateName" | "labels" | "annotations" | "ownerReferences");
-        theirs && value.as_object().is_none_or(|map| !map.is_empty())
+        theirs && !value.is_null() && value.as_object().is_none_or(|map| !map.is_empty())
     });
-    for field in ["labels", "annotations"] {
-        let texts = |map: &Map<String, Value>| map.values().all(Value::is_string);
-        if meta.get(field).is_some_and(|value| !value.as_object().is_some_and(texts)) {
-            let field = if field == "labels" { "metadata.labels" } else { "metadata.annotations" };
-            return Err(invalid(field, "write a map of texts"));
-        }
-    }
     meta.insert("name".into(), of.name.clone().into());
     if of.kind.namespaced() {
         meta.insert("namespace".into(), of.namespace.clone().into());

@@ -193,7 +193,7 @@ pub fn claim_in(spec: &ClaimSpec, template: &Template) -> Vec<Fault> {
 }
 
 /// What is wrong with labels.
-pub(super) fn labels(labels: &BTreeMap<String, String>) -> Vec<Fault> {
+pub(crate) fn labels(labels: &BTreeMap<String, String>) -> Vec<Fault> {
     let mut faults = keys("labels", labels);
     for (key, value) in labels.iter().filter(|(_, value)| !value.is_empty() && !plain(value)) {
         let right = format!(
@@ -205,7 +205,7 @@ pub(super) fn labels(labels: &BTreeMap<String, String>) -> Vec<Fault> {
 }
 
 /// What is wrong with annotations.
-pub(super) fn annotations(annotations: &BTreeMap<String, String>) -> Vec<Fault> {
+pub(crate) fn annotations(annotations: &BTreeMap<String, String>) -> Vec<Fault> {
     let mut faults = keys("annotations", annotations);
     let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if size > LONGEST_ANNOTATIONS {

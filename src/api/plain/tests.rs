@@ -110,6 +110,12 @@ async fn all_namespaces_together_have_an_end_as_well() {
 #[tokio::test]
 async fn names_and_labels_that_are_none_are_refused() {
     let plain = plain();
+    for name in ["a.b", &"a".repeat(64)] {
+        let made = plain.create(PlainKind::Namespace, "", json!({ "metadata": { "name": name } }), false).await;
+        assert!(matches!(made, Err(PlainError::Invalid { field: "metadata.name", .. })), "{name}: {made:?}");
+    }
+    let nothing = json!({ "metadata": { "name": "none", "labels": null, "annotations": null } });
+    plain.create(PlainKind::Lease, "default", nothing, false).await.unwrap();
     for (meta, field) in [
         (json!({}), "metadata.name"),
         (json!({ "name": "../a" }), "metadata.name"),
@@ -117,10 +123,14 @@ async fn names_and_labels_that_are_none_are_refused() {
         (json!({ "name": "a..b" }), "metadata.name"),
         (json!({ "name": "a", "labels": { "a": 1 } }), "metadata.labels"),
         (json!({ "name": "a", "labels": [] }), "metadata.labels"),
+        (json!({ "name": "a", "labels": { "a": "b c" } }), "metadata.labels"),
     ] {
         let made = plain.create(PlainKind::Lease, "default", json!({ "metadata": meta }), false).await;
         assert!(matches!(made, Err(PlainError::Invalid { field: found, .. }) if found == field), "{meta}: {made:?}");
     }
+    let wrong = Edit::Merge(json!({ "metadata": { "labels": { "a": "b c" } } }));
+    let edited = plain.edit(&lease("none"), &wrong, false).await;
+    assert!(matches!(edited, Err(PlainError::Invalid { field: "metadata.labels", .. })), "{edited:?}");
 }
 
 fn secret(name: &str) -> PlainRef {
