@@ -254,7 +254,9 @@ impl Txn {
             let Op::Put { key, value } = op else { continue };
             let longer = || Ok::<_, StoreError>(store.get(key)?.0.is_none_or(|kv| value.len() > kv.value.len()));
             if value.len() > MAX_WISH && longer()? {
-                let reason = format!("{} bytes for '{key}', at most {MAX_WISH} are taken", value.len());
+                // Clients know its name, and no keys.
+                let name = key.rsplit('/').next().unwrap_or_default();
+                let reason = format!("'{name}' takes {} bytes as a record, at most {MAX_WISH} are taken", value.len());
                 return Err(StoreError::Invalid { reason });
             }
         }

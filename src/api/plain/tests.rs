@@ -133,6 +133,13 @@ async fn names_and_labels_that_are_none_are_refused() {
     assert!(matches!(edited, Err(PlainError::Invalid { field: "metadata.labels", .. })), "{edited:?}");
 }
 
+#[tokio::test]
+async fn what_is_too_large_is_said_of_the_object() {
+    let body = json!({ "metadata": { "name": "big" }, "stringData": { "a": "x".repeat(crate::store::MAX_WISH) } });
+    let refused = plain().create(PlainKind::Secret, "default", body, false).await.unwrap_err().to_string();
+    assert!(refused.contains("'big'") && !refused.contains("plain/"), "{refused}");
+}
+
 fn secret(name: &str) -> PlainRef {
     PlainRef { kind: PlainKind::Secret, namespace: "default".into(), name: name.into() }
 }
