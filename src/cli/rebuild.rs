@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{ConfigArgs, Output, OutputArgs, Result, admin};
-use crate::daemon::rebuild::{self, RebuildError, Report, Run, Unreadable, Wish};
+use crate::daemon::rebuild::{self, RebuildError, Replaces, Report, Run, Unreadable, Wish};
 use crate::model::{Keepsake, Mark};
 use crate::plan::lifetime;
 use crate::plan::rebuild::Left;
+use crate::store::records::{ACCESS_TOKENS, PLAIN, TOKENS};
 
 #[derive(Args)]
 pub(super) struct RebuildArgs {
@@ -26,6 +27,9 @@ pub(super) struct RebuildArgs {
     /// Go on without machines that may be in use and whose records cannot be read: the next start ends them
     #[arg(long)]
     leave_out: bool,
+    /// Also if the store is whole, or nothing of it can be carried over
+    #[arg(long)]
+    replace: bool,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -36,6 +40,7 @@ pub(super) fn rebuild(args: &RebuildArgs) -> Result<ExitCode> {
         instance: args.instance,
         run: if args.dry_run { Run::Dry } else { Run::Write },
         unreadable: if args.leave_out { Unreadable::LeaveOut } else { Unreadable::Refuse },
+        replaces: if args.replace { Replaces::Anything } else { Replaces::Damaged },
         now: jiff::Timestamp::now(),
     };
     let report = rebuild::rebuild(&config, &wish);
@@ -57,6 +62,14 @@ fn as_text(report: &Report, run: Run) {
         println!("rebuilt   {}/{}  {claim}  port {}", c.metadata.namespace, c.metadata.name, c.spec.machine.port);
     }
     report.left.iter().for_each(|left| println!("{}", line(left)));
+    let [access_tokens, tokens, plain] = carried(report);
+    println!(
+        "carried   {access_tokens} access tokens, {tokens} API tokens, {plain} namespaces, leases and secrets, from the old store"
+    );
+    if !report.losses.is_empty() {
+        println!("lost      access tokens, API tokens and secrets but for those have to be made again:");
+        report.losses.iter().for_each(|loss| println!("          {loss}"));
+    }
     if let Some(aside) = &report.aside {
         println!("aside     {}", aside.display());
     }
@@ -81,6 +94,12 @@ fn line(left: &Left) -> String {
     format!("left out  {namespace}/{name}: {}", crate::error_chain(&left.why))
 }
 
+/// How many there are that people hold keys of, or keep here.
+fn carried(report: &Report) -> [usize; 3] {
+    let below = |prefix| report.carried.iter().filter(|kv| kv.key.starts_with(prefix)).count();
+    [ACCESS_TOKENS, TOKENS, PLAIN].map(below)
+}
+
 /// The pools that these machines count against.
 fn pools(report: &Report) -> Vec<String> {
     let of = |machine: &Keepsake| {
@@ -97,12 +116,15 @@ fn as_json(report: &Report, run: Run) -> Value {
         let why = crate::error_chain(&left.why);
         json!({ "namespace": namespace, "name": name, "uid": uid, "reason": why, "mayBeInUse": left.why.in_use() })
     });
+    let [access_tokens, tokens, plain] = carried(report);
     json!({
         "instance": report.instance,
         "written": run == Run::Write,
         "machines": machines,
         "leftOut": left.collect::<Vec<_>>(),
         "pools": pools(report),
+        "carried": { "accessTokens": access_tokens, "tokens": tokens, "plain": plain },
+        "losses": report.losses,
         "aside": report.aside,
     })
 }

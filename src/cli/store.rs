@@ -33,7 +33,8 @@ pub(super) enum StoreCommand {
     ///
     /// The daemon must not run; machines, and who is logged in to them, are not touched. The old store is moved aside,
     /// never removed. The next start of the daemon takes the machines over, and ends those of its own that are not in
-    /// the new store: see --dry-run first. Pools made by hand have to be applied again.
+    /// the new store: see --dry-run first. Access tokens, API tokens and secrets are carried over as far as they can be
+    /// read; the others have to be made again, and pools made by hand be applied again.
     Rebuild(rebuild::RebuildArgs),
 }
 

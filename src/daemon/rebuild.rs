@@ -6,8 +6,9 @@
 //!
 //! Machines are not touched. What their domains bear was written after the records it is of (`Step::Remember`), so it
 //! can be behind by what happened in the last moment before the store was lost: a machine given to somebody just then
-//! is not found, and one whose end was asked for just then comes back, for the same client to end again. The log of
-//! events, pools, and claims that wait begin anew.
+//! is not found, and one whose end was asked for just then comes back, for the same client to end again. What no machine
+//! bears and people hold keys of (access tokens, tokens of the API, secrets) is carried over from the old store, as far as
+//! that can be read. The log of events, pools, and claims that wait begin anew.
 //!
 //! That the domain of every machine in use bears its records is kept by the histories in `operator/tests` and by
 //! `tests/crash`; that machines outlive their records by `machines_in_use_outlive_the_store_and_their_claims_still_end_them`
@@ -15,20 +16,26 @@
 //! `a_session_outlives_the_store_and_its_client_still_extends_and_ends_its_machine` (tests/guest); that a look that fails
 //! and machines that may be in use stop it by the tests here.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::instance::{self, InstanceError};
-use super::{checks, libvirt_config, store_path};
+use super::{ServeError, checks, libvirt_config, make_state_dir, store_path};
 use crate::config::Config;
 use crate::hypervisor::libvirt::Libvirt;
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::model::Keepsake;
+use crate::plan::checks::machines::Way;
 use crate::plan::rebuild::{self, Found, Left};
-use crate::store::records::{self, RecordError};
-use crate::store::{Aside, Contents, OpenError, Replacement, Store, StoreError, Txn, TxnResult, memory};
+use crate::store::consistency::{check, check_all};
+use crate::store::records::{self, ACCESS_TOKENS, PLAIN, RecordError, TOKENS};
+use crate::store::{Aside, Contents, Kv, Op, OpenError, Replacement, Salvage, Store, StoreError, Txn, memory, salvage};
+
+/// Below these prefixes is what no machine bears, and cannot be made again by who lost it.
+const CARRIED: [&str; 3] = [ACCESS_TOKENS, TOKENS, PLAIN];
 
 /// Whether the store is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +55,15 @@ pub enum Unreadable {
     LeaveOut,
 }
 
+/// Which store gives way to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaces {
+    /// One that is damaged, or gone.
+    Damaged,
+    /// Whatever is there.
+    Anything,
+}
+
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
@@ -57,6 +73,8 @@ pub struct Wish {
     pub run: Run,
     /// What becomes of what cannot be read.
     pub unreadable: Unreadable,
+    /// What becomes of a store that is whole.
+    pub replaces: Replaces,
     /// The time, by which the old store is named.
     pub now: Timestamp,
 }
@@ -70,6 +88,10 @@ pub struct Report {
     pub machines: Vec<Keepsake>,
     /// Those that are not. The next start ends them.
     pub left: Vec<Left>,
+    /// What is carried over from the old store.
+    pub carried: Vec<Kv>,
+    /// Why there may have been more of that; nothing, if this is all.
+    pub losses: Vec<String>,
     /// Where the old store is now.
     pub aside: Option<PathBuf>,
 }
@@ -89,6 +111,24 @@ pub enum RebuildError {
     /// What is written of this installation.
     #[error(transparent)]
     Instance(#[from] InstanceError),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    StateDir(#[from] ServeError),
+    /// There is nothing to mend.
+    #[error(
+        "the store in {} is whole: pools, events, and claims that wait would be lost. With --replace it is kept aside, \
+         and another put in its place", dir.display()
+    )]
+    Whole {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// Nobody knows what of it would be lost.
+    #[error(
+        "it cannot be looked what of the old store is carried over; with --replace nothing is, and access tokens, API \
+         tokens and secrets have to be made again"
+    )]
+    Unseen(#[source] OpenError),
     /// Domains of several installations run here.
     #[error("machines of several installations run here: say which is this one's with --instance: {}", list(found))]
     WhichInstance {
@@ -119,32 +159,83 @@ fn list(found: &[(Uuid, usize)]) -> String {
 /// Rebuilds the store of the daemon with this configuration, which must not run. Blocks.
 pub fn rebuild(config: &Config, wish: &Wish) -> Result<Report, RebuildError> {
     let (way, _) = checks::way(config, config.hypervisor.mode);
+    let libvirt = libvirt_config(config, way);
     // Before libvirt: an embedded one that is a running daemon's would say so less clearly.
-    let replacement = Replacement::begin(&store_path(&config.state_dir))?;
-    let libvirt = Libvirt::connect(libvirt_config(config, way))?;
-    rebuild_held(replacement, &*libvirt, &config.state_dir, wish)
+    let old = Old::take(&config.state_dir, wish)?;
+    // Connecting to one inside this process makes its directories.
+    let never = way == Way::Embedded && !config.state_dir.join("embed").exists();
+    let found = match wish.run {
+        Run::Dry if never => Vec::new(),
+        Run::Dry | Run::Write => look(&*Libvirt::connect(libvirt)?)?,
+    };
+    rebuild_of(old, found, &config.state_dir, wish)
 }
 
 /// The same with the machines of any hypervisor.
 pub fn rebuild_on(hypervisor: &dyn Hypervisor, state_dir: &Path, wish: &Wish) -> Result<Report, RebuildError> {
-    rebuild_held(Replacement::begin(&store_path(state_dir))?, hypervisor, state_dir, wish)
+    let old = Old::take(state_dir, wish)?;
+    rebuild_of(old, look(hypervisor)?, state_dir, wish)
 }
 
-fn rebuild_held(
-    replacement: Replacement,
-    hypervisor: &dyn Hypervisor,
-    state_dir: &Path,
-    wish: &Wish,
-) -> Result<Report, RebuildError> {
-    let found = look(hypervisor)?;
+/// The store that was there.
+struct Old {
+    /// Held, where it is going to be replaced.
+    replacement: Option<Replacement>,
+    carried: Vec<Kv>,
+    losses: Vec<String>,
+}
+
+impl Old {
+    fn take(state_dir: &Path, wish: &Wish) -> Result<Old, RebuildError> {
+        let dir = store_path(state_dir);
+        let (replacement, found) = match wish.run {
+            Run::Dry if !state_dir.is_dir() => return Err(OpenError::Absent { dir }.into()),
+            Run::Dry => (None, salvage(&dir)),
+            Run::Write => {
+                make_state_dir(state_dir)?;
+                let replacement = Replacement::begin(&dir)?;
+                let found = replacement.salvage();
+                (Some(replacement), found)
+            }
+        };
+        let keeps = wish.run == Run::Write && wish.replaces == Replaces::Damaged;
+        let none = |why: String| {
+            let contents = Contents { revision: 1, records: vec![], logs: BTreeMap::new() };
+            Salvage { contents, losses: vec![why] }
+        };
+        let Salvage { contents, losses } = match found {
+            // A daemon that missed its store has begun one, and has stopped.
+            Ok(Salvage { contents, losses }) if losses.is_empty() && contents.records.is_empty() => {
+                none("the old store is empty".into())
+            }
+            Ok(found) if keeps && found.losses.is_empty() && check_all(&found.contents).is_empty() => {
+                return Err(RebuildError::Whole { dir });
+            }
+            Ok(found) => found,
+            Err(OpenError::Absent { .. }) => none("there is no old store".into()),
+            Err(error @ OpenError::Locked { .. }) => return Err(error.into()),
+            Err(error) if keeps => return Err(RebuildError::Unseen(error)),
+            Err(error) => none(crate::error_chain(&error)),
+        };
+        Ok(Old { replacement, carried: carried(contents.records), losses })
+    }
+}
+
+/// What of these records goes into the new store: what reads as what its key says.
+fn carried(mut records: Vec<Kv>) -> Vec<Kv> {
+    records.retain(|kv| CARRIED.iter().any(|prefix| kv.key.starts_with(prefix)));
+    let wrong: BTreeSet<String> = check(&records).into_iter().map(|finding| finding.key).collect();
+    records.retain(|kv| !wrong.contains(&*kv.key));
+    records
+}
+
+fn rebuild_of(old: Old, found: Vec<Found>, state_dir: &Path, wish: &Wish) -> Result<Report, RebuildError> {
     let instance = choose(wish.instance, instance::read(state_dir)?, &found)?;
     let rebuilt = instance.map(|instance| rebuild::rebuild(instance, found)).unwrap_or_default();
     let (machines, left) = (rebuilt.machines, rebuilt.left);
-    let mut report = Report { instance, machines, left, aside: None };
-    match wish.run {
-        Run::Dry => return Ok(report),
-        Run::Write => {}
-    }
+    let Old { replacement, carried, losses } = old;
+    let mut report = Report { instance, machines, left, carried, losses, aside: None };
+    let Some(replacement) = replacement else { return Ok(report) };
     match wish.unreadable {
         Unreadable::Refuse if report.left.iter().any(|left| left.why.in_use()) => {
             report.left.retain(|left| left.why.in_use());
@@ -154,7 +245,7 @@ fn rebuild_held(
     }
     // What the store was called says where it is from; the time, which one of several.
     let aside = Aside::As(format!("store.damaged-{}", wish.now.strftime("%Y%m%dT%H%M%SZ")));
-    report.aside = replacement.finish(&contents(instance, &report.machines)?, &aside)?;
+    report.aside = replacement.finish(&contents(&report)?, &aside)?;
     if let Some(instance) = instance {
         instance::write(state_dir, instance)?;
     }
@@ -181,21 +272,23 @@ fn choose(asked: Option<Uuid>, written: Option<Uuid>, found: &[Found]) -> Result
 }
 
 /// What is to be in the store.
-fn contents(instance: Option<Uuid>, machines: &[Keepsake]) -> Result<Contents, RebuildError> {
+fn contents(report: &Report) -> Result<Contents, RebuildError> {
     let store = &*memory();
-    if let Some(instance) = instance {
+    // None of these has conditions.
+    let write = |txn: Txn| store.txn(txn).wait().map(drop);
+    if let Some(instance) = report.instance {
         records::instance(store, instance)?;
     }
-    for Keepsake { container, claim, credentials } in machines {
+    for Keepsake { container, claim, credentials } in &report.machines {
         let meta = &container.metadata;
         let (credentials_key, port_key) =
             (records::credentials_key(&meta.namespace, &meta.name), records::port_key(container.spec.machine.port));
         let txn = Txn::default().write(container).put(&credentials_key, credentials).put(&port_key, &container.uuid());
-        let txn = claim.iter().fold(txn, |txn, claim| txn.write(claim));
-        match store.txn(txn).wait()? {
-            // It has no conditions.
-            TxnResult::Committed(_) | TxnResult::Conflict { .. } => {}
-        }
+        write(claim.iter().fold(txn, |txn, claim| txn.write(claim)))?;
+    }
+    for Kv { key, value, .. } in &report.carried {
+        let put = Op::Put { key: key.to_string(), value: value.clone() };
+        write(Txn { conds: vec![], ops: vec![put] })?;
     }
     Ok(Contents::of(store)?)
 }

@@ -1,5 +1,8 @@
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+
+use serde_json::json;
 
 use super::*;
 use crate::hypervisor::DomainSpec;
@@ -76,7 +79,13 @@ impl Host {
 }
 
 fn wish() -> Wish {
-    Wish { instance: None, run: Run::Write, unreadable: Unreadable::Refuse, now: Timestamp::UNIX_EPOCH }
+    Wish {
+        instance: None,
+        run: Run::Write,
+        unreadable: Unreadable::Refuse,
+        replaces: Replaces::Damaged,
+        now: Timestamp::UNIX_EPOCH,
+    }
 }
 
 #[test]
@@ -122,7 +131,7 @@ fn the_installation_is_what_is_said_else_what_is_written_else_the_only_one() {
     let named = host.rebuild(&Wish { instance: Some(OURS), ..wish() }).unwrap();
     assert_eq!((named.instance, named.machines.len(), named.left.len()), (Some(OURS), 1, 0));
     let later = Timestamp::from_second(1).unwrap();
-    let written = host.rebuild(&Wish { now: later, ..wish() }).unwrap();
+    let written = host.rebuild(&Wish { now: later, replaces: Replaces::Anything, ..wish() }).unwrap();
     assert_eq!(written.instance, Some(OURS));
 }
 
@@ -154,4 +163,58 @@ fn a_look_that_fails_or_a_store_in_use_changes_nothing() {
     daemon.close();
     drop(daemon);
     assert!(host.is_untouched());
+}
+
+#[test]
+fn what_no_machine_bears_is_carried_over_as_far_as_it_can_be_read() {
+    let host = Host::new();
+    host.used(OURS, 11);
+    let token = |name: &str| json!({ "name": name, "sha256": name, "enabled": true, "createdAt": Timestamp::UNIX_EPOCH });
+    let store = host.store();
+    let old = Txn::default()
+        .put("access-tokens/anna", &token("anna"))
+        .put("access-tokens/bert", &token("another"))
+        .put("tokens/ci", &json!({ "name": "ci" }))
+        .put("tokens/broken", &1)
+        .put("admission", &THEIRS);
+    store.txn(old).wait().unwrap();
+    let sealed = Op::Put { key: "plain/secrets/default/a".into(), value: b"v1:\xff"[..].into() };
+    store.txn(Txn { conds: vec![], ops: vec![sealed] }).wait().unwrap();
+    store.close();
+    drop(store);
+    let kept = ["access-tokens/anna", "plain/secrets/default/a", "tokens/ci"];
+
+    let report = host.rebuild(&wish()).unwrap();
+    assert_eq!(report.carried.iter().map(|kv| &*kv.key).collect::<Vec<_>>(), kept);
+    assert!(report.losses.is_empty(), "{:?}", report.losses);
+    let store = host.store();
+    let found: Vec<Kv> = kept.iter().map(|key| store.get(key).unwrap().0.unwrap()).collect();
+    assert!(found.iter().zip(&report.carried).all(|(new, old)| new.value == old.value), "{found:?}");
+    assert!(["access-tokens/bert", "tokens/broken", "admission"].iter().all(|key| store.get(key).unwrap().0.is_none()));
+    store.close();
+    drop(store);
+
+    // What was just written is whole.
+    let later = Wish { now: Timestamp::from_second(1).unwrap(), ..wish() };
+    assert!(matches!(host.rebuild(&later), Err(RebuildError::Whole { .. })));
+    let again = host.rebuild(&Wish { replaces: Replaces::Anything, ..later }).unwrap();
+    assert_eq!(again.carried.len(), 3);
+    fs::remove_dir_all(host.state.path().join("store")).unwrap();
+    let gone = host.rebuild(&wish()).unwrap();
+    assert_eq!((gone.carried.len(), gone.losses.len()), (0, 1), "nobody is told that tokens are lost");
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_the_state_directory_is_as_the_daemon_makes_it() {
+    let host = Host::new();
+    host.used(OURS, 11);
+    let dry = Wish { run: Run::Dry, ..wish() };
+    assert_eq!(host.rebuild(&dry).unwrap().machines.len(), 1);
+    assert_eq!(fs::read_dir(host.state.path()).unwrap().count(), 0, "something was written");
+    let missing = host.state.path().join("missing");
+    let rebuild = |wish: &Wish| rebuild_on(&host.hypervisor, &missing, wish);
+    assert!(matches!(rebuild(&dry), Err(RebuildError::Store(OpenError::Absent { .. }))));
+    assert!(!missing.exists());
+    rebuild(&wish()).unwrap();
+    assert_eq!(fs::metadata(&missing).unwrap().permissions().mode() & 0o777, 0o711);
 }

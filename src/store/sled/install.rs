@@ -11,7 +11,7 @@ use super::codec::{self, Meta};
 use super::error::OpenError;
 use super::lock::Lock;
 use super::told::Told;
-use super::{Base, Disk, RealDisk, layout, lock};
+use super::{Base, Disk, RealDisk, Salvage, layout, lock, salvage};
 use crate::store::Contents;
 use crate::store::engine::Snapshot;
 use crate::store::held::Held;
@@ -42,6 +42,11 @@ impl Replacement {
     pub fn begin(dir: &Path) -> Result<Replacement, OpenError> {
         layout::make_dir(dir)?;
         Ok(Replacement { dir: dir.into(), _lock: Lock::take(dir)? })
+    }
+
+    /// Reads what is left of the one that is there, as [`salvage`](super::salvage()) does.
+    pub fn salvage(&self) -> Result<Salvage, OpenError> {
+        salvage::held(&self.dir)
     }
 
     /// Puts a store of these contents there, and says where the old one is now, if there was one. If anything fails, all

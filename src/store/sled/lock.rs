@@ -50,7 +50,7 @@ impl Lock {
                 let _ = sign(&mut file);
                 Ok(Some(Lock { _file: file }))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(OpenError::from_io(&path, error)),
         }
     }

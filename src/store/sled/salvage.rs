@@ -33,10 +33,21 @@ pub struct Salvage {
 /// store has. Nobody else may have it open meanwhile; nothing in it is changed, so a disk that is full or read-only is
 /// good enough. Blocks.
 pub fn salvage(dir: &Path) -> Result<Salvage, OpenError> {
-    if !layout::data(dir).is_dir() {
-        return Err(OpenError::Absent { dir: dir.into() });
-    }
     let _lock = Lock::hold(dir)?;
+    held(dir)
+}
+
+/// The same of a store that is held already.
+pub(super) fn held(dir: &Path) -> Result<Salvage, OpenError> {
+    let data = layout::data(dir);
+    match fs::metadata(&data) {
+        Ok(found) if found.is_dir() => {}
+        // One that may not be looked at is there perhaps.
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Err(OpenError::from_io(&data, error));
+        }
+        Ok(_) | Err(_) => return Err(OpenError::Absent { dir: dir.into() }),
+    }
     let mut losses = Vec::new();
     match layout::check_format(dir) {
         Ok(()) => {}
