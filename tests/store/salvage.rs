@@ -47,6 +47,10 @@ fn where_there_is_no_store_none_is_made_by_looking() {
     let path = dir.path().join("store");
     assert!(matches!(salvage(&path), Err(OpenError::Absent { .. })));
     assert!(!path.exists());
+    // Of what cannot be looked at nobody says that it is not there; permissions would not stop root.
+    fs::create_dir(&path).unwrap();
+    std::os::unix::fs::symlink("data", path.join("data")).unwrap();
+    assert!(matches!(salvage(&path), Err(OpenError::Io { .. })));
 }
 
 #[test]

@@ -169,7 +169,8 @@ fn a_look_that_fails_or_a_store_in_use_changes_nothing() {
 fn what_no_machine_bears_is_carried_over_as_far_as_it_can_be_read() {
     let host = Host::new();
     host.used(OURS, 11);
-    let token = |name: &str| json!({ "name": name, "sha256": name, "enabled": true, "createdAt": Timestamp::UNIX_EPOCH });
+    let token =
+        |name: &str| json!({ "name": name, "sha256": name, "enabled": true, "createdAt": Timestamp::UNIX_EPOCH });
     let store = host.store();
     let old = Txn::default()
         .put("access-tokens/anna", &token("anna"))
