@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Image, Lifetime, Template};
+use crate::model::{Egress, Image, Lifetime, Template};
 
 pub use access::Access;
 pub use container::Containers;
@@ -143,6 +143,13 @@ impl Config {
         self.container.check(f);
         self.hypervisor.check(f);
         self.observe.check(f);
+        f.unless_with(
+            (self.hypervisor.mode, self.container.egress) != (Mode::Embedded, Egress::Internet),
+            "container.egress",
+            "hypervisor.mode",
+            "QEMU's user networking cannot tell public addresses from others: write 'none' or 'all', or run machines on a \
+             NAT network (hypervisor.mode: system)",
+        );
         f.range(100..=1_000_000, self.events.keep, "events.keep", "");
         let range = self.port_forwarding.range;
         for (key, address) in [

@@ -180,6 +180,10 @@ const ROWS: &[(&str, &str)] = &[
         "container:\n  image: {iso: guest.iso}",
         "c.yaml:2:3: container.image is {\"iso\":\"guest.iso\"}: write absolute paths, as /srv/images/guest.iso",
     ),
+    (
+        "hypervisor:\n  mode: embedded\ncontainer:\n  egress: internet",
+        "c.yaml:4:3: container.egress is 'internet': QEMU's user networking cannot tell public addresses from others: write 'none' or",
+    ),
     ("container:\n  vcpus: 0", "c.yaml:2:3: container.vcpus is 0: write 1 to 256"),
     ("container:\n  vcpus: 257", "c.yaml:2:3: container.vcpus is 257: write 1 to 256"),
     ("container:\n  boot_deadline: 1", "c.yaml:2:3: container.boot_deadline is 1: write 5 to 3600 seconds"),
