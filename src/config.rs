@@ -143,6 +143,12 @@ impl Config {
         self.container.check(f);
         self.hypervisor.check(f);
         self.observe.check(f);
+        f.range(100..=1_000_000, self.events.keep, "events.keep", "");
+        // Without a home directory it has no default.
+        let state_dir = self.state_dir.is_absolute() || self.state_dir.as_os_str().is_empty();
+        f.unless(state_dir, "state_dir", "write an absolute path, as /srv/anweddol");
+        let manifests = self.manifests.as_ref().is_none_or(|dir| dir.is_absolute());
+        f.unless(manifests, "manifests", "write an absolute path, as /etc/anweddol/manifests");
         f.unless_with(
             (self.hypervisor.mode, self.container.egress) != (Mode::Embedded, Egress::Internet),
             "container.egress",
@@ -150,7 +156,6 @@ impl Config {
             "QEMU's user networking cannot tell public addresses from others: write 'none' or 'all', or run machines on a \
              NAT network (hypervisor.mode: system)",
         );
-        f.range(100..=1_000_000, self.events.keep, "events.keep", "");
         let range = self.port_forwarding.range;
         for (key, address) in [
             ("server.listen", Some(self.server.listen)),

@@ -39,6 +39,7 @@ pub(super) struct ServeArgs {
 pub(super) fn serve(args: ServeArgs) -> Result<ExitCode> {
     let ServeArgs { config, listen, manifests, simulate } = args;
     let source = admin::source(config)?;
+    let manifests = manifests.map(std::path::absolute).transpose()?;
     // What is said on the command line is said again at each reload.
     let read = move || {
         let mut config = source.read()?;

@@ -43,6 +43,8 @@ impl Web {
         const BOTH: &str = "write both its certificate and its key, or '{}' for one that the API's authority signs";
         let whole = self.tls.as_ref().is_none_or(|tls| tls.certificate.is_some() == tls.key.is_some());
         f.unless(whole, "web.tls", BOTH);
+        let mut files = self.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]).flatten();
+        f.unless(files.all(|file| file.is_absolute()), "web.tls", "write absolute paths, as /etc/anweddol/web.crt");
         for (other, taken) in [
             ("server.listen", Some(server.listen)),
             ("server.health_listen", server.health_listen),

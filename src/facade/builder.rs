@@ -201,7 +201,7 @@ impl ServerBuilder {
 
     /// Where records, keys and images live: `/var/lib/anweddol` for root, `~/.local/state/anweddol` for others.
     pub fn state_dir(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.plan.config.state_dir = directory.into();
+        self.plan.config.state_dir = from_here(directory);
         self
     }
 
@@ -221,7 +221,7 @@ impl ServerBuilder {
 
     /// A directory of manifests that is kept applied: none.
     pub fn manifests(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.plan.config.manifests = Some(directory.into());
+        self.plan.config.manifests = Some(from_here(directory));
         self
     }
 
@@ -244,4 +244,10 @@ impl ServerBuilder {
         self.plan.config.check()?;
         Ok(Server::new(self.plan, self.stop_mode))
     }
+}
+
+/// A program means its own directory, where a configuration file would mean anybody's.
+fn from_here(path: impl Into<PathBuf>) -> PathBuf {
+    let path = path.into();
+    std::path::absolute(&path).unwrap_or(path)
 }

@@ -180,6 +180,12 @@ const ROWS: &[(&str, &str)] = &[
         "container:\n  image: {iso: guest.iso}",
         "c.yaml:2:3: container.image is {\"iso\":\"guest.iso\"}: write absolute paths, as /srv/images/guest.iso",
     ),
+    ("state_dir: ~/anweddol", "c.yaml:1:1: state_dir is '~/anweddol': write an absolute path, as /srv/anweddol"),
+    ("manifests: pools", "c.yaml:1:1: manifests is 'pools': write an absolute path, as /etc/anweddol/manifests"),
+    (
+        "web:\n  tls: {certificate: /a, key: b}",
+        "web.tls is {\"certificate\":\"/a\",\"key\":\"b\"}: write absolute paths",
+    ),
     (
         "hypervisor:\n  mode: embedded\ncontainer:\n  egress: internet",
         "c.yaml:4:3: container.egress is 'internet': QEMU's user networking cannot tell public addresses from others: write 'none' or",
