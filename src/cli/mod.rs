@@ -319,7 +319,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{} {}", paint_error(), crate::error_chain(&*error));
-            ExitCode::from(if error.is::<objects::Refused>() { 3 } else { 1 })
+            ExitCode::from(if error.is::<objects::Refused>() { objects::REFUSED } else { 1 })
         }
     }
 }

@@ -15,6 +15,7 @@ mod cli;
 mod conversations;
 mod doctor;
 mod exposition;
+mod failing;
 mod health;
 mod host;
 mod life;

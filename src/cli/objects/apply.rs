@@ -9,7 +9,7 @@ use serde_json::Value;
 use similar::TextDiff;
 
 use super::client::{Answer, Daemon, path_of};
-use super::{files, note_keeper, title, yaml};
+use super::{REFUSED, files, note_keeper, tell_refusal, title, yaml};
 use crate::cli::{ConfigArgs, Result};
 use crate::manifest::Located;
 use crate::model::Kind;
@@ -20,7 +20,9 @@ use crate::model::Kind;
   anweddol apply -f manifests/          every *.yaml, *.yml and *.json in it
   anweddol get pool default -o yaml | anweddol apply -f -")]
 pub(in crate::cli) struct ApplyArgs {
-    /// Manifests: files, directories, or '-' for standard input. If one has an error, nothing is applied
+    /// Manifests: files, directories, or '-' for standard input. If 'anweddol validate' finds an error in
+    /// one, nothing is applied. What the daemon refuses is told, and the others are applied all the same; the exit code is
+    /// 3 then
     #[arg(long = "filename", short = 'f', required = true, value_name = "FILE|DIR|-")]
     filenames: Vec<PathBuf>,
     /// Only say what would be done
@@ -43,16 +45,24 @@ pub(in crate::cli) struct DiffArgs {
 pub(in crate::cli) async fn apply(args: ApplyArgs) -> Result<ExitCode> {
     let manifests = sorted(files::good(&args.filenames)?);
     let daemon = Daemon::of(&args.config)?;
+    let mut code = ExitCode::SUCCESS;
     for located in manifests {
         let object = located.manifest.object_ref();
-        let answer = send(&daemon, &located, args.dry_run).await?;
+        let answer = match send(&daemon, &located, args.dry_run).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tell_refusal(&object, error)?;
+                code = ExitCode::from(REFUSED);
+                continue;
+            }
+        };
         let how = if args.dry_run { " (dry run)" } else { "" };
         println!("{} {}{how}", title(&object), answer.outcome);
         if !args.dry_run {
             note_keeper(&object, &answer);
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// Pools before what is made from them.
@@ -69,23 +79,29 @@ async fn send(daemon: &Daemon, located: &Located, dry_run: bool) -> Result<Answe
 
 pub(in crate::cli) async fn diff(args: DiffArgs) -> ExitCode {
     match differences(&args).await {
-        Ok(false) => ExitCode::SUCCESS,
-        Ok(true) => ExitCode::from(1),
+        Ok(code) => code,
         Err(error) => {
             eprintln!("{} {}", crate::cli::paint_error(), crate::error_chain(&*error));
-            ExitCode::from(if error.is::<super::Refused>() { 3 } else { 2 })
+            ExitCode::from(if error.is::<super::Refused>() { REFUSED } else { 2 })
         }
     }
 }
 
-async fn differences(args: &DiffArgs) -> Result<bool> {
+async fn differences(args: &DiffArgs) -> Result<ExitCode> {
     let manifests = sorted(files::good(&args.filenames)?);
     let daemon = Daemon::of(&args.config)?;
-    let mut differ = false;
+    let (mut differ, mut refused) = (false, false);
     for located in manifests {
         let object = located.manifest.object_ref();
         let before = daemon.find(&object).await?.map(described).map(|value| yaml(&value)).transpose()?;
-        let after = yaml(&described(send(&daemon, &located, true).await?.value))?;
+        let after = match send(&daemon, &located, true).await {
+            Ok(answer) => yaml(&described(answer.value))?,
+            Err(error) => {
+                tell_refusal(&object, error)?;
+                refused = true;
+                continue;
+            }
+        };
         let before = before.unwrap_or_default();
         if before != after {
             differ = true;
@@ -94,7 +110,11 @@ async fn differences(args: &DiffArgs) -> Result<bool> {
             print!("{}", text.unified_diff().header(&format!("{title} as it is"), &format!("{title} in {from}")));
         }
     }
-    Ok(differ)
+    Ok(match (refused, differ) {
+        (true, _) => ExitCode::from(REFUSED),
+        (false, true) => ExitCode::from(1),
+        (false, false) => ExitCode::SUCCESS,
+    })
 }
 
 /// What of an object somebody wrote.

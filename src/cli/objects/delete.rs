@@ -9,7 +9,7 @@ use hyper::Method;
 use tokio::time::{Instant, sleep};
 
 use super::client::{Daemon, code, path_of};
-use super::{NamespaceArgs, files, named, title};
+use super::{NamespaceArgs, REFUSED, files, named, tell_refusal, title};
 use crate::cli::{ConfigArgs, Result};
 use crate::model::ObjectRef;
 
@@ -22,6 +22,7 @@ const POLL: Duration = Duration::from_millis(200);
   anweddol delete container/a container/b --wait
   anweddol delete -f pool.yaml          what the manifest describes
 
+What the daemon refuses is told, and the others are deleted all the same; the exit code is 3 then.
 A pool's machines that wait go with it; those in use stay until their claims end.")]
 pub(in crate::cli) struct DeleteArgs {
     /// KIND NAME…, or KIND/NAME…
@@ -53,7 +54,7 @@ pub(in crate::cli) async fn delete(args: DeleteArgs) -> Result<ExitCode> {
     };
     let daemon = Daemon::of(&args.config)?;
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
-    let mut going = Vec::new();
+    let (mut going, mut refused) = (Vec::new(), false);
     for object in objects {
         let uid = match daemon.find(&object).await? {
             Some(found) => found["metadata"]["uid"].clone(),
@@ -64,7 +65,11 @@ pub(in crate::cli) async fn delete(args: DeleteArgs) -> Result<ExitCode> {
         match daemon.ask(Method::DELETE, &path_of(&object), None).await {
             Ok(_) => println!("{} deleted", title(&object)),
             Err(error) if args.ignore_not_found && code(&*error) == Some(404) => continue,
-            Err(error) => return Err(error),
+            Err(error) => {
+                tell_refusal(&object, error)?;
+                refused = true;
+                continue;
+            }
         }
         going.push((object, uid));
     }
@@ -78,5 +83,5 @@ pub(in crate::cli) async fn delete(args: DeleteArgs) -> Result<ExitCode> {
             sleep(POLL).await;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
 }

@@ -39,6 +39,9 @@ pub(super) use scale::{ScaleArgs, scale};
 pub(super) use tokens::{KubeconfigArgs, TokenCommand, kubeconfig, token};
 pub(super) use top::{TopArgs, top};
 
+/// The exit code of the daemon's no.
+pub(super) const REFUSED: u8 = 3;
+
 /// Which namespace.
 #[derive(Args, Clone)]
 struct NamespaceArgs {
@@ -105,6 +108,15 @@ fn named_one(words: &[String], namespace: &str) -> Result<ObjectRef, String> {
 /// An object as it is named in a line of output: `containerpool/default`.
 fn title(object: &ObjectRef) -> String {
     format!("{}/{}", object.kind.to_string().to_lowercase(), object.name)
+}
+
+/// Goes on after the daemon's no to one of several objects, which is told. Any other error ends all of it.
+fn tell_refusal(object: &ObjectRef, error: Box<dyn std::error::Error + Send + Sync>) -> super::Result<()> {
+    if !error.is::<Refused>() {
+        return Err(error);
+    }
+    eprintln!("{} {}: {}", super::paint_error(), title(object), crate::error_chain(&*error));
+    Ok(())
 }
 
 /// Says who will put back what was written by hand.
