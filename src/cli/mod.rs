@@ -28,6 +28,7 @@ mod ssh;
 mod store;
 mod teardown;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -312,8 +313,11 @@ pub fn main() -> ExitCode {
     match command {
         // A client that hangs up is an error of its connection, not the daemon's end.
         Command::Serve(_) => {}
-        // `anweddol get all | head` ends like any other program when nobody reads on.
-        _ => sigpipe::reset(),
+        _ => {
+            // `anweddol get all | head` ends like any other program when nobody reads on.
+            sigpipe::reset();
+            end_where_nothing_can_be_printed();
+        }
     }
     match run(command) {
         Ok(code) => code,
@@ -322,6 +326,21 @@ pub fn main() -> ExitCode {
             ExitCode::from(if error.is::<objects::Refused>() { objects::REFUSED } else { 1 })
         }
     }
+}
+
+/// `println!` panics where its text cannot be written, as on a disk that is full.
+fn end_where_nothing_can_be_printed() {
+    let other = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        match panic.payload().downcast_ref::<String>().and_then(|text| text.strip_prefix("failed printing to ")) {
+            Some(what) => {
+                // Standard error may be what fails.
+                let _ = writeln!(std::io::stderr(), "{} cannot write to {what}", paint_error());
+                std::process::exit(1)
+            }
+            None => other(panic),
+        }
+    }));
 }
 
 fn paint_error() -> &'static str {

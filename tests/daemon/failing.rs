@@ -1,6 +1,6 @@
 //! Commands that fail in part, or cannot say what they did.
 
-use std::fs;
+use std::fs::{self, File};
 use std::process::Output;
 
 use tempfile::tempdir;
@@ -47,4 +47,33 @@ fn what_is_refused_of_several_objects_is_told_and_the_others_are_done() {
     let output = run(&home, &["delete", "claim", "a", "c"]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert_eq!(stderr(&output).lines().count(), 1, "who does not answer is asked again: {}", stderr(&output));
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error_and_no_token_stays_that_was_not_told() {
+    let dir = tempdir().unwrap();
+    let home = home(dir.path());
+    let daemon = home.start();
+    let full = |args: &[&str]| {
+        let mut command = program(args);
+        command.arg("--config").arg(&home.config).stdout(File::options().write(true).open("/dev/full").unwrap());
+        command.output().unwrap()
+    };
+    for args in [
+        &["get", "pools"][..],
+        &["access-token", "add", "--name", "anna"],
+        &["token", "add", "ci", "--role", "view"],
+        &["kubeconfig", "--role", "view"],
+    ] {
+        let output = full(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", stderr(&output));
+        let last = stderr(&output).lines().last().unwrap().to_owned();
+        assert!(last.starts_with("error: ") && last.contains("No space left on device"), "{args:?}: {last}");
+        assert!(!stderr(&output).contains("panicked"), "{args:?}: {}", stderr(&output));
+    }
+    for kind in ["token", "access-token"] {
+        let listed = stdout(&run(&home, &[kind, "list"]));
+        assert_eq!(listed.lines().count(), 1, "one is left: {listed}");
+    }
+    daemon.stop();
 }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::client::Daemon;
-use super::namespace as name;
 use super::table::Rows;
+use super::{namespace as name, tell_once};
 use crate::cli::{ConfigArgs, Output, Result, duration};
 use crate::manifest::time::{age, ahead};
 use crate::model::API_VERSION;
@@ -125,7 +125,11 @@ async fn add(args: AddArgs) -> Result<()> {
         // On standard output nothing but the token: it is to go into a file.
         Some(token) => {
             eprintln!("accesstoken/{name} made: it is told here and nowhere else");
-            print(&args.output, &made, || token.to_owned());
+            let text = match args.output.output {
+                Output::Json => made.to_string(),
+                Output::Text => token.to_owned(),
+            };
+            tell_once(&daemon, &path(Some(name)), &(text + "\n")).await?;
         }
     }
     Ok(())

@@ -17,9 +17,11 @@ mod table;
 mod tokens;
 mod top;
 
+use std::io::Write;
 use std::str::FromStr;
 
 use clap::Args;
+use hyper::Method;
 use serde_json::Value;
 
 use crate::model::{DEFAULT_NAMESPACE, Kind, MANAGED_BY, ObjectRef, valid_name};
@@ -117,6 +119,16 @@ fn tell_refusal(object: &ObjectRef, error: Box<dyn std::error::Error + Send + Sy
     }
     eprintln!("{} {}: {}", super::paint_error(), title(object), crate::error_chain(&*error));
     Ok(())
+}
+
+/// Prints what is told once, and takes back what it opens if nobody heard it.
+async fn tell_once(daemon: &Daemon, path: &str, text: &str) -> super::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let told = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    drop(out);
+    let Err(error) = told else { return Ok(()) };
+    daemon.ask(Method::DELETE, path, None).await?;
+    Err(format!("the token could not be told, and was deleted again: {error}").into())
 }
 
 /// Says who will put back what was written by hand.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::Daemon;
 use super::table::Rows;
-use super::{namespace, yaml};
+use super::{namespace, tell_once, yaml};
 use crate::api::access::Role;
 use crate::cli::{ConfigArgs, Output, Result, duration};
 use crate::manifest::time::{age, ahead};
@@ -105,11 +105,13 @@ async fn add(daemon: &Daemon, name: &str, grant: &GrantArgs) -> Result<Value> {
 pub(in crate::cli) async fn token(command: TokenCommand) -> Result<ExitCode> {
     match command {
         TokenCommand::Add(args) => {
-            let made = add(&Daemon::of(&args.config)?, &args.name, &args.grant).await?;
-            match args.output {
-                Output::Json => println!("{made}"),
-                Output::Text => println!("{}", made["status"]["token"].as_str().unwrap_or_default()),
-            }
+            let daemon = Daemon::of(&args.config)?;
+            let made = add(&daemon, &args.name, &args.grant).await?;
+            let text = match args.output {
+                Output::Json => made.to_string(),
+                Output::Text => made["status"]["token"].as_str().unwrap_or_default().to_owned(),
+            };
+            tell_once(&daemon, &path(Some(&args.name)), &(text + "\n")).await?;
         }
         TokenCommand::List(args) => {
             let listed = Daemon::of(&args.config)?.get(&path(None)).await?;
@@ -158,6 +160,6 @@ pub(in crate::cli) async fn kubeconfig(args: KubeconfigArgs) -> Result<ExitCode>
         "contexts": [{ "name": name, "context": { "cluster": name, "user": args.name, "namespace": space } }],
         "current-context": name,
     });
-    print!("{}", yaml(&config)?);
+    tell_once(&daemon, &path(Some(&args.name)), &yaml(&config)?).await?;
     Ok(ExitCode::SUCCESS)
 }
