@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use hyper::Method;
+use hyper::{Method, Uri};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -85,10 +85,17 @@ pub(in crate::cli) struct KubeconfigArgs {
     grant: GrantArgs,
     /// The address that clients reach the daemon by, if it is another one than it listens on; its name has to be in
     /// 'server.api_names'
-    #[arg(long, value_name = "https://HOST:PORT")]
+    #[arg(long, value_parser = https, value_name = "https://HOST:PORT")]
     server: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
+}
+
+/// An address that a kubeconfig can name: over anything but TLS its token would be everybody's.
+fn https(text: &str) -> std::result::Result<String, String> {
+    let uri = text.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("https"));
+    let good = uri.is_some_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
+    if good { Ok(text.into()) } else { Err("write https://HOST:PORT, as https://machines.example.org:6151".into()) }
 }
 
 fn path(name: Option<&str>) -> String {
@@ -162,4 +169,19 @@ pub(in crate::cli) async fn kubeconfig(args: KubeconfigArgs) -> Result<ExitCode>
     });
     tell_once(&daemon, &path(Some(&args.name)), &yaml(&config)?).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_a_daemon_is_one_of_https() {
+        for good in ["https://host:6151", "https://host", "https://[::1]:6151", "https://192.0.2.7:1/"] {
+            assert!(https(good).is_ok(), "{good} is refused");
+        }
+        for bad in ["", "host", "host:6151", "http://host:6151", "https://", "https://:6151", "/host", "https://a b"] {
+            assert!(https(bad).is_err(), "{bad} was taken");
+        }
+    }
 }
