@@ -109,13 +109,12 @@ impl Default for Config {
     }
 }
 
-/// `/var/lib/anweddol` for root, a directory of their own for everybody else.
+/// `/var/lib/anweddol` for root, a directory of their own for everybody else; empty for who has none.
 fn default_state_dir() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return "/var/lib/anweddol".into();
     }
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/tmp".into())).join(".local/state");
-    std::env::var_os("XDG_STATE_HOME").map_or_else(home, PathBuf::from).join("anweddol")
+    crate::user_dir("XDG_STATE_HOME", ".local/state").unwrap_or_default()
 }
 
 impl Config {

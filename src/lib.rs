@@ -98,6 +98,8 @@
 //!
 //! Who may name whom is kept by `tests/architecture.rs`.
 
+use std::path::PathBuf;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 
@@ -134,6 +136,15 @@ pub(crate) fn sha256(bytes: impl AsRef<[u8]>) -> String {
     HEXLOWER.encode(digest(&SHA256, bytes.as_ref()).as_ref())
 }
 
+/// A directory of this user's own: below what the variable says, else below their home, which the password database knows
+/// too. A relative path leads elsewhere from everywhere: it counts as none.
+pub(crate) fn user_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let absolute = |path: &PathBuf| path.is_absolute();
+    let said = std::env::var_os(variable).map(PathBuf::from).filter(absolute);
+    let home = || Some(std::env::home_dir().filter(absolute)?.join(below_home));
+    Some(said.or_else(home)?.join("anweddol"))
+}
+
 /// An error with its causes, as it is printed once, at the end of its way.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -144,4 +155,18 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_ones_own_is_never_one_that_depends_on_where_one_is() {
+        // Cargo sets both, the second one to a word.
+        let said = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("anweddol");
+        assert_eq!(user_dir("CARGO_MANIFEST_DIR", "below"), Some(said));
+        let at_home = std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join("below/anweddol"));
+        assert_eq!(user_dir("CARGO_PKG_NAME", "below"), at_home);
+    }
 }

@@ -33,7 +33,7 @@ impl Source {
             None => Config::default(),
         };
         config.state_dir = self.state.clone().unwrap_or(config.state_dir);
-        Ok(config)
+        if config.state_dir.as_os_str().is_empty() { Err(ConfigError::NoStateDir) } else { Ok(config) }
     }
 }
 

@@ -96,6 +96,11 @@ pub(super) enum CredentialsError {
         /// Whose.
         container: String,
     },
+    /// There is no place for them.
+    #[error(
+        "there is no directory for the logins of machines: this user has no home directory. Set XDG_DATA_HOME, or HOME"
+    )]
+    NoHome,
     /// The server is not the one it was.
     #[error(
         "the key of {server} changed: it was {known} and is {seen} now. Either it was installed anew, or somebody \
@@ -119,10 +124,13 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// `$XDG_DATA_HOME/anweddol`, or the same in the home directory.
+    /// `$XDG_DATA_HOME/anweddol`, or the same in the home directory; empty, and good for nothing, where there is neither.
     pub(super) fn of_user() -> Self {
-        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/share");
-        Credentials { dir: std::env::var_os("XDG_DATA_HOME").map_or_else(home, PathBuf::from).join("anweddol") }
+        Credentials { dir: crate::user_dir("XDG_DATA_HOME", ".local/share").unwrap_or_default() }
+    }
+
+    fn somewhere(&self) -> Result<(), CredentialsError> {
+        if self.dir.as_os_str().is_empty() { Err(CredentialsError::NoHome) } else { Ok(()) }
     }
 
     fn containers(&self) -> PathBuf {
@@ -147,6 +155,7 @@ impl Credentials {
 
     /// Remembers a container.
     pub(super) fn save(&self, saved: &Saved) -> Result<PathBuf, CredentialsError> {
+        self.somewhere()?;
         let path = self.path(&saved.container_uuid);
         let text = serde_json::to_vec_pretty(saved)
             .map_err(|source| CredentialsError::Content { path: path.clone(), source })?;
@@ -165,6 +174,7 @@ impl Credentials {
 
     /// Everything remembered, in the order of UUIDs.
     pub(super) fn list(&self) -> Result<Vec<Saved>, CredentialsError> {
+        self.somewhere()?;
         let dir = self.containers();
         let entries = match fs::read_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -206,6 +216,7 @@ impl Credentials {
 
     /// Compares a server's fingerprint with the one it had, and remembers it on first use.
     pub(super) fn check_server(&self, server: &str, seen: &str) -> Result<(), CredentialsError> {
+        self.somewhere()?;
         let path = self.dir.join("known_servers");
         let file = |source| CredentialsError::File { path: path.clone(), source };
         let known = match fs::read_to_string(&path) {

@@ -33,6 +33,11 @@ pub enum ConfigError {
         /// Which.
         path: PathBuf,
     },
+    /// Nobody says where records, keys and images live.
+    #[error(
+        "there is no state directory: this user has no home directory. Name one with --state or 'state_dir', or set HOME"
+    )]
+    NoStateDir,
     /// It says what cannot be.
     #[error(transparent)]
     Wrong(Problems),
@@ -43,7 +48,10 @@ impl ConfigError {
     pub fn problems(&self) -> &[Problem] {
         match self {
             ConfigError::Wrong(Problems(problems)) => problems,
-            ConfigError::Unreadable { .. } | ConfigError::Directory { .. } | ConfigError::TooLong { .. } => &[],
+            ConfigError::Unreadable { .. }
+            | ConfigError::Directory { .. }
+            | ConfigError::TooLong { .. }
+            | ConfigError::NoStateDir => &[],
         }
     }
 }
