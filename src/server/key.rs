@@ -25,6 +25,15 @@ pub enum KeyFileError {
         /// The file.
         path: PathBuf,
     },
+    /// It holds a key as the Python server and older programs write it.
+    #[error(
+        "{path} holds a key of kind \"RSA PRIVATE KEY\" (PKCS#1): 'openssl pkcs8 -topk8 -nocrypt -in {path} -out new.pem' \
+         makes one of kind \"PRIVATE KEY\" of it; put that in its place, with mode 0600", path = path.display()
+    )]
+    OldForm {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no usable key in it.
     #[error(
         "{} holds no usable server key (PEM of kind \"PRIVATE KEY\": PKCS#8, RSA, 2048 to 8192 bits). \
@@ -75,5 +84,27 @@ pub fn load(path: &Path) -> Result<PrivateKey, KeyFileError> {
     let bytes = private_file::read(path, MAX_FILE)?.ok_or_else(|| KeyFileError::Missing { path: path.into() })?;
     // What is no text is no PEM either.
     let pem = std::str::from_utf8(&bytes).unwrap_or_default();
-    PrivateKey::from_pem(pem, Backend::default()).map_err(|source| KeyFileError::Key { path: path.into(), source })
+    let path = path.into();
+    PrivateKey::from_pem(pem, Backend::default()).map_err(|source| {
+        match pem.contains("-----BEGIN RSA PRIVATE KEY-----") {
+            true => KeyFileError::OldForm { path },
+            false => KeyFileError::Key { path, source },
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_the_python_servers_form_is_told_how_to_be_converted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server.pem");
+        for (kind, says) in [("RSA PRIVATE KEY", "openssl pkcs8 -topk8 -nocrypt -in /"), ("PRIVATE KEY", "Remove it")] {
+            private_file::replace(&path, format!("-----BEGIN {kind}-----\nAAAA\n").as_bytes()).unwrap();
+            let error = load(&path).unwrap_err().to_string();
+            assert!(error.contains(says) && error.contains("Remove") == (says == "Remove it"), "{error}");
+        }
+    }
 }

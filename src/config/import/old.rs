@@ -195,8 +195,8 @@ fn endpoint(value: &Value, usual: &Value) -> Became {
 
 fn key_file(_: &Old<'_>, _: &Value) -> Became {
     gone(
-        "the server's key is 'server.pem' in state_dir: put the old private.pem there before the first start, with mode 0600, \
-         and clients find the server they know",
+        "the server's key is 'server.pem' in state_dir: make it of the old private key before the first start, with 'openssl \
+         pkcs8 -topk8 -nocrypt -in OLD -out server.pem' and mode 0600, and clients find the server they know",
     )
 }
 
