@@ -72,13 +72,20 @@ fn text(mut program: Command, words: &[String]) -> Result<String> {
     }
     program.build();
     let mut command = &mut program;
-    for word in words {
-        let there = command.get_subcommands().map(|command| command.get_name().to_owned());
-        let there: Vec<_> = there.chain(TOPICS.iter().map(|topic| topic.name.to_owned())).collect();
+    for (at, word) in words.iter().enumerate() {
+        let mut there: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        if at == 0 {
+            there.extend(TOPICS.iter().map(|topic| topic.name.to_owned()));
+        }
         command = command.find_subcommand_mut(word).ok_or_else(|| {
             let meant = hint::nearest(word, there.iter().map(String::as_str));
             let meant = meant.map(|meant| format!(" (did you mean '{meant}'?)")).unwrap_or_default();
-            format!("there is no topic and no command '{word}'{meant}: 'anweddol help' lists them")
+            match words[..at].join(" ") {
+                first if first.is_empty() => {
+                    format!("there is no topic and no command '{word}'{meant}: 'anweddol help' lists them")
+                }
+                before => format!("'{before}' has no command '{word}'{meant}: see 'anweddol help {before}'"),
+            }
         })?;
     }
     Ok(command.render_long_help().to_string())

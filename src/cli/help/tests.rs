@@ -17,7 +17,14 @@ fn help_knows_topics_and_commands_and_says_what_may_have_been_meant() {
     }
     let error = help_of(&["runbok"]).unwrap_err().to_string();
     assert!(error.contains("'runbok' (did you mean 'runbook'?)"), "{error}");
-    assert!(help_of(&["store", "runbook"]).is_err(), "a topic is no command");
+    for (words, says) in [
+        (["store", "runbook"], "'store' has no command 'runbook': see 'anweddol help store'"),
+        (["get", "pools"], "'get' has no command 'pools': see 'anweddol help get'"),
+        (["store", "exprot"], "'store' has no command 'exprot' (did you mean 'export'?): see"),
+    ] {
+        let error = help_of(&words).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }
 
 /// What follows `anweddol` in a text: the words up to the first that is no command.
