@@ -32,7 +32,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::model::{NameError, valid_name};
 use crate::wire::Fingerprint;
@@ -309,7 +309,8 @@ pub fn main() -> ExitCode {
     if let Some(code) = ssh::askpass() {
         return code;
     }
-    let command = Cli::parse().command;
+    let matches = without_empty(Cli::command()).get_matches();
+    let command = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     match command {
         // A client that hangs up is an error of its connection, not the daemon's end.
         Command::Serve(_) => {}
@@ -326,6 +327,16 @@ pub fn main() -> ExitCode {
             ExitCode::from(if error.is::<objects::Refused>() { objects::REFUSED } else { 1 })
         }
     }
+}
+
+/// A variable that is empty counts as not set, as elsewhere; an option that is empty is a mistake.
+fn without_empty(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let arg = |arg: clap::Arg| match arg.get_env().is_some_and(is_empty) {
+        true => arg.env(clap::builder::Resettable::Reset),
+        false => arg,
+    };
+    command.mut_args(arg).mut_subcommands(without_empty)
 }
 
 /// `println!` panics where its text cannot be written, as on a disk that is full.

@@ -77,3 +77,17 @@ fn output_that_cannot_be_written_is_an_error_and_no_token_stays_that_was_not_tol
     }
     daemon.stop();
 }
+
+#[test]
+fn what_the_environment_does_not_say_is_not_guessed() {
+    let empty = finish(program(["stat"]).env("ANWEDDOL_SERVER", "").env("XDG_DATA_HOME", "/nowhere"));
+    assert!(stderr(&empty).contains("127.0.0.1:6150"), "{}", stderr(&empty));
+    let dir = tempdir().unwrap();
+    let check = ["store", "check", "--state", dir.path().to_str().unwrap()];
+    let empty = finish(program(check).env("ANWEDDOL_CONFIG", ""));
+    assert!(stderr(&empty).contains("there is no store in"), "{}", stderr(&empty));
+    let typed = finish(&mut program(["store", "check", "--config", ""]));
+    assert_eq!(typed.status.code(), Some(2), "{}", stderr(&typed));
+    let homeless = finish(program(["list"]).env_remove("XDG_DATA_HOME").env("HOME", "relative"));
+    assert!(homeless.status.code() == Some(1) && stderr(&homeless).contains("XDG_DATA_HOME"), "{}", stderr(&homeless));
+}
