@@ -110,7 +110,7 @@ pub enum ClientError {
         seen: Fingerprint,
     },
     /// It took too long.
-    #[error("the {stage} with {address} took longer than {} s", after.as_secs_f32())]
+    #[error("the {stage} with {address} took longer than {} s", (after.as_secs_f32() * 10.0).round() / 10.0)]
     TooSlow {
         /// Where.
         address: String,
