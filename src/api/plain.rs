@@ -34,8 +34,8 @@ use crate::plan::clock::Clock;
 use crate::store::records::RecordError;
 use crate::store::{Kv, Store, StoreError, Txn, TxnResult};
 
-use kinds::LONGEST_NAME;
 pub(super) use kinds::namespace_of;
+use kinds::{LONGEST_NAME, MOST};
 pub use kinds::{PlainError, PlainKind, PlainRef, valid_plain_name};
 use record::{shown, view};
 
@@ -161,7 +161,7 @@ impl Plain {
         let own = kind.prefix(Some(namespace));
         let here: Vec<Kv> = all.iter().filter(|kv| kv.key.starts_with(&own)).cloned().collect();
         let own = kind.namespaced().then(|| namespace.to_owned());
-        for (there, most, namespace) in [(here, kind.most(), own), (all, kind.most_of_all(), None)] {
+        for (there, most, namespace) in [(here, MOST, own), (all, kind.most_of_all(), None)] {
             if there.len() < most {
                 continue;
             }

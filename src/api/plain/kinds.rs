@@ -4,6 +4,9 @@ use crate::manifest::patch::PatchError;
 use crate::store::StoreError;
 use crate::store::records::{FOREIGN_EVENTS, RecordError, SECRETS};
 
+/// The most of a kind in a namespace: what comes then is refused, but of events the oldest goes. A record has up to 64 KiB,
+/// and all are in memory.
+pub(super) const MOST: usize = 1000;
 /// The longest name, as of a DNS domain.
 pub(super) const LONGEST_NAME: usize = 253;
 
@@ -65,17 +68,9 @@ impl PlainKind {
         self != PlainKind::Namespace
     }
 
-    /// The most of them in a namespace: what comes then is refused, but of events the oldest goes.
-    pub(super) fn most(self) -> usize {
-        match self {
-            PlainKind::Namespace | PlainKind::Lease | PlainKind::Event => 1000,
-            PlainKind::Secret => 5000,
-        }
-    }
-
     /// The most of them in all namespaces.
     pub(super) fn most_of_all(self) -> usize {
-        if self.namespaced() { 10 * self.most() } else { self.most() }
+        if self.namespaced() { 5 * MOST } else { MOST }
     }
 
     /// What all keys of the kind begin with.

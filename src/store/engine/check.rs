@@ -6,8 +6,8 @@ use crate::store::{Cond, Op, StoreError, Txn};
 
 /// The longest key, in bytes, an appended one with its number included.
 pub const MAX_KEY: usize = 1024;
-/// The largest value, in bytes.
-pub const MAX_VALUE: usize = MAX_WISH + 32 * 1024;
+/// The largest value, in bytes: 24 of them and their keys fit into what sled writes in one piece (`store::sled`).
+pub const MAX_VALUE: usize = MAX_WISH + 16 * 1024;
 /// The largest value that a client may ask for, in bytes. What is above it is the daemon's, which adds a status, the time of an
 /// end: no client's record may be so large that its own end cannot be written ([`Txn::leaving_room`]).
 pub const MAX_WISH: usize = 64 * 1024;

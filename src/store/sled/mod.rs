@@ -46,7 +46,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::engine::{Failure, HistoryLimits, Journal, JournalError, LocalStore, Round, Snapshot};
+use super::engine::{Failure, HistoryLimits, Journal, JournalError, LocalStore, MAX_KEY, MAX_VALUE, Round, Snapshot};
 use super::{Change, Rounds};
 use crate::failpoint::failpoint;
 use ahead::{Ahead, Written};
@@ -69,6 +69,7 @@ const CACHE: u64 = 1024 * 1024 * 1024;
 /// inner nodes above 256, a few more can gather before that: 24 of the largest keys and values fit into 2 MiB, and so
 /// do 300 of the largest keys. (Measured against 512 KiB: the same speed, 12 MiB more memory.)
 const SEGMENT: usize = 8 * 1024 * 1024;
+const _: () = assert!(24 * (MAX_VALUE + MAX_KEY + 1024) <= SEGMENT / 4);
 
 /// How often sled looks after its file by itself, in milliseconds: it writes what is left in its buffers, gives segments free
 /// and syncs the file. Nobody waits for any of it, but whoever waits for the disk meanwhile waits longer. (sled's default is
