@@ -304,3 +304,15 @@ fn exchange_error(address: &str, source: WireError) -> ClientError {
         | WireError::Response(_) => ClientError::Protocol { address, stage: Stage::Exchange, source },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_as_it_was_meant() {
+        let told = |after| ClientError::TooSlow { address: "h:1".into(), stage: Stage::Answer, after }.to_string();
+        assert!(told(Duration::from_micros(1_999_931)).ends_with("took longer than 2 s"));
+        assert!(told(Duration::from_millis(500)).ends_with("took longer than 0.5 s"));
+    }
+}

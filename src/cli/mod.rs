@@ -397,7 +397,9 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Teardown(args) => teardown::teardown(&args),
         Command::Man { dir } => admin::man(Cli::command(), &dir),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "anweddol", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "anweddol", &mut script);
+            std::io::stdout().write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -125,8 +125,8 @@ pub enum RebuildError {
     },
     /// Nobody knows what of it would be lost.
     #[error(
-        "it cannot be looked what of the old store is carried over; with --replace nothing is, and access tokens, API \
-         tokens and secrets have to be made again"
+        "the old store cannot be looked at; with --replace nothing of it is carried over, and access tokens, API tokens and \
+         secrets have to be made again"
     )]
     Unseen(#[source] OpenError),
     /// Domains of several installations run here.

@@ -51,7 +51,7 @@ pub(in crate::cli) async fn apply(args: ApplyArgs) -> Result<ExitCode> {
         let answer = match send(&daemon, &located, args.dry_run).await {
             Ok(answer) => answer,
             Err(error) => {
-                tell_refusal(&object, error)?;
+                tell_refusal(error)?;
                 code = ExitCode::from(REFUSED);
                 continue;
             }
@@ -97,7 +97,7 @@ async fn differences(args: &DiffArgs) -> Result<ExitCode> {
         let after = match send(&daemon, &located, true).await {
             Ok(answer) => yaml(&described(answer.value))?,
             Err(error) => {
-                tell_refusal(&object, error)?;
+                tell_refusal(error)?;
                 refused = true;
                 continue;
             }

@@ -66,7 +66,7 @@ pub(in crate::cli) async fn delete(args: DeleteArgs) -> Result<ExitCode> {
             Ok(_) => println!("{} deleted", title(&object)),
             Err(error) if args.ignore_not_found && code(&*error) == Some(404) => continue,
             Err(error) => {
-                tell_refusal(&object, error)?;
+                tell_refusal(error)?;
                 refused = true;
                 continue;
             }

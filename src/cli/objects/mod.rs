@@ -113,11 +113,11 @@ fn title(object: &ObjectRef) -> String {
 }
 
 /// Goes on after the daemon's no to one of several objects, which is told. Any other error ends all of it.
-fn tell_refusal(object: &ObjectRef, error: Box<dyn std::error::Error + Send + Sync>) -> super::Result<()> {
+fn tell_refusal(error: Box<dyn std::error::Error + Send + Sync>) -> super::Result<()> {
     if !error.is::<Refused>() {
         return Err(error);
     }
-    eprintln!("{} {}: {}", super::paint_error(), title(object), crate::error_chain(&*error));
+    eprintln!("{} {}", super::paint_error(), crate::error_chain(&*error));
     Ok(())
 }
 

@@ -122,6 +122,15 @@ fn every_key_is_told_with_its_line_and_nothing_is_passed_over() {
 }
 
 #[test]
+fn the_old_key_is_converted_as_the_manual_says() {
+    let (_, import) = good(SECOND);
+    let note = import.keys.iter().find(|note| note.key == "server.private_rsa_key_file_path").unwrap();
+    for text in [&note.text(), include_str!("../../cli/help/migration.md")] {
+        assert!(text.contains("openssl pkcs8 -topk8 -nocrypt -in "), "{text}");
+    }
+}
+
+#[test]
 fn a_password_is_not_repeated() {
     let (_, import) = good(SECOND);
     let said = serde_json::to_string(&import).unwrap();
