@@ -149,6 +149,7 @@ impl Credentials {
 
     /// Makes room to remember containers in.
     pub(super) fn prepare(&self) -> Result<(), CredentialsError> {
+        self.somewhere()?;
         let path = self.containers();
         directory(&path).map_err(|source| CredentialsError::File { path, source })
     }

@@ -92,6 +92,11 @@ fn what_the_environment_does_not_say_is_not_guessed() {
     assert!(stderr(&empty).contains("there is no store in"), "{}", stderr(&empty));
     let typed = finish(&mut program(["store", "check", "--config", ""]));
     assert_eq!(typed.status.code(), Some(2), "{}", stderr(&typed));
-    let homeless = finish(program(["list"]).env_remove("XDG_DATA_HOME").env("HOME", "relative"));
-    assert!(homeless.status.code() == Some(1) && stderr(&homeless).contains("XDG_DATA_HOME"), "{}", stderr(&homeless));
+    for command in ["list", "create"] {
+        let program = &mut program([command]);
+        let homeless = finish(program.current_dir(dir.path()).env_remove("XDG_DATA_HOME").env("HOME", "relative"));
+        let told = stderr(&homeless);
+        assert!(homeless.status.code() == Some(1) && told.contains("XDG_DATA_HOME"), "{command}: {told}");
+    }
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0, "something was written where one happens to be");
 }
