@@ -520,7 +520,7 @@ fn brackets_without_end_are_refused_before_they_are_parsed() {
 
 #[test]
 fn what_is_nobodys_to_write_is_not_read_however_long_and_deep_it_is() {
-    let deep = (0..120).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
+    let deep = (0..200).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
     let document = serde_json::json!({
         "apiVersion": API_VERSION, "kind": "ContainerClaim", "spec": { "pool": "a" }, "status": [deep.clone()],
         "metadata": { "name": "a", "managedFields": [deep] },

@@ -115,9 +115,7 @@ impl Objects {
             }
             let mut ended = read.object.clone();
             let (meta, again) = (ended.meta_mut(), read.object.meta().deleting());
-            if !again {
-                meta.end(now);
-            }
+            meta.end(now);
             meta.finalizers.retain(|name| deletion.propagation.is_none() || (name != FOREGROUND && name != ORPHAN));
             match deletion.propagation {
                 Some(Propagation::Foreground) => meta.finalizers.push(FOREGROUND.into()),
