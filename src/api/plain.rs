@@ -46,7 +46,7 @@ pub enum Edit {
     Replace(Value),
     /// These parts of it are so now (RFC 7396).
     Merge(Value),
-    /// The same, with directives in it that only Kubernetes' own kinds know ([`strategic`]).
+    /// The same, with directives in it that only Kubernetes' own kinds know (`strategic`).
     Strategic(Value),
     /// These operations on it (RFC 6902).
     Patch(Value),
