@@ -83,7 +83,6 @@ impl Taken {
 pub(crate) async fn keep_pool(config: watch::Receiver<Arc<Config>>, apply: Apply, store: Arc<dyn Store>) {
     let pool = ObjectRef { kind: Kind::ContainerPool, namespace: DEFAULT_NAMESPACE.into(), name: DEFAULT_POOL.into() };
     let key = records::key(&pool);
-    let mut failures = 0;
     let mut changes = store.watch(&key, 0);
     loop {
         match changes.next().await {
@@ -91,16 +90,18 @@ pub(crate) async fn keep_pool(config: watch::Receiver<Arc<Config>>, apply: Apply
             Some(Err(StoreError::Compacted { .. })) => changes = store.watch(&key, 0),
             Some(Err(_)) | None => return,
         }
-        while store.get(&key).is_ok_and(|(found, _)| found.is_none()) {
+        for failures in 1.. {
+            if !store.get(&key).is_ok_and(|(found, _)| found.is_none()) {
+                break;
+            }
             let (apply, config) = (Arc::clone(&apply), Arc::clone(&config.borrow()));
             match spawn_blocking(move || apply(&config)).await {
-                Ok(Ok(())) => failures = 0,
+                Ok(Ok(())) => break,
                 Ok(Err(error)) => {
                     tracing::warn!(error = crate::error_chain(&error), "pool '{DEFAULT_POOL}' is not made")
                 }
                 Err(error) => tracing::error!(%error, "pool '{DEFAULT_POOL}' is not made"),
             }
-            failures += 1;
             tokio::time::sleep(backoff::after(failures).unsigned_abs()).await;
         }
     }

@@ -42,7 +42,10 @@ pub fn read(file: &str, bytes: &[u8]) -> Read {
             return reader.read;
         }
     }
-    reader.documents();
+    match open_brackets::<serde_yaml::Error>(reader.text) {
+        Ok(()) => reader.documents(),
+        Err(error) => reader.whole(0, error.to_string()),
+    }
     let mut read = reader.read;
     read.problems.extend(super::duplicates(&read.manifests));
     read
@@ -95,9 +98,6 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn documents(&mut self) {
-        if let Err(error) = open_brackets::<serde_yaml::Error>(self.text) {
-            return self.whole(0, error.to_string());
-        }
         // The same documents three times: as a tree, as their type, and for where they begin.
         let (mut typed, mut begins) = (Deserializer::from_str(self.text), Deserializer::from_str(self.text));
         let room = Room::of(self.text);

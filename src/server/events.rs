@@ -119,7 +119,8 @@ fn newest(store: &dyn Store) -> (Arc<str>, u64) {
 fn committed(kv: &Kv, batch: Option<&Batch>, tell: &impl Fn(Event, Option<Container>)) {
     match records::decode::<Event>(kv) {
         Ok(Versioned { object: event, .. }) => {
-            let about = event.regarding.as_ref().map(records::key);
+            let about =
+                event.regarding.as_ref().filter(|_| event.kind == EventKind::DestroyedContainer).map(records::key);
             let ended = about.zip(batch).and_then(|(key, batch)| ended(&key, batch));
             tell(event, ended);
         }
